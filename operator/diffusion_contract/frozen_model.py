@@ -1,0 +1,16 @@
+"""The base of every typed document that crosses a border: immutable, camelCase on the wire, unknown keys refused."""
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+
+class FrozenModel(BaseModel):
+    """A value: compared by content, never changed after it was parsed, and strict about what it does not know."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True, protected_namespaces=()
+    )
+
+    def to_wire(self) -> dict[str, object]:
+        """This document as JSON-ready data with camelCase keys; fields that are None are left out."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)

@@ -1,0 +1,47 @@
+"""What engine and router pods of a DiffusionService read: `engine.json` and `router.json` in their ConfigMaps."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from diffusion_contract.agent_messages import Route
+from diffusion_contract.frozen_model import FrozenModel
+
+Sampler = Literal["DDIM", "Euler"]
+
+
+class ServiceClass(FrozenModel):
+    """A named number of sampling steps that a request may ask for."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
+    steps: Annotated[int, Field(ge=1, le=1000)]
+
+
+class SamplingSpec(FrozenModel):
+    """How images are drawn. DDIM goes with epsilon prediction, Euler with flow matching. The first class is the default."""
+
+    sampler: Sampler = "DDIM"
+    guidance_scale: Annotated[float, Field(ge=0, le=50)] = 1.0
+    classes: Annotated[tuple[ServiceClass, ...], Field(min_length=1, max_length=16)] = (
+        ServiceClass(name="final", steps=20),
+    )
+
+
+class EngineConfig(FrozenModel):
+    """One engine pod: the model version that it loads from MODELS_DIRECTORY/CLAIM, and how it samples."""
+
+    service: str
+    namespace: str
+    revision: str
+    model: str
+    sampling: SamplingSpec
+    max_batch: Annotated[int, Field(ge=1, le=1024)] = 16
+
+
+class RouterConfig(FrozenModel):
+    """One router pod. `routes` are those at the time of its start; newer ones come over the agent channel."""
+
+    service: str
+    namespace: str
+    sampling: SamplingSpec
+    routes: tuple[Route, ...] = ()

@@ -1,0 +1,18 @@
+"""Waiting for a condition with a deadline, in place of sleeping for a time that somebody guessed."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def wait_until(predicate: Callable[[], T], seconds: float, what: str, every: float = 0.05) -> T:
+    """Call `predicate` until it returns something true, and return that; AssertionError names `what` after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        if result := predicate():
+            return result
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds:g} s: {what} (last: {result!r})")
+        time.sleep(every)
