@@ -1,0 +1,1 @@
+"""The embedded cluster: a real control plane whose nodes run pods as processes."""

@@ -12,5 +12,5 @@ class FrozenModel(BaseModel):
     )
 
     def to_wire(self) -> dict[str, object]:
-        """This document as JSON-ready data with camelCase keys; fields that are None are left out."""
+        """Give the document as JSON-ready data with camelCase keys; fields that are None are left out."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)

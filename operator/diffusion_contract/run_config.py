@@ -24,7 +24,7 @@ class DenoiserSpec(FrozenModel):
 
 
 class ConditioningSpec(FrozenModel):
-    """What the network is told besides the noisy sample; `dropout` is the share of labels replaced by the null class."""
+    """What the network is told besides the noisy sample; `dropout` is the share of labels made the null class."""
 
     type: Literal["None", "Class"] = "None"
     classes: Annotated[int, Field(ge=2, le=100_000)] | None = None

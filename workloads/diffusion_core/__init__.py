@@ -1,0 +1,1 @@
+"""Noise schedules, objectives, denoisers, samplers and EMA: the mathematics, without I/O around it."""

@@ -1,0 +1,1 @@
+"""Model versions as OCI artifacts: pack, verify, open."""

@@ -1,0 +1,1 @@
+"""The engine pod: a step-level batching loop and its HTTP face."""

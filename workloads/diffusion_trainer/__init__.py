@@ -1,0 +1,1 @@
+"""The training pod: agent, data, training loop and checkpoints."""

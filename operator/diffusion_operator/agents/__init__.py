@@ -1,0 +1,1 @@
+"""The agent API: pods report here, and receive their instructions."""

@@ -1,0 +1,1 @@
+"""The commands `diffusion-operator` and `kubectl diffusion`."""

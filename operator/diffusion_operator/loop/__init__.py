@@ -1,0 +1,1 @@
+"""The process: queue, reconciler, kopf bindings, health and metrics."""

@@ -1,0 +1,1 @@
+"""Raw objects and agents' reports become named facts about one custom resource."""
