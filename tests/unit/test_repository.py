@@ -1,0 +1,101 @@
+"""Promises about the repository itself: what would break a user's Python, leak a machine, or let pickle in."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SOURCES = sorted(path for root in ("operator", "workloads", "local") for path in (REPOSITORY / root).rglob("*.py"))
+FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+FORBIDDEN_CALLS = {("torch", "load"), ("torch", "save"), ("yaml", "load"), ("numpy", "load"), ("np", "load")}
+
+
+def tracked_files() -> list[Path]:
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    return [REPOSITORY / name for name in listing.stdout.split("\0") if name and (REPOSITORY / name).is_file()]
+
+
+@pytest.mark.parametrize("root", ["operator", "workloads", "local"])
+def test_a_source_root_is_never_a_package(root: str) -> None:
+    assert not (REPOSITORY / root / "__init__.py").exists()
+
+
+def test_the_standard_library_operator_is_never_shadowed() -> None:
+    program = "import operator; print(operator.__file__)"
+    found = subprocess.run(
+        [sys.executable, "-S", "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout.strip()
+    assert found.endswith("operator.py")
+    assert REPOSITORY not in Path(found).parents
+
+
+def imported_modules(tree: ast.AST) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+def forbidden_calls(tree: ast.AST) -> list[str]:
+    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute))
+    return [
+        f"line {call.lineno}: {call.func.value.id}.{call.func.attr}"
+        for call in calls
+        if isinstance(call.func, ast.Attribute)
+        and isinstance(call.func.value, ast.Name)
+        and (call.func.value.id, call.func.attr) in FORBIDDEN_CALLS
+        and not any(
+            keyword.arg == "allow_pickle" and ast.unparse(keyword.value) == "False" for keyword in call.keywords
+        )
+    ]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_no_pickle(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    assert not imported_modules(tree) & FORBIDDEN_MODULES
+    assert not forbidden_calls(tree)
+
+
+def test_the_pickle_rule_finds_pickle() -> None:
+    tree = ast.parse("import pickle\nimport torch\ntorch.load('x')\nnp.load('y', allow_pickle=False)")
+    assert imported_modules(tree) & FORBIDDEN_MODULES == {"pickle"}
+    assert forbidden_calls(tree) == ["line 3: torch.load"]
+
+
+PURE_ROOMS = [
+    path
+    for room in ("api", "observe", "plan", "children")
+    for path in SOURCES
+    if f"diffusion_operator/{room}/" in str(path)
+]
+
+
+@pytest.mark.parametrize("path", PURE_ROOMS, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_pure_rooms_never_ask_for_the_time(path: Path) -> None:
+    names = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+    assert not names & {"now", "utcnow", "today", "monotonic", "perf_counter"}
+
+
+def test_lock_files_have_hashes_and_no_address() -> None:
+    for lock in sorted((REPOSITORY / "requirements").glob("*.txt")):
+        text = lock.read_text()
+        assert "--hash=sha256:" in text
+        assert not re.search(r"https?://|--index-url|--find-links", text), f"{lock.name} names an address"
+
+
+def test_nothing_refers_to_one_machine() -> None:
+    places = re.compile(r"/(root|home/[a-z]+)/\.|/work/(main|shared|plan)")
+    this_file = Path(__file__).resolve()
+    for path in tracked_files():
+        if path == this_file or path.suffix in {".png", ".sum"}:
+            continue
+        found = places.search(path.read_text(errors="replace"))
+        assert not found, f"{path.relative_to(REPOSITORY)} names a place of one machine: {found and found.group(0)}"
