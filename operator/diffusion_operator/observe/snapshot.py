@@ -1,0 +1,39 @@
+"""Everything about one custom resource as the API server last told it: raw, and taken at one moment."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from diffusion_operator.observe.operator_facts import OperatorFacts
+
+Raw = Mapping[str, Any]
+"""A Kubernetes object as JSON. It is shared with a cache: never change it."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """An object by its name, in the custom resource's own namespace unless it says otherwise."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One custom resource and what belongs to it.
+
+    `children`: owned by the custom resource by UID, directly or through other children (so pods of its Jobs and
+    Deployments are among them); sorted by kind, then name; each has `apiVersion` and `kind`. `nodes`: by name, those
+    on which these pods run; one that is missing here is unknown or gone. `referenced`: an answer for every Reference
+    that the kind asked for; None where the API server said that there is no such object. The values in a Secret's
+    `data` are blanked: only the names of its keys are there.
+    """
+
+    custom_resource: Raw
+    operator: OperatorFacts
+    children: tuple[Raw, ...] = ()
+    nodes: Mapping[str, Raw] = field(default_factory=lambda: MappingProxyType({}))
+    referenced: Mapping[Reference, Raw | None] = field(default_factory=lambda: MappingProxyType({}))

@@ -1,0 +1,30 @@
+"""What the loop must know about a kind of custom resource: three pure functions and its names."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Generic, TypeVar
+
+from diffusion_operator.observe.agent_reports import AgentRecord
+from diffusion_operator.observe.snapshot import Raw, Reference, Snapshot
+from diffusion_operator.plan.plan import Plan
+
+World = TypeVar("World")
+
+
+@dataclass(frozen=True)
+class Kind(Generic[World]):
+    """One kind of the group diffusion.dev.
+
+    `observe`: raw objects and agents' reports (by pod UID) to named facts. `decide`: facts and the time (aware, UTC)
+    to a plan; total, so it never raises on anything that the API server can store. `references`: the objects besides
+    children that `observe` wants to see in `Snapshot.referenced`; it must accept a spec that makes no sense.
+    `label`: the label that holds the custom resource's name on every child and pod.
+    """
+
+    kind: str
+    plural: str
+    label: str
+    observe: Callable[[Snapshot, Mapping[str, AgentRecord]], World]
+    decide: Callable[[World, datetime], Plan]
+    references: Callable[[Raw], tuple[Reference, ...]]
