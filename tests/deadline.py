@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 def wait_until(predicate: Callable[[], T], seconds: float, what: str, every: float = 0.05) -> T:
-    """Call `predicate` until it returns something true, and return that; AssertionError names `what` after `seconds`."""
+    """Call `predicate` until it returns something true; AssertionError names `what` after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
         if result := predicate():

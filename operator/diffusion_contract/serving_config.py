@@ -18,7 +18,7 @@ class ServiceClass(FrozenModel):
 
 
 class SamplingSpec(FrozenModel):
-    """How images are drawn: DDIM goes with epsilon prediction, Euler with flow matching. The first class is the default."""
+    """How images are drawn. DDIM goes with epsilon prediction, Euler with flow matching; the first class is default."""
 
     sampler: Sampler = "DDIM"
     guidance_scale: Annotated[float, Field(ge=0, le=50)] = 1.0

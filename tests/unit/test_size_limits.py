@@ -1,4 +1,4 @@
-"""The measure of the code: files up to 300 lines, functions up to 60 and mostly under 15, every public name documented."""
+"""The measure of the code: files up to 300 lines, functions up to 60 and mostly under 15."""
 
 import ast
 import statistics
