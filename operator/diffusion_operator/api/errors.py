@@ -1,0 +1,21 @@
+"""The one error of this room: a spec that cannot be used as it is written."""
+
+from pydantic import ValidationError
+
+
+class SpecInvalid(ValueError):  # noqa: N818 - named after what it says, as a condition's reason is
+    """A custom resource's spec is refused: `path` names the field (`spec.workers.min`), `why` is a sentence."""
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(f"{path}: {why}")
+        self.path = path
+        self.why = why
+
+
+def spec_invalid(error: ValidationError, prefix: str = "spec") -> SpecInvalid:
+    """The first finding of pydantic as a SpecInvalid, with the path as the user wrote it."""
+    finding = error.errors(include_url=False)[0]
+    path = prefix
+    for part in finding["loc"]:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return SpecInvalid(path, str(finding["msg"]).removeprefix("Value error, "))

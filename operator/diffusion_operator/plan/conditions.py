@@ -1,0 +1,86 @@
+"""Conditions as kstatus, Flux, Argo CD and `kubectl wait` read them.
+
+A plan states each condition as (type, status, reason, message). Here they become the list in `status.conditions`:
+a condition that keeps its status keeps its `lastTransitionTime`, so a pass that learns nothing new writes nothing.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+ConditionStatus = Literal["True", "False", "Unknown"]
+MESSAGE_LIMIT = 1024
+"""Longest message that we write, in characters (the API allows 32,768)."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One statement about a custom resource. `reason` is a CamelCase word, `message` a sentence that says why."""
+
+    type: str
+    status: ConditionStatus
+    reason: str
+    message: str
+
+
+def to_timestamp(moment: datetime) -> str:
+    """RFC 3339 in UTC with whole seconds, as Kubernetes writes `metav1.Time`. `moment` must know its zone."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def from_timestamp(text: str | None) -> datetime | None:
+    """The moment that an RFC 3339 text names; None where there is none or it cannot be read."""
+    try:
+        moment = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def ready(reason: str, message: str) -> tuple[Condition, ...]:
+    """The kstatus three of a resource that is as its spec asks: kstatus reads `Current`."""
+    return _kstatus("True", "False", "False", reason, message)
+
+
+def reconciling(reason: str, message: str) -> tuple[Condition, ...]:
+    """The kstatus three of a resource on its way: kstatus reads `InProgress`."""
+    return _kstatus("False", "True", "False", reason, message)
+
+
+def stalled(reason: str, message: str) -> tuple[Condition, ...]:
+    """The kstatus three of a resource that will not move without help from outside: kstatus reads `Failed`."""
+    return _kstatus("False", "False", "True", reason, message)
+
+
+def _kstatus(
+    is_ready: ConditionStatus, is_reconciling: ConditionStatus, is_stalled: ConditionStatus, reason: str, message: str
+) -> tuple[Condition, ...]:
+    return (
+        Condition("Ready", is_ready, reason, message),
+        Condition("Reconciling", is_reconciling, reason, message),
+        Condition("Stalled", is_stalled, reason, message),
+    )
+
+
+def stamped(
+    conditions: Iterable[Condition], previous: Sequence[Mapping[str, Any]], generation: int, now: datetime
+) -> list[dict[str, Any]]:
+    """`conditions` as they stand in a status: with `observedGeneration` and the time of their last transition.
+
+    `previous` are the conditions stored so far; anything unreadable in them counts as not there.
+    """
+    stored = {old["type"]: old for old in previous if isinstance(old, Mapping) and "type" in old}
+    return [_stamp(condition, stored.get(condition.type, {}), generation, now) for condition in conditions]
+
+
+def _stamp(condition: Condition, old: Mapping[str, Any], generation: int, now: datetime) -> dict[str, Any]:
+    unchanged = old.get("status") == condition.status and from_timestamp(old.get("lastTransitionTime")) is not None
+    return {
+        "type": condition.type,
+        "status": condition.status,
+        "reason": condition.reason,
+        "message": condition.message[:MESSAGE_LIMIT],
+        "observedGeneration": generation,
+        "lastTransitionTime": old["lastTransitionTime"] if unchanged else to_timestamp(now),
+    }
