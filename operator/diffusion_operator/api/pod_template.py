@@ -12,8 +12,8 @@ from pydantic import BeforeValidator, Field, JsonValue, model_validator
 from diffusion_contract.frozen_model import FrozenModel
 from diffusion_contract.names import CONFIG_DIRECTORY, GROUP, SCRATCH_DIRECTORY
 
-RESERVED_VOLUMES = frozenset({"config", "agent-token", "scratch", "state", "keys", "checkpoints", "models"})
-"""Names of the volumes that we mount ourselves."""
+RESERVED_VOLUMES = "diffusion-"
+"""Prefix of the names of the volumes that we mount ourselves."""
 
 RESERVED_MOUNTS = (CONFIG_DIRECTORY, "/etc/diffusion", "/var/lib/diffusion", "/var/run/secrets", SCRATCH_DIRECTORY)
 """Where we mount them; a user's mount stays outside of these."""
@@ -136,8 +136,8 @@ class TemplateVolume(FrozenModel):
         sources = (self.persistent_volume_claim, self.config_map, self.secret, self.empty_dir)
         if sum(source is not None for source in sources) != 1:
             raise ValueError("set exactly one of persistentVolumeClaim, configMap, secret and emptyDir")
-        if self.name in RESERVED_VOLUMES:
-            raise ValueError(f"the volume name {self.name} is used by the operator; choose another")
+        if self.name.startswith(RESERVED_VOLUMES):
+            raise ValueError(f"{self.name}: volume names with the prefix {RESERVED_VOLUMES} are the operator's")
         return self
 
 

@@ -1,4 +1,4 @@
-"""What every child has in common: its name, its labels, its owner, and a hash of what we asked for.
+"""What every child has in common: its name, its labels, its owner, and a way to hash what we asked for.
 
 Names are functions of the owner's UID, a role and an attempt or a revision: a pass that is repeated makes the same
 objects again and never a second set, and a custom resource that was deleted and created anew under its old name does
@@ -19,7 +19,6 @@ from diffusion_contract.names import (
     MANAGED_BY_LABEL,
     NAME_LABEL,
     PART_OF_LABEL,
-    SPEC_HASH_ANNOTATION,
 )
 
 Manifest = dict[str, Any]
@@ -100,14 +99,3 @@ def child_metadata(
 def spec_hash(content: object) -> str:
     """Sixteen hex digits over JSON-ready `content`, the same for every order of keys."""
     return short_digest(json.dumps(content, sort_keys=True, separators=(",", ":")), 16)
-
-
-def with_spec_hash(manifest: Manifest) -> Manifest:
-    """`manifest` with an annotation that holds the hash of everything in it.
-
-    The operator's own version is no part of any manifest, so an upgrade of the operator changes no hash and with it
-    restarts no workload.
-    """
-    metadata = manifest["metadata"]
-    annotations = {**metadata.get("annotations", {}), SPEC_HASH_ANNOTATION: spec_hash(manifest)}
-    return {**manifest, "metadata": {**metadata, "annotations": annotations}}

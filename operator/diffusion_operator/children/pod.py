@@ -41,7 +41,10 @@ _DOWNWARD = {
 
 @dataclass(frozen=True)
 class Mount:
-    """A volume of ours: its `source` as in a pod's `volumes`, and where the container sees it."""
+    """A volume of ours: its `source` as in a pod's `volumes`, and where the container sees it.
+
+    `name` begins with `diffusion-`, which no volume of a user's template does.
+    """
 
     name: str
     source: Mapping[str, Any]
@@ -54,7 +57,7 @@ class PodRecipe:
     """All that distinguishes one kind of workload pod from another.
 
     `labels` are complete (metadata.common_labels and more) and win over those of `template`. `probes` has the keys of
-    a container (`readinessProbe`, ...)..
+    a container (`readinessProbe`, ...).
     """
 
     container: str
@@ -157,9 +160,14 @@ def _environment(recipe: PodRecipe) -> list[dict[str, Any]]:
 def _own_mounts(recipe: PodRecipe) -> tuple[Mount, ...]:
     token = {"serviceAccountToken": {"audience": AGENT_AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": "token"}}
     return (
-        Mount("config", {"configMap": {"name": recipe.config_map}}, CONFIG_DIRECTORY, read_only=True),
-        Mount("agent-token", {"projected": {"sources": [token]}}, AGENT_TOKEN_FILE.rpartition("/")[0], read_only=True),
-        Mount("scratch", {"emptyDir": {}}, SCRATCH_DIRECTORY),
+        Mount("diffusion-config", {"configMap": {"name": recipe.config_map}}, CONFIG_DIRECTORY, read_only=True),
+        Mount(
+            "diffusion-agent-token",
+            {"projected": {"sources": [token]}},
+            AGENT_TOKEN_FILE.rpartition("/")[0],
+            read_only=True,
+        ),
+        Mount("diffusion-scratch", {"emptyDir": {}}, SCRATCH_DIRECTORY),
     )
 
 
