@@ -1,0 +1,52 @@
+"""kubectl and helm with the cluster's kubeconfig, and the JSON that they answer."""
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+class CommandFailed(RuntimeError):
+    """A command of the demo failed; the message holds the command and what it said."""
+
+
+@dataclass(frozen=True)
+class ClusterCommands:
+    """The two command-line tools, bound to one kubeconfig."""
+
+    kubectl_binary: Path
+    helm_binary: Path
+    kubeconfig: Path
+
+    def kubectl(self, *arguments: str, stdin: str | None = None, timeout: float = 60) -> str:
+        """Run kubectl and return what it printed; raises CommandFailed with its error."""
+        return self._run(self.kubectl_binary, arguments, stdin, timeout)
+
+    def helm(self, *arguments: str, timeout: float = 180) -> str:
+        """Run helm and return what it printed; raises CommandFailed with its error."""
+        return self._run(self.helm_binary, arguments, None, timeout)
+
+    def get(self, kind: str, name: str, namespace: str) -> dict[str, Any]:
+        """Return one object, or an empty dict when there is none."""
+        text = self.kubectl("get", kind, name, "--namespace", namespace, "--ignore-not-found", "--output", "json")
+        found: dict[str, Any] = json.loads(text) if text.strip() else {}
+        return found
+
+    def wait_for(self, what: str, question: Callable[[], Any], seconds: float, every: float = 0.5) -> Any:
+        """Ask until the answer is true and return it; raises CommandFailed that names `what` after `seconds`."""
+        deadline = time.monotonic() + seconds
+        while not (answer := question()):
+            if time.monotonic() > deadline:
+                raise CommandFailed(f"{what}: not within {seconds:.0f} s")
+            time.sleep(every)
+        return answer
+
+    def _run(self, binary: Path, arguments: tuple[str, ...], stdin: str | None, timeout: float) -> str:
+        command = [str(binary), "--kubeconfig", str(self.kubeconfig), *arguments]
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
+        if done.returncode:
+            raise CommandFailed(f"{binary.name} {' '.join(arguments)}: {done.stderr.strip() or done.stdout.strip()}")
+        return done.stdout

@@ -1,0 +1,63 @@
+"""The second half of the story: the service draws digits through its router, and a judge says which it recognises."""
+
+import base64
+import io
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Picture = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class ImagesClient:
+    """Asks a DiffusionService for images, as any OpenAI client would."""
+
+    url: str
+    api_key: str
+
+    def generate(self, label: int, seed: int) -> Picture:
+        """Return one grey image [H, W] of the class `label`; raises RuntimeError with the service's error code."""
+        body = json.dumps({"label": label, "seed": seed, "n": 1}).encode()
+        headers = {"Authorization": f"Bearer {self.api_key}", "Content-Type": "application/json"}
+        request = urllib.request.Request(f"{self.url}/v1/images/generations", data=body, headers=headers)  # noqa: S310
+        try:
+            with urllib.request.urlopen(request, timeout=120) as answer:  # noqa: S310 (our own router on loopback)
+                document = json.load(answer)
+        except urllib.error.HTTPError as error:
+            raise RuntimeError(f"the service answered {error.code}: {error.read().decode(errors='replace')}") from error
+        png = base64.b64decode(document["data"][0]["b64_json"])
+        return np.asarray(Image.open(io.BytesIO(png)).convert("L"))
+
+    def generate_all(self, labels: Sequence[int], first_seed: int = 0, at_once: int = 16) -> list[Picture]:
+        """Generate one image for each label, several at once so that the engine can batch their steps."""
+        with ThreadPoolExecutor(at_once) as pool:
+            return list(pool.map(self.generate, labels, range(first_seed, first_seed + len(labels))))
+
+
+def draw_sheet(pictures: Sequence[Picture], columns: int, scale: int = 8, gap: int = 4) -> Image.Image:
+    """Lay pictures [H, W] out in rows of `columns`, each pixel `scale` wide, on a grey ground."""
+    height, width = (side * scale for side in pictures[0].shape)
+    rows = -(-len(pictures) // columns)
+    sheet = Image.new("L", (columns * (width + gap) + gap, rows * (height + gap) + gap), 96)
+    for index, picture in enumerate(pictures):
+        row, column = divmod(index, columns)
+        tile = Image.fromarray(picture).resize((width, height), Image.Resampling.NEAREST)
+        sheet.paste(tile, (gap + column * (width + gap), gap + row * (height + gap)))
+    return sheet
+
+
+def write_sheet(pictures: Sequence[Picture], columns: int, path: Path) -> None:
+    """Write the sheet as PNG, through a temporary file so that a half-written picture is never left."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".part")
+    draw_sheet(pictures, columns).save(unfinished, format="PNG")
+    unfinished.replace(path)
