@@ -41,7 +41,7 @@ e2e: environment ## End-to-end tests; KUBECONFIG_UNDER_TEST=FILE runs the portab
 	@$(PYTEST) tests/cluster tests/e2e
 
 bench: environment ## Benchmarks against peers and baselines; rewrites the table in docs/benchmarks.md
-	@$(BIN)/python -m bench
+	@$(BIN)/python -m bench $(BENCH)
 
 up: environment ## Start the embedded cluster
 	@$(BIN)/diffusion-local up

@@ -1,0 +1,42 @@
+# Four targets from one file: operator, trainer, server, router. `docker build --target trainer -t NAME .`
+# The lock files hold every package by version and hash. Pin the base image by digest where you build for production.
+ARG PYTHON_IMAGE=python:3.11-slim
+
+FROM ${PYTHON_IMAGE} AS base
+ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PYTHONSAFEPATH=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+RUN groupadd --gid 65532 diffusion && useradd --uid 65532 --gid 65532 --no-create-home diffusion
+WORKDIR /app
+
+FROM base AS operator
+COPY requirements/operator.txt requirements/operator.txt
+RUN pip install --require-hashes -r requirements/operator.txt
+COPY pyproject.toml README.md LICENSE ./
+COPY operator operator
+COPY workloads workloads
+COPY local local
+RUN pip install --no-deps --no-build-isolation . && rm -rf /app/*
+USER 65532:65532
+ENTRYPOINT ["diffusion-operator"]
+CMD ["run"]
+
+FROM base AS workloads
+COPY requirements/workloads.txt requirements/workloads.txt
+RUN pip install --require-hashes -r requirements/workloads.txt
+COPY pyproject.toml README.md LICENSE ./
+COPY operator operator
+COPY workloads workloads
+COPY local local
+RUN pip install --no-deps --no-build-isolation . && rm -rf /app/*
+USER 65532:65532
+
+FROM workloads AS trainer
+ENTRYPOINT ["diffusion-trainer"]
+CMD ["agent"]
+
+FROM workloads AS server
+ENTRYPOINT ["diffusion-server"]
+CMD ["serve"]
+
+FROM workloads AS router
+ENTRYPOINT ["diffusion-router"]
+CMD ["serve"]
