@@ -1,0 +1,50 @@
+"""What can go wrong between the operator and the API server.
+
+KubeError
+Unreachable          no whole answer came: the request may or may not have been carried out
+ApiRefusal           an answer came, and it was no
+NotFound         404
+Conflict         409: the object is not what we thought, or it exists already
+Gone             410: the watch or list position is too old
+TooManyRequests  429, after as many retries as were allowed
+"""
+
+
+class KubeError(Exception):
+    """Any failure of a request to the API server."""
+
+
+class Unreachable(KubeError):
+    """No whole answer came. Whether the request was carried out is unknown."""
+
+
+class ApiRefusal(KubeError):
+    """The API server answered with an error. `reason` is its machine-readable word."""
+
+    def __init__(self, code: int, reason: str, message: str) -> None:
+        super().__init__(f"{code} {reason}: {message}")
+        self.code, self.reason, self.message = code, reason, message
+
+
+class NotFound(ApiRefusal):
+    """There is no such object, or no such kind."""
+
+
+class Conflict(ApiRefusal):
+    """A precondition does not hold, or the object exists already."""
+
+
+class Gone(ApiRefusal):
+    """The resource version or the continue token is too old: list again."""
+
+
+class TooManyRequests(ApiRefusal):
+    """The API server is busy and stayed so."""
+
+
+_BY_CODE = {404: NotFound, 409: Conflict, 410: Gone, 429: TooManyRequests}
+
+
+def refusal(code: int, reason: str, message: str) -> ApiRefusal:
+    """The exception for an answer with this code."""
+    return _BY_CODE.get(code, ApiRefusal)(code, reason, message)

@@ -1,0 +1,124 @@
+"""Keeps one kind in the store: list in pages, then watch; a relist replaces, so nothing that vanished stays.
+
+Why not kopf for this: DESIGN.md 3, rule 6. What can end a watch, and what follows:
+
+    the server closes it (timeoutSeconds)     watch on from the last version
+    no byte for `silence` seconds             the connection is dead without saying so: watch on from the last version
+    410 Gone, any other ERROR event           list again
+    nothing can be reached                    try again with growing pauses; `heard_at` stands still: health turns red
+"""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from diffusion_operator.kube.client import ApiClient
+from diffusion_operator.kube.errors import ApiRefusal, Gone, KubeError
+from diffusion_operator.kube.resources import Resource
+from diffusion_operator.kube.store import Store, version_of
+from diffusion_operator.observe.snapshot import Raw
+
+PAGE = 500
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
+
+FailureObserver = Callable[[str, Exception], None]
+"""Told of what went wrong with the watch of a kind."""
+
+
+class Relist(Exception):
+    """The watch cannot go on from where it is."""
+
+
+class Informer:
+    """One kind in one namespace ("" is all of them), by label selector. `synced` is set after the first whole list."""
+
+    def __init__(
+        self,
+        client: ApiClient,
+        store: Store,
+        resource: Resource,
+        *,
+        failed: FailureObserver,
+        namespace: str = "",
+        selector: str = "",
+        silence: float = 90.0,
+    ) -> None:
+        self.resource, self.namespace = resource, namespace
+        self.synced = asyncio.Event()
+        self.heard_at = time.monotonic()
+        """When the API server last said anything about this kind, on the monotonic clock."""
+        self._client, self._store, self._failed = client, store, failed
+        self._query = {"labelSelector": selector} if selector else {}
+        self._silence = silence
+        self._version = ""
+
+    async def run(self) -> None:
+        """List and watch until cancelled."""
+        pause = _FIRST_PAUSE
+        while True:
+            heard_before = self.heard_at
+            try:
+                if not self._version:
+                    await self.list()
+                await self._watch()
+                pause = _FIRST_PAUSE
+            except (KubeError, Relist) as error:
+                if isinstance(error, Relist | ApiRefusal):
+                    self._version = ""
+                self._failed(self.resource.kind, error)
+                pause = _FIRST_PAUSE if self.heard_at > heard_before else pause
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
+                pause = min(_LONGEST_PAUSE, pause * 2)
+
+    async def list(self) -> None:
+        """Read all, page by page, and replace what the store holds of this kind."""
+        began, items, more = time.monotonic(), list[Raw](), ""
+        while True:
+            query = {**self._query, "limit": str(PAGE)} | ({"continue": more} if more else {})
+            try:
+                page = await self._client.page(self.resource, self.namespace, query)
+            except Gone:
+                if not more:
+                    raise
+                items, more = [], ""
+                continue
+            items.extend(page.get("items", ()))
+            more = page["metadata"].get("continue", "")
+            if not more:
+                break
+        self._version = page["metadata"]["resourceVersion"]
+        self._store.replace(self.resource, self.namespace, items, int(self._version), began)
+        self.heard_at = time.monotonic()
+        self.synced.set()
+
+    async def _watch(self) -> None:
+        query = {
+            **self._query,
+            "watch": "1",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": self._version,
+            "timeoutSeconds": str(random.randint(240, 300)),  # noqa: S311 - spread, not a secret
+        }
+        path = self.resource.path(self.namespace)
+        async with contextlib.aclosing(self._client.transport.lines(path, query, self._silence)) as lines:
+            async for line in lines:
+                self._take(orjson.loads(line))
+
+    def _take(self, event: dict[str, Any]) -> None:
+        item = event.get("object", {})
+        if event.get("type") == "ERROR":
+            raise Relist(f"{item.get('code')} {item.get('reason')}: {item.get('message')}")
+        self.heard_at = time.monotonic()
+        if event["type"] == "DELETED":
+            metadata = item["metadata"]
+            self._store.remove(self.resource, metadata.get("namespace", ""), metadata["name"])
+        elif event["type"] in ("ADDED", "MODIFIED"):
+            self._store.put(self.resource, item)
+        self._version = item["metadata"]["resourceVersion"]
+        position = self._store.position(self.resource, self.namespace)
+        position.resource_version = max(position.resource_version, version_of(item))

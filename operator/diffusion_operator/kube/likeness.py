@@ -1,0 +1,97 @@
+"""Whether a live object still carries everything that a manifest says: how a hand edit is found without a request.
+
+Others may add: keys anywhere, and items in the lists that Kubernetes merges by key. What the manifest names must be
+there with the same meaning: quantities are compared as numbers, and an empty value may be left out by the server.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+_MERGE_KEYS: Mapping[str, tuple[str, ...]] = {
+    "containers": ("name",),
+    "initContainers": ("name",),
+    "env": ("name",),
+    "volumes": ("name",),
+    "volumeMounts": ("mountPath",),
+    "imagePullSecrets": ("name",),
+    "ownerReferences": ("uid",),
+    "topologySpreadConstraints": ("topologyKey", "whenUnsatisfiable"),
+    "conditions": ("type",),
+}
+"""Lists of maps that several writers may share, and what tells their items apart (x-kubernetes-list-map-keys).
+
+`ports` is left out: its key differs between kinds, and nobody else adds to ours.
+"""
+
+_QUANTITY = re.compile(r"^([+-]?[0-9.]+)([eE][+-]?[0-9]+|[KMGTPE]i|[numkMGTPE]|)$")
+_SUFFIX = {
+    **{
+        suffix: Decimal(1000) ** power
+        for power, suffix in enumerate(("n", "u", "m", "", "k", "M", "G", "T", "P", "E"), -3)
+    },
+    **{suffix: Decimal(1024) ** power for power, suffix in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"), 1)},
+}
+_QUANTITIES_UNDER = ("requests", "limits", "capacity", "hard")
+
+
+def first_difference(manifest: Any, live: Any, path: str = "") -> str | None:
+    """The path of the first thing in `manifest` that `live` does not carry, or None where it carries all of it."""
+    if isinstance(manifest, Mapping):
+        return _map_difference(manifest, live, path)
+    if isinstance(manifest, Sequence) and not isinstance(manifest, str):
+        return _list_difference(manifest, live, path)
+    if manifest == live or (_is_empty(manifest) and live is None):
+        return None
+    quantity = path.endswith(".sizeLimit") or any(f".{name}." in path for name in _QUANTITIES_UNDER)
+    return None if quantity and _same_quantity(manifest, live) else path
+
+
+def _map_difference(manifest: Mapping[str, Any], live: Any, path: str) -> str | None:
+    if live is None and not any(not _is_empty(value) for value in manifest.values()):
+        return None
+    if not isinstance(live, Mapping):
+        return path
+    for key, value in manifest.items():
+        if (found := first_difference(value, live.get(key), f"{path}.{key}")) is not None:
+            return found
+    return None
+
+
+def _list_difference(manifest: Sequence[Any], live: Any, path: str) -> str | None:
+    if live is None and not manifest:
+        return None
+    if not isinstance(live, Sequence) or isinstance(live, str):
+        return path
+    keys = _MERGE_KEYS.get(path.rsplit(".", 1)[-1])
+    if keys:
+        present = {tuple(item.get(key) for key in keys): item for item in live}
+        pairs = [(item, present.get(tuple(item.get(key) for key in keys))) for item in manifest]
+    elif len(manifest) != len(live):
+        return path
+    else:
+        pairs = list(zip(manifest, live, strict=True))
+    for number, (ours, theirs) in enumerate(pairs):
+        if theirs is None and ours is not None:
+            return f"{path}[{number}]"
+        if (found := first_difference(ours, theirs, f"{path}[{number}]")) is not None:
+            return found
+    return None
+
+
+def _is_empty(value: Any) -> bool:
+    return not value
+
+
+def _same_quantity(one: Any, other: Any) -> bool:
+    first, second = _quantity(one), _quantity(other)
+    return first is not None and first == second
+
+
+def _quantity(value: Any) -> Decimal | None:
+    match = _QUANTITY.match(str(value))
+    if match is None:
+        return None
+    number, suffix = match.groups()
+    return Decimal(number) * _SUFFIX[suffix] if suffix in _SUFFIX else Decimal(number + suffix)

@@ -1,0 +1,49 @@
+"""Objects that a custom resource names and that are not its children: Secrets, claims, other custom resources."""
+
+import time
+from collections.abc import Iterable, Mapping
+
+from diffusion_operator.kube.client import ApiClient
+from diffusion_operator.kube.resources import CUSTOM_RESOURCES, SECRET, resource_of
+from diffusion_operator.kube.store import Store
+from diffusion_operator.observe.snapshot import Raw, Reference
+
+FRESH_SECONDS = 10.0
+
+
+class References:
+    """Looks referenced objects up: custom resources in the store, all else by a GET that is good for a few seconds."""
+
+    def __init__(self, client: ApiClient, store: Store) -> None:
+        self._client, self._store = client, store
+        self._known: dict[Reference, tuple[float, Raw | None]] = {}
+
+    async def look_up(self, wanted: Iterable[Reference]) -> Mapping[Reference, Raw | None]:
+        """An answer for every reference; None where the API server said that there is nothing by that name."""
+        return {reference: await self._one(reference) for reference in wanted}
+
+    async def _one(self, reference: Reference) -> Raw | None:
+        resource = resource_of(reference.api_version, reference.kind)
+        if resource in CUSTOM_RESOURCES:
+            return self._store.get(resource, reference.namespace, reference.name)
+        at, known = self._known.get(reference, (float("-inf"), None))
+        if time.monotonic() - at < FRESH_SECONDS:
+            return known
+        found = await self._client.get(resource, reference.namespace, reference.name)
+        if found is not None and resource == SECRET:
+            found = _without_values(found)
+        self._prune()
+        self._known[reference] = (time.monotonic(), found)
+        return found
+
+    def _prune(self) -> None:
+        horizon = time.monotonic() - FRESH_SECONDS
+        for stale in [reference for reference, (at, _) in self._known.items() if at < horizon]:
+            del self._known[stale]
+
+
+def _without_values(secret: Raw) -> Raw:
+    metadata = {**secret["metadata"]}
+    metadata.pop("managedFields", None)
+    metadata.pop("annotations", None)  # kubectl apply keeps a copy of the values there.
+    return {**secret, "metadata": metadata, "data": dict.fromkeys(secret.get("data") or {}, "")}

@@ -1,0 +1,116 @@
+"""The one seam between the operator and the network: requests go out here, and tests put their faults in here."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import aiohttp
+
+from diffusion_operator.kube.connection import Connection
+from diffusion_operator.kube.errors import Unreachable, refusal
+
+JSON = "application/json"
+APPLY = "application/apply-patch+yaml"
+MERGE_PATCH = "application/merge-patch+json"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A whole answer: code, the Retry-After header in seconds if there was one, and the body's bytes."""
+
+    code: int
+    body: bytes = b""
+    retry_after: float | None = None
+
+
+class Transport(Protocol):
+    """Carries bytes. Raises Unreachable when no whole answer came."""
+
+    async def request(
+        self, method: str, path: str, query: Mapping[str, str], body: bytes | None, content_type: str
+    ) -> Reply:
+        """One request, one whole answer."""
+        ...
+
+    def lines(self, path: str, query: Mapping[str, str], silence: float) -> AsyncGenerator[bytes, None]:
+        """The lines of an answer that does not end by itself; Unreachable after `silence` seconds without a byte.
+
+        Raises ApiRefusal when the answer is a refusal.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Close all connections."""
+        ...
+
+
+@dataclass
+class HttpTransport:
+    """Over aiohttp: one pool of connections to one API server. `timeout` (seconds) is for a whole request."""
+
+    connection: Connection
+    timeout: float = 30.0
+    user_agent: str = "diffusion-operator"
+    _session: aiohttp.ClientSession | None = field(default=None, repr=False)
+
+    async def request(
+        self, method: str, path: str, query: Mapping[str, str], body: bytes | None, content_type: str
+    ) -> Reply:
+        """See Transport.request."""
+        try:
+            async with self._open().request(
+                method,
+                self.connection.server + path,
+                params=dict(query),
+                data=body,
+                headers={**self.connection.authorization(), "Content-Type": content_type, "Accept": JSON},
+                timeout=aiohttp.ClientTimeout(total=self.timeout),
+            ) as response:
+                return Reply(response.status, await response.read(), _seconds(response.headers.get("Retry-After")))
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            raise Unreachable(f"{method} {path}: {error or type(error).__name__}") from error
+
+    async def lines(self, path: str, query: Mapping[str, str], silence: float) -> AsyncGenerator[bytes, None]:
+        """See Transport.lines."""
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=silence)
+        try:
+            async with self._open().get(
+                self.connection.server + path,
+                params=dict(query),
+                headers={**self.connection.authorization(), "Accept": JSON},
+                timeout=timeout,
+            ) as response:
+                if response.status != 200:
+                    raise refusal(
+                        response.status, response.reason or "", f"watch {path}: {(await response.text())[:500]}"
+                    )
+                async for line in _split(response.content):
+                    yield line
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            raise Unreachable(f"watch {path}: {error or type(error).__name__}") from error
+
+    async def close(self) -> None:
+        """See Transport.close."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(limit=64, ssl=self.connection.ssl_context())
+            self._session = aiohttp.ClientSession(connector=connector, headers={"User-Agent": self.user_agent})
+        return self._session
+
+
+async def _split(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    # Not StreamReader.readline: it refuses lines beyond its buffer, and objects may have a megabyte.
+    pending = b""
+    async for chunk in content.iter_any():
+        *whole, pending = (pending + chunk).split(b"\n")
+        for line in whole:
+            if line:
+                yield line
+
+
+def _seconds(header: str | None) -> float | None:
+    return float(header) if header and header.isdigit() else None
