@@ -7,14 +7,19 @@ ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PYTHONSAFEPATH=1 PIP_NO_CACHE_D
 RUN groupadd --gid 65532 diffusion && useradd --uid 65532 --gid 65532 --no-create-home diffusion
 WORKDIR /app
 
-FROM base AS operator
-COPY requirements/operator.txt requirements/operator.txt
-RUN pip install --require-hashes -r requirements/operator.txt
+FROM base AS wheel
+COPY requirements/bootstrap.txt requirements/bootstrap.txt
+RUN pip install --require-hashes -r requirements/bootstrap.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY operator operator
 COPY workloads workloads
 COPY local local
-RUN pip install --no-deps --no-build-isolation . && rm -rf /app/*
+RUN pip wheel --no-deps --no-build-isolation --wheel-dir /wheels .
+
+FROM base AS operator
+COPY requirements/operator.txt requirements/operator.txt
+RUN pip install --require-hashes -r requirements/operator.txt
+RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels pip install --no-deps /wheels/*.whl
 USER 65532:65532
 ENTRYPOINT ["diffusion-operator"]
 CMD ["run"]
@@ -22,11 +27,7 @@ CMD ["run"]
 FROM base AS workloads
 COPY requirements/workloads.txt requirements/workloads.txt
 RUN pip install --require-hashes -r requirements/workloads.txt
-COPY pyproject.toml README.md LICENSE ./
-COPY operator operator
-COPY workloads workloads
-COPY local local
-RUN pip install --no-deps --no-build-isolation . && rm -rf /app/*
+RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels pip install --no-deps /wheels/*.whl
 USER 65532:65532
 
 FROM workloads AS trainer

@@ -56,4 +56,4 @@ lock: environment ## Write the lock files anew from pyproject.toml
 	@for extra in operator workloads local dev; do \
 		$(BIN)/uv pip compile --quiet pyproject.toml --extra $$extra --generate-hashes --no-emit-index-url \
 			--no-emit-find-links --no-header --output-file requirements/$$extra.txt; done
-	@printf 'uv==' > /dev/null; sed -n '/^uv==/,/# via/p' requirements/dev.txt > requirements/bootstrap.txt
+	@sed -nE '/^(setuptools|uv)==/,/# via/{/# via/!p}' requirements/dev.txt > requirements/bootstrap.txt
