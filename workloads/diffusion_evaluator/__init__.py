@@ -1,1 +1,1 @@
-"""Judging what a model draws."""
+"""Judging what a model draws: so far, whether digits are recognised (judge.py)."""
