@@ -1,0 +1,147 @@
+"""The embedded cluster as Python sees it: what the command line and the tests use."""
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from diffusion_local import control, launch
+from diffusion_local.certificates import Authority, KeyPair
+from diffusion_local.errors import LocalClusterError
+from diffusion_local.kubeconfig import write_kubeconfig
+from diffusion_local.options import ClusterOptions
+from diffusion_local.state import StateFolder
+
+Say = Callable[[str], None]
+SOCKET_SECONDS = 30.0
+ORDER_SECONDS = 150.0
+POLL_SECONDS = 0.02
+
+
+def silent(_: str) -> None:
+    """Report nothing."""
+
+
+@dataclass(frozen=True)
+class ClientAccess:
+    """A client's certificate, its key, and a kubeconfig that uses them."""
+
+    files: KeyPair
+    kubeconfig: Path
+
+
+class Cluster:
+    """A running embedded cluster in `folder`."""
+
+    def __init__(self, folder: StateFolder) -> None:
+        self.folder = folder
+        self.options = ClusterOptions.model_validate(json.loads(folder.config.read_text()))
+
+    @classmethod
+    def start(cls, folder: StateFolder, options: ClusterOptions, *, owned: bool = False, say: Say = silent) -> Self:
+        """Start a new cluster and wait until it is up; what an earlier one left in `folder` is removed first.
+
+        `owned`: it dies with the calling thread, whatever ends that. Raises LocalClusterError when it does not come up.
+        """
+        launch.check_machine()
+        launch.end(folder)
+        launch.remove(folder)
+        folder.create()
+        try:
+            launch.start(folder, options, owned=owned)
+            cluster = cls(folder)
+            cluster._await_socket()
+            cluster.order("wait", say=say)
+        except BaseException:
+            launch.end(folder)
+            raise
+        return cluster
+
+    @classmethod
+    def find(cls, name: str) -> Self:
+        """Return the running cluster called `name`; LocalClusterError when there is none."""
+        folder = StateFolder.of(name)
+        if launch.running(folder) is None:
+            raise LocalClusterError(f"no cluster called {name!r} is up: start one with `diffusion-local up`")
+        return cls(folder)
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's kubeconfig, for use from outside."""
+        return self.folder.kubeconfig
+
+    @property
+    def server(self) -> str:
+        """The API server's URL from outside."""
+        return f"https://127.0.0.1:{self.options.api_port}"
+
+    @property
+    def router(self) -> str:
+        """The URL that is forwarded to the router (or to the Service that was asked for)."""
+        return f"http://127.0.0.1:{self.options.router_port}"
+
+    @property
+    def authority(self) -> Path:
+        """The certificate of the cluster's authority."""
+        return self.folder.certificates / "ca.crt"
+
+    def order(self, op: str, say: Say = silent, **details: Any) -> dict[str, Any]:
+        """Give the supervisor an order and return its answer; LocalClusterError with its reason when it refuses."""
+        return control.request(self.folder.control_socket, {"op": op, **details}, say, ORDER_SECONDS)
+
+    def stop(self) -> None:
+        """End every process and remove every file of the cluster."""
+        launch.end(self.folder)
+        launch.remove(self.folder)
+
+    def stop_apiserver(self) -> None:
+        """Begin an outage of the API server."""
+        self.order("apiserver-stop")
+
+    def start_apiserver(self) -> None:
+        """End the outage; returns when the API server is ready again."""
+        self.order("apiserver-start")
+
+    def run(self, program: str, *args: str, input: str | None = None) -> subprocess.CompletedProcess[str]:  # noqa: A002
+        """Run `program` (kubectl, or a path) with this cluster's kubeconfig; the caller judges its exit code."""
+        return subprocess.run(
+            [str(self.options.programs.get(program, program)), *args],
+            input=input,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=self.environment(),
+        )
+
+    def kubectl(self, *args: str, input: str | None = None) -> subprocess.CompletedProcess[str]:  # noqa: A002
+        """Run kubectl with `args`."""
+        return self.run("kubectl", *args, input=input)
+
+    def environment(self) -> dict[str, str]:
+        """Return this process's environment with KUBECONFIG set to the cluster."""
+        return os.environ | {"KUBECONFIG": str(self.kubeconfig)}
+
+    def client_certificate(self, user: str, groups: Sequence[str] = ()) -> ClientAccess:
+        """Issue a client certificate for `user` in `groups`, with a kubeconfig for it."""
+        file = "client-" + "".join(letter if letter.isalnum() else "-" for letter in user)
+        files = Authority(self.folder.certificates).client(file, user, groups)
+        kubeconfig = write_kubeconfig(
+            self.folder.certificates / f"{file}.kubeconfig",
+            name=user,
+            server=self.server,
+            authority=self.authority,
+            client=files,
+        )
+        return ClientAccess(files, kubeconfig)
+
+    def _await_socket(self) -> None:
+        deadline = time.monotonic() + SOCKET_SECONDS
+        while not self.folder.control_socket.exists():
+            if launch.running(self.folder) is None or time.monotonic() > deadline:
+                log = (self.folder.logs / "supervisor.log").read_text().strip().splitlines()
+                raise LocalClusterError(f"the supervisor did not start: {log[-1] if log else 'it said nothing'}")
+            time.sleep(POLL_SECONDS)

@@ -1,0 +1,109 @@
+"""How orders reach the supervisor: one JSON line over a Unix socket, answered by lines of progress and one result."""
+
+import asyncio
+import json
+import logging
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from diffusion_local.errors import LocalClusterError
+
+LOG = logging.getLogger(__name__)
+Say = Callable[[str], None]
+Handler = Callable[[dict[str, Any], Say], Awaitable[dict[str, Any]]]
+"""Takes the order and a way to report progress; returns the result or raises LocalClusterError."""
+
+
+async def serve(path: Path, handle: Handler) -> asyncio.Server:
+    """Answer orders at the socket `path` with `handle`."""
+
+    async def connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        def send(message: dict[str, Any]) -> None:
+            writer.write(json.dumps(message).encode() + b"\n")
+
+        try:
+            order = json.loads(await reader.readline())
+            send({"result": await handle(order, lambda text: send({"progress": text}))})
+        except LocalClusterError as error:
+            send({"error": str(error)})
+        except (ValueError, KeyError, TypeError) as error:
+            send({"error": f"the order could not be read: {error!r}"})
+        except Exception as error:
+            LOG.exception("an order failed")
+            send({"error": f"the supervisor failed: {error!r} (see `diffusion-local logs supervisor`)"})
+        finally:
+            writer.close()
+
+    return await asyncio.start_unix_server(connection, path)
+
+
+def request(path: Path, order: dict[str, Any], say: Say, seconds: float | None = None) -> dict[str, Any]:
+    """Send one order to the supervisor at `path`, pass its progress to `say`, and return its result.
+
+    Raises LocalClusterError with the supervisor's reason, or when it ends or stays silent for `seconds`.
+    """
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(seconds)
+        try:
+            connection.connect(str(path))
+            connection.sendall(json.dumps(order).encode() + b"\n")
+            for line in connection.makefile("r"):
+                message = json.loads(line)
+                if "progress" in message:
+                    say(message["progress"])
+                elif "error" in message:
+                    raise LocalClusterError(message["error"])
+                else:
+                    result: dict[str, Any] = message["result"]
+                    return result
+        except TimeoutError:
+            raise LocalClusterError(f"the supervisor did not answer within {seconds:g} s") from None
+        except OSError as error:
+            raise LocalClusterError(f"the supervisor is not reachable ({error})") from error
+    raise LocalClusterError("the supervisor ended before it answered; see `diffusion-local logs supervisor`")
+
+
+class Progress:
+    """Lines that everybody who asks hears from the first on, until `finish` or `fail`."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._failure: str | None = None
+        self._finished = False
+        self._news = asyncio.Condition()
+
+    async def say(self, line: str) -> None:
+        """Add a line."""
+        LOG.info("%s", line)
+        self._lines.append(line)
+        await self._wake()
+
+    async def finish(self) -> None:
+        """Say that nothing more comes."""
+        self._finished = True
+        await self._wake()
+
+    async def fail(self, reason: str) -> None:
+        """Say that it went wrong; listeners get LocalClusterError."""
+        self._failure = reason
+        await self._wake()
+
+    async def follow(self) -> AsyncIterator[str]:
+        """Yield all lines, old and new, until the end."""
+        seen = 0
+        while True:
+            async with self._news:
+                await self._news.wait_for(lambda: len(self._lines) > seen or self._finished or bool(self._failure))
+            for line in self._lines[seen:]:
+                yield line
+            seen = len(self._lines)
+            if self._failure:
+                raise LocalClusterError(self._failure)
+            if self._finished:
+                return
+
+    async def _wake(self) -> None:
+        async with self._news:
+            self._news.notify_all()

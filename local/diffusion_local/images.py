@@ -1,0 +1,38 @@
+"""The image map: what an image name means on a node whose pods are processes of this machine."""
+
+import json
+import shlex
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+from diffusion_local.errors import LocalClusterError
+from diffusion_local.state import write_json
+
+DISTRIBUTION = "diffusion-operator"
+COMMANDS = {
+    "operator": "diffusion-operator",
+    "trainer": "diffusion-trainer",
+    "server": "diffusion-server",
+    "router": "diffusion-router",
+}
+
+
+def default_images() -> dict[str, list[str]]:
+    """Return the project's own images as commands of this environment, and two general ones for trials."""
+    programs = Path(sys.executable).parent
+    own = version(DISTRIBUTION)
+    images = {f"{DISTRIBUTION}/{part}:{own}": [str(programs / name)] for part, name in COMMANDS.items()}
+    return images | {"busybox:1.37": ["sh"], "python:3.11-slim": [sys.executable]}
+
+
+def add_image(file: Path, assignment: str) -> tuple[str, list[str]]:
+    """Add NAME=COMMAND to the image map in `file` and return both; LocalClusterError for another form."""
+    name, separator, command = assignment.partition("=")
+    argv = shlex.split(command)
+    if not (separator and name and argv):
+        raise LocalClusterError(f"{assignment!r} is not of the form NAME=COMMAND, such as 'my/image:1=python3 -m app'")
+    images = json.loads(file.read_text())
+    images[name] = argv
+    write_json(file, images)
+    return name, argv

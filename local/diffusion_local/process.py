@@ -1,0 +1,117 @@
+"""Child processes of the supervisor: started with a log file, restarted when they end unasked, stopped when asked."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+LOG = logging.getLogger(__name__)
+STOP_SECONDS = 5.0
+RESTART_SECONDS = 1.0
+REAP_SECONDS = 1.0
+
+
+class Component:
+    """A long-running program with one log file; a program that ends by itself is started again after a second."""
+
+    def __init__(
+        self, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.name = name
+        self._command = list(command)
+        self._log = log
+        self._environment = environment
+        self._process: asyncio.subprocess.Process | None = None
+        self._keeper: asyncio.Task[None] | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether the program runs now."""
+        return self._process is not None and self._process.returncode is None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the program is meant to run: started, and not stopped since."""
+        return self._keeper is not None
+
+    async def start(self) -> None:
+        """Start the program unless it is started already."""
+        if self._keeper is None:
+            await self._spawn()
+            self._keeper = asyncio.create_task(self._keep(), name=f"keep {self.name}")
+
+    async def stop(self) -> None:
+        """End the program: SIGTERM, and SIGKILL after five seconds."""
+        if self._keeper is None:
+            return
+        self._keeper.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._keeper
+        self._keeper = None
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        process.send_signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(process.wait(), STOP_SECONDS)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+    async def _spawn(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=None if self._environment is None else os.environ | dict(self._environment),
+                start_new_session=True,
+            )
+
+    async def _keep(self) -> None:
+        while True:
+            assert self._process is not None
+            code = await self._process.wait()
+            LOG.warning("%s ended by itself with code %s; starting it again", self.name, code)
+            await asyncio.sleep(RESTART_SECONDS)
+            await self._spawn()
+
+
+class Reaper:
+    """Collects ended orphans, which come to the first process of a PID namespace.
+
+    A child of our own is waited for by asyncio within moments; so what is a zombie at two looks in a row is an orphan.
+    """
+
+    def __init__(self) -> None:
+        self._suspects: set[int] = set()
+
+    async def run(self) -> None:
+        """Look once a second until cancelled."""
+        while True:
+            self.look()
+            await asyncio.sleep(REAP_SECONDS)
+
+    def look(self) -> None:
+        """Collect zombies seen before, and remember the new ones."""
+        zombies = {pid for pid in _children() if _is_zombie(pid)}
+        for pid in zombies & self._suspects:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+        self._suspects = zombies
+
+
+def _children() -> list[int]:
+    own = os.getpid()
+    return [int(pid) for pid in Path(f"/proc/{own}/task/{own}/children").read_text().split()]
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return False

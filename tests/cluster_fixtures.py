@@ -1,0 +1,97 @@
+"""Clusters for tests: a control plane alone, a cluster with nodes, or a cluster of the user's by kubeconfig.
+
+Set DIFFUSION_TEST_KUBECONFIG to a kubeconfig, and the tests of the fixture `cluster` run on that cluster (kind or a
+real one) in place of an embedded one. Tests of the fixture `control_plane` always start their own.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from deadline import wait_until
+from diffusion_local.binaries.find import ensure
+from diffusion_local.binaries.recipe import CLUSTER_PROGRAMS
+from diffusion_local.cluster import Cluster
+from diffusion_local.images import default_images
+from diffusion_local.options import ClusterOptions
+from diffusion_local.state import StateFolder
+
+KUBECONFIG_VARIABLE = "DIFFUSION_TEST_KUBECONFIG"
+
+
+class Kubernetes(Protocol):
+    """What tests need of any cluster."""
+
+    @property
+    def kubeconfig(self) -> Path:
+        """An administrator's kubeconfig."""
+
+    def kubectl(self, *args: str, input: str | None = None) -> subprocess.CompletedProcess[str]:  # noqa: A002
+        """Run kubectl; the caller judges its exit code."""
+
+
+class GivenCluster:
+    """A cluster that somebody else runs, by its kubeconfig."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        self.kubeconfig = kubeconfig
+        self._kubectl = shutil.which("kubectl") or str(ensure(["kubectl"], print)["kubectl"])
+
+    def kubectl(self, *args: str, input: str | None = None) -> subprocess.CompletedProcess[str]:  # noqa: A002
+        """Run kubectl on it."""
+        return subprocess.run(
+            [self._kubectl, *args],
+            input=input,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | {"KUBECONFIG": str(self.kubeconfig)},
+        )
+
+
+@contextmanager
+def embedded_cluster(**options: Any) -> Iterator[Cluster]:
+    """A cluster of our own in a temporary folder; it dies with this process and leaves nothing behind."""
+    with tempfile.TemporaryDirectory(prefix="diffusion-test-") as folder:
+        programs = ensure(CLUSTER_PROGRAMS, print)
+        wanted = ClusterOptions(programs=programs, images=default_images(), **options)
+        cluster = Cluster.start(StateFolder(Path(folder) / "c"), wanted, owned=True)
+        try:
+            yield cluster
+        finally:
+            cluster.stop()
+
+
+@contextmanager
+def fresh_namespace(kubernetes: Kubernetes) -> Iterator[str]:
+    """A namespace with its default ServiceAccount; removed afterwards without waiting for its end."""
+    name = f"test-{uuid.uuid4().hex[:10]}"
+    created = kubernetes.kubectl("create", "namespace", name)
+    assert created.returncode == 0, created.stderr
+    account = ("get", "serviceaccount", "default", "-n", name)
+    wait_until(lambda: kubernetes.kubectl(*account).returncode == 0, 30, f"the default ServiceAccount of {name}")
+    try:
+        yield name
+    finally:
+        kubernetes.kubectl("delete", "namespace", name, "--wait=false")
+
+
+def get(kubernetes: Kubernetes, *args: str) -> dict[str, Any]:
+    """Return what `kubectl get ARGS -o json` shows; AssertionError with kubectl's words when it fails."""
+    done = kubernetes.kubectl("get", *args, "-o", "json")
+    assert done.returncode == 0, done.stderr
+    shown: dict[str, Any] = json.loads(done.stdout)
+    return shown
+
+
+def apply(kubernetes: Kubernetes, *objects: dict[str, Any]) -> None:
+    """Apply `objects`; AssertionError with kubectl's words when one is refused."""
+    done = kubernetes.kubectl("apply", "-f", "-", input="\n---\n".join(json.dumps(item) for item in objects))
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,47 @@
+"""Fixtures that more than one room's tests use; how clusters are made stands in cluster_fixtures.py."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster_fixtures import (
+    KUBECONFIG_VARIABLE,
+    GivenCluster,
+    Kubernetes,
+    embedded_cluster,
+    fresh_namespace,
+)
+from diffusion_local.cluster import Cluster
+
+
+@pytest.fixture(scope="session")
+def control_plane() -> Iterator[Cluster]:
+    """A real etcd, API server, controller manager and scheduler without nodes, shared by the whole test run."""
+    with embedded_cluster(nodes=0, spot=0) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Kubernetes]:
+    """A cluster with one on-demand and one spot node, or the one that DIFFUSION_TEST_KUBECONFIG names."""
+    if given := os.environ.get(KUBECONFIG_VARIABLE):
+        yield GivenCluster(Path(given))
+        return
+    with embedded_cluster(nodes=1, spot=1) as embedded:
+        yield embedded
+
+
+@pytest.fixture
+def namespace(control_plane: Cluster) -> Iterator[str]:
+    """A fresh namespace on the control plane without nodes."""
+    with fresh_namespace(control_plane) as name:
+        yield name
+
+
+@pytest.fixture
+def cluster_namespace(cluster: Kubernetes) -> Iterator[str]:
+    """A fresh namespace on the cluster with nodes."""
+    with fresh_namespace(cluster) as name:
+        yield name
