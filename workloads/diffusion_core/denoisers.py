@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import torch
-from diffusion_contract.run_config import ModelSpec
 from pydantic import Field, JsonValue, TypeAdapter, ValidationError
 from torch import Tensor, nn
+
+from diffusion_contract.run_config import ModelSpec
 
 if TYPE_CHECKING:
     from diffusers import UNet2DModel
@@ -50,7 +51,7 @@ class Denoiser(nn.Module, ABC):
         self.classes = model.conditioning.classes
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
-        """x [B,C,H,W], t [B] in 0..T, labels [B] int64 in -1..classes-1 -> [B,C,H,W].
+        """Predict from x [B,C,H,W], t [B] in 0..T and labels [B] int64 in -1..classes-1; returns [B,C,H,W].
 
         NULL_LABEL (-1), or None for all rows, means no class. Raises ValueError for labels without conditioning.
         """
@@ -196,7 +197,7 @@ def _check_dit_keys(config: Mapping[str, JsonValue]) -> None:
 
 
 def _unet_defaults(sample_size: int, given: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """Keys for small pictures where the user gave none: 32 then 64 channels, halving while the size stays even and >= 4.
+    """Keys where the user gave none, for small pictures: 32, then 64 channels, halving down to a side of 4 or odd.
 
     8x8 gives (32, 64), 0.7 M parameters; 16x16 gives (32, 64, 64), 1.1 M. The lowest level has attention.
     """
@@ -210,12 +211,13 @@ def _unet_defaults(sample_size: int, given: Mapping[str, JsonValue]) -> dict[str
         "down_block_types": [*("DownBlock2D",) * (levels - 1), "AttnDownBlock2D"],
         "up_block_types": ["AttnUpBlock2D", *("UpBlock2D",) * (levels - 1)],
         "layers_per_block": 1,
-        "norm_num_groups": math.gcd(32, *widths) if _are_positive(widths) else 32,
+        "norm_num_groups": _common_groups(widths),
     }
 
 
-def _are_positive(widths: JsonValue) -> bool:
-    return isinstance(widths, list) and all(type(width) is int and width > 0 for width in widths)
+def _common_groups(widths: JsonValue) -> int:
+    """The library's 32 groups, or as many as divide every width."""
+    return math.gcd(32, *(width for width in widths if isinstance(width, int))) if isinstance(widths, list) else 32
 
 
 # --- the trial ---------------------------------------------------------------------------------------------------

@@ -10,10 +10,11 @@ import math
 from typing import Annotated
 
 import torch
-from diffusion_contract.frozen_model import FrozenModel
 from pydantic import ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
+
+from diffusion_contract.frozen_model import FrozenModel
 
 TIME_FREQUENCIES = 256
 """Numbers in the sinusoidal embedding of a time, half of them sines."""
@@ -80,14 +81,14 @@ class Block(nn.Module):
         self.modulation = nn.Linear(width, 6 * width)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """x [B,N,D], condition [B,D] (already through SiLU) -> [B,N,D]."""
+        """Tokens x [B,N,D] under a condition [B,D] that has been through SiLU -> [B,N,D]."""
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(condition).chunk(6, 1)  # [B,D] each
         x = x + gate1.unsqueeze(1) * self._attend(modulate(self.norm1(x), shift1, scale1))
-        x = x + gate2.unsqueeze(1) * self.mlp(modulate(self.norm2(x), shift2, scale2))
-        return x
+        change: Tensor = self.mlp(modulate(self.norm2(x), shift2, scale2))
+        return x + gate2.unsqueeze(1) * change
 
     def _attend(self, x: Tensor) -> Tensor:
-        parts = self.qkv(x).unflatten(2, (3, self.heads, -1))  # [B,N,3,heads,D/heads]
+        parts: Tensor = self.qkv(x).view(*x.shape[:2], 3, self.heads, -1)  # [B,N,3,heads,D/heads]
         query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)  # [B,heads,N,D/heads] each
         mixed = functional.scaled_dot_product_attention(query, key, value)  # [B,heads,N,D/heads]
         out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))  # [B,N,D]
@@ -111,11 +112,11 @@ class DiT(nn.Module):
         self.norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.modulation = nn.Linear(width, 2 * width)
         self.pixels = nn.Linear(width, patch * patch * channels)
-        self.patch = patch
+        self.patch, self.channels = patch, channels
         self._initialise()
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
-        """x [B,C,H,W], t [B] in 0..T, labels [B] in 0..classes or None -> [B,C,H,W]."""
+        """Predict from x [B,C,H,W], t [B] in 0..T and labels [B] in 0..classes or None; returns [B,C,H,W]."""
         tokens = self.patches(x).flatten(2).transpose(1, 2) + self.positions  # [B,N,D]
         condition = self.time(time_embedding(t).to(tokens))  # [B,D]
         if self.label is not None and labels is not None:
@@ -128,21 +129,25 @@ class DiT(nn.Module):
 
     def _unpatch(self, tokens: Tensor) -> Tensor:
         """[B,N,P*P*C] -> [B,C,H,W]."""
-        grid = tokens.unflatten(2, (self.patch, self.patch, -1)).unflatten(1, (self.side, self.side))  # [B,h,w,P,P,C]
+        grid = tokens.reshape(-1, self.side, self.side, self.patch, self.patch, self.channels)  # [B,h,w,P,P,C]
         return grid.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
 
     def _initialise(self) -> None:
         """As in the paper's section 3.2: every block starts as the identity, the output as zero."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
+        for layer in _linear_layers(self):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
         nn.init.xavier_uniform_(self.patches.weight.view(self.patches.weight.shape[0], -1))  # a linear layer in effect
         nn.init.zeros_(self.patches.bias)  # type: ignore[arg-type]
-        nn.init.normal_(self.time[0].weight, std=0.02)
-        nn.init.normal_(self.time[2].weight, std=0.02)
+        for layer in _linear_layers(self.time):
+            nn.init.normal_(layer.weight, std=0.02)
         if self.label is not None:
             nn.init.normal_(self.label.weight, std=0.02)
-        for layer in [*(block.modulation for block in self.blocks), self.modulation, self.pixels]:
+        gates = [block.modulation for block in self.blocks if isinstance(block, Block)]
+        for layer in [*gates, self.modulation, self.pixels]:
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
+
+
+def _linear_layers(module: nn.Module) -> list[nn.Linear]:
+    return [part for part in module.modules() if isinstance(part, nn.Linear)]

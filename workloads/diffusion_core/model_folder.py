@@ -19,13 +19,13 @@ from typing import TypeVar
 
 import safetensors
 import torch
-from diffusion_contract.frozen_model import FrozenModel
-from diffusion_contract.run_config import DiffusionSpec, ModelSpec, Sha256
 from pydantic import BaseModel, JsonValue, ValidationError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from diffusion_contract.frozen_model import FrozenModel
+from diffusion_contract.run_config import DiffusionSpec, ModelSpec, Sha256
 from diffusion_core.denoisers import NOT_ACCEPTED, ConfigRefused, Denoiser, build_denoiser
 from diffusion_core.normalization import Normalization
 from diffusion_core.schedules import noise_schedule_hash

@@ -1,13 +1,14 @@
-"""Pixels to the model's range and back. The statistics are stored with the model, so serving undoes what training did."""
+"""Pixels to the model's range and back. The range is stored with the model, so serving undoes what training did."""
 
 from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from diffusion_contract.frozen_model import FrozenModel
 from pydantic import Field, model_validator
 from torch import Tensor
+
+from diffusion_contract.frozen_model import FrozenModel
 
 
 class Normalization(FrozenModel):

@@ -7,9 +7,9 @@ Flow:    s = sigmoid(N(0,1)), x_s = (1 - s) x_0 + s eps,                target e
 from collections.abc import Callable
 
 import torch
-from diffusion_contract.run_config import DiffusionSpec, ModelSpec, ScheduleSpec
 from torch import Tensor
 
+from diffusion_contract.run_config import DiffusionSpec, ModelSpec, ScheduleSpec
 from diffusion_core.denoisers import NULL_LABEL
 from diffusion_core.randomness import RowRandomness, Stream, normal_row, row_generator
 from diffusion_core.schedules import alphas_cumprod, shift_time
@@ -59,7 +59,7 @@ def _draw_row(seed: int, position: int, shape: tuple[int, ...]) -> tuple[Tensor,
 
 
 def _labels_with_drop_out(labels: Tensor | None, dropped: Tensor, model: ModelSpec) -> Tensor | None:
-    """Replace a share of the labels by the null class: classifier-free guidance needs both (Ho and Salimans, alg. 1)."""
+    """Replace a share of the labels by the null class, for classifier-free guidance (Ho and Salimans, algorithm 1)."""
     conditioning = model.conditioning
     if conditioning.classes is None:
         return None

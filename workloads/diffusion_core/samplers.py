@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from diffusion_contract.run_config import DiffusionSpec, ModelSpec
-from diffusion_contract.serving_config import Sampler
 from torch import Tensor
 
+from diffusion_contract.run_config import DiffusionSpec, ModelSpec
+from diffusion_contract.serving_config import Sampler
 from diffusion_core.denoisers import NULL_LABEL
 from diffusion_core.normalization import Normalization
 from diffusion_core.objectives import Denoise
@@ -62,7 +62,7 @@ def sampler_table(sampler: Sampler, steps: int, diffusion: DiffusionSpec) -> Sam
 
 
 def _ddim_table(steps: int, diffusion: DiffusionSpec) -> SamplerTable:
-    """DDIM with eta = 0 (Song et al., eq. 12), A and B being alphas_cumprod now and at the next step:
+    """DDIM with eta = 0 (Song et al., eq. 12), A and B being alphas_cumprod now and at the next step.
 
         x0 = (x - sqrt(1 - A) eps) / sqrt(A),      x' = sqrt(B) x0 + sqrt(1 - B) eps,    B = 1 at the end
 
@@ -82,7 +82,7 @@ def _ddim_table(steps: int, diffusion: DiffusionSpec) -> SamplerTable:
 
 
 def _euler_table(steps: int, diffusion: DiffusionSpec) -> SamplerTable:
-    """Euler's method on dx/ds = v (SD3, eq. 1), s from 1 to 0 in equal steps, then shifted; u is the next s:
+    """Euler's method on dx/ds = v (SD3, eq. 1), s from 1 to 0 in equal steps, then shifted; u is the next s.
 
     x0 = x - s v,      x' = x + (u - s) v = (u/s) x + (1 - u/s) x0,      u = 0 at the end
     """

@@ -10,8 +10,9 @@ import math
 from typing import TypeVar
 
 import torch
-from diffusion_contract.run_config import DiffusionSpec, ScheduleSpec
 from torch import Tensor
+
+from diffusion_contract.run_config import DiffusionSpec, ScheduleSpec
 
 COSINE_OFFSET = 0.008
 """s in eq. 17 of Nichol and Dhariwal: keeps beta from vanishing near t = 0."""

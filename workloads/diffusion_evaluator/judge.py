@@ -53,4 +53,5 @@ def _features(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
         raise ValueError(f"expected uint8 [N,H,W] with H = W a multiple of 8, got {images.dtype} {list(images.shape)}")
     block = images.shape[1] // SIDE
     areas = images.reshape(len(images), SIDE, block, SIDE, block).mean(axis=(2, 4), dtype=np.float64)
-    return areas.reshape(len(images), SIDE * SIDE) / 255 * LARGEST_VALUE
+    features: npt.NDArray[np.float64] = areas.reshape(len(images), SIDE * SIDE) / 255 * LARGEST_VALUE
+    return features
