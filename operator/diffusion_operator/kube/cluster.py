@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
-from diffusion_contract.names import SERVICE_LABEL, TRAINING_LABEL
 from diffusion_operator.kube.apply import stamped, why_to_send
 from diffusion_operator.kube.client import ApiClient
 from diffusion_operator.kube.events import Events
+from diffusion_operator.kube.keys import Key, resource_of_key
 from diffusion_operator.kube.own_writes import OwnWrites
 from diffusion_operator.kube.references import References
-from diffusion_operator.kube.resources import MODEL_SERVICE, NODE, POD, TRAINING, Resource, resource_of
+from diffusion_operator.kube.resources import NODE, POD, resource_of
 from diffusion_operator.kube.status import put_status
 from diffusion_operator.kube.store import Store
 from diffusion_operator.observe.operator_facts import OperatorFacts
@@ -19,44 +19,13 @@ from diffusion_operator.plan.kind import Kind
 from diffusion_operator.plan.plan import Event, Manifest, ObjectReference
 
 
-class Key(NamedTuple):
-    """One custom resource by name: what is queued and reconciled."""
-
-    kind: str
-    namespace: str
-    name: str
-
-
-_RESOURCES = {TRAINING.kind: TRAINING, MODEL_SERVICE.kind: MODEL_SERVICE}
-_LABELS = {TRAINING_LABEL: TRAINING.kind, SERVICE_LABEL: MODEL_SERVICE.kind}
-
-
-def resource_of_key(key: Key) -> Resource:
-    """The resource of a custom resource's key."""
-    return _RESOURCES[key.kind]
-
-
-def key_of(custom_resource: Raw) -> Key:
-    """The key of a custom resource."""
-    metadata = custom_resource["metadata"]
-    return Key(custom_resource["kind"], metadata["namespace"], metadata["name"])
-
-
-def keys_named_by(child: Raw) -> Iterator[Key]:
-    """The custom resources whose labels this object carries: a hint whom to look at, never a proof of ownership."""
-    metadata = child["metadata"]
-    for label, name in (metadata.get("labels") or {}).items():
-        if kind := _LABELS.get(label):
-            yield Key(kind, metadata.get("namespace", ""), name)
-
-
 class Cluster:
     """Reads from the store, writes through the client, and remembers what it wrote."""
 
     def __init__(self, client: ApiClient, store: Store, facts: OperatorFacts, instance: str) -> None:
         self.store, self.facts = store, facts
         self._client = client
-        self._references = References(client, store)
+        self.references = References(client, store)
         self._events = Events(client, instance)
         self._writes = OwnWrites(store)
 
@@ -65,7 +34,7 @@ class Cluster:
         custom_resource = self.store.get(resource_of_key(key), key.namespace, key.name)
         if custom_resource is None:
             return None
-        referenced = await self._references.look_up(kind.references(custom_resource))
+        referenced = await self.references.look_up(key, kind.references(custom_resource))
         children = tuple(self._family(custom_resource["metadata"]["uid"]))
         names = {child["spec"].get("nodeName") for child in children if child["kind"] == POD.kind}
         nodes = {name: node for name in names if name and (node := self.store.get(NODE, "", name)) is not None}
@@ -78,6 +47,7 @@ class Cluster:
     def forget(self, key: Key) -> None:
         """The custom resource is gone."""
         self._writes.forget(key)
+        self.references.forget(key)
 
     async def apply(self, key: Key, manifest: Manifest) -> str | None:
         """Bring the object to what the manifest says. Returns why something was sent; None where nothing was."""

@@ -1,9 +1,11 @@
 """Objects that a custom resource names and that are not its children: Secrets, claims, other custom resources."""
 
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 from diffusion_operator.kube.client import ApiClient
+from diffusion_operator.kube.keys import Key
 from diffusion_operator.kube.resources import CUSTOM_RESOURCES, SECRET, resource_of
 from diffusion_operator.kube.store import Store
 from diffusion_operator.observe.snapshot import Raw, Reference
@@ -17,10 +19,32 @@ class References:
     def __init__(self, client: ApiClient, store: Store) -> None:
         self._client, self._store = client, store
         self._known: dict[Reference, tuple[float, Raw | None]] = {}
+        self._used: dict[Key, tuple[Reference, ...]] = {}
+        self._users: dict[Reference, set[Key]] = defaultdict(set)
 
-    async def look_up(self, wanted: Iterable[Reference]) -> Mapping[Reference, Raw | None]:
+    async def look_up(self, user: Key, wanted: Iterable[Reference]) -> Mapping[Reference, Raw | None]:
         """An answer for every reference; None where the API server said that there is nothing by that name."""
+        wanted = tuple(wanted)
+        self._remember(user, wanted)
         return {reference: await self._one(reference) for reference in wanted}
+
+    def users(self, reference: Reference) -> tuple[Key, ...]:
+        """The custom resources that refer to this object, as far as they have been looked at."""
+        return tuple(sorted(self._users.get(reference, ())))
+
+    def forget(self, user: Key) -> None:
+        """The custom resource is gone."""
+        self._remember(user, ())
+
+    def _remember(self, user: Key, wanted: tuple[Reference, ...]) -> None:
+        for reference in self._used.pop(user, ()):
+            self._users[reference].discard(user)
+            if not self._users[reference]:
+                del self._users[reference]
+        for reference in wanted:
+            self._users[reference].add(user)
+        if wanted:
+            self._used[user] = wanted
 
     async def _one(self, reference: Reference) -> Raw | None:
         resource = resource_of(reference.api_version, reference.kind)

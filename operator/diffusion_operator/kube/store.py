@@ -1,5 +1,6 @@
 """What the API server last told us: all watched objects, found by name and by owner. Fed by informers and by kopf."""
 
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from diffusion_operator.observe.snapshot import Raw
 
 ObjectKey = tuple[Resource, str, str]
 """Resource, namespace, name."""
+
+_REMEMBER_REMOVED_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Store:
         self._objects: dict[Resource, dict[tuple[str, str], Raw]] = defaultdict(dict)
         self._owned: dict[str, set[ObjectKey]] = defaultdict(set)
         self._positions: dict[tuple[Resource, str], Position] = defaultdict(Position)
+        self._removed: dict[str, float] = {}
 
     def get(self, resource: Resource, namespace: str, name: str) -> Raw | None:
         """The object, or None."""
@@ -69,6 +73,8 @@ class Store:
         new = _trimmed(resource, given)
         key = _name_of(new)
         old = self._objects[resource].get(key)
+        if new["metadata"].get("uid") in self._removed:
+            return
         if old is not None and _same(old, new) and version_of(old) >= version_of(new):
             return
         self._set(resource, key, new)
@@ -78,13 +84,16 @@ class Store:
         """Forget an object that is gone."""
         old = self._unset(resource, (namespace, name))
         if old is not None:
+            self._bury(old["metadata"].get("uid", ""))
             self._tell(Change(resource, old, None))
 
     def replace(
         self, resource: Resource, namespace: str, listed: Iterable[Raw], version: int, listed_at: float
     ) -> None:
         """Take a whole list for the truth: what is not in it has vanished, and is told so. "" is all namespaces."""
-        fresh = {_name_of(item): item for item in listed}
+        # Two streams feed the custom resources: what the other one saw go while this list was made must stay gone.
+        gone = {uid for uid, removed_at in self._removed.items() if removed_at >= listed_at}
+        fresh = {_name_of(item): item for item in listed if item["metadata"].get("uid") not in gone}
         for key in [key for key in self._objects[resource] if key not in fresh and namespace in ("", key[0])]:
             self.remove(resource, *key)
         for key, item in fresh.items():
@@ -108,6 +117,12 @@ class Store:
             if not self._owned[uid]:
                 del self._owned[uid]
         return old
+
+    def _bury(self, uid: str) -> None:
+        now = time.monotonic()
+        for old in [old for old, at in self._removed.items() if now - at > _REMEMBER_REMOVED_SECONDS]:
+            del self._removed[old]
+        self._removed[uid] = now
 
     def _tell(self, change: Change) -> None:
         for listener in self.listeners:

@@ -1,0 +1,93 @@
+"""The one path by which anything changes, for both kinds. The order of its lines is what makes a crash harmless.
+
+Applying comes first, since it can be repeated; then the status, which records; only then is anyone told anything; and
+deleting comes last, when everything that the deleted object was evidence of stands in the status.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from diffusion_contract.agent_messages import Instruction
+from diffusion_operator.kube.cluster import Cluster
+from diffusion_operator.kube.errors import KubeError
+from diffusion_operator.kube.keys import Key
+from diffusion_operator.loop.clock import Clock
+from diffusion_operator.observe.agent_reports import AgentRecord
+from diffusion_operator.observe.snapshot import Raw
+from diffusion_operator.plan.kind import Kind
+from diffusion_operator.plan.plan import Event
+
+_log = logging.getLogger(__name__)
+
+SOON = 0.05
+"""Seconds until the next look where the cache lags behind our own last write."""
+
+
+class ReportBook(Protocol):
+    """What agents said, and what they are told."""
+
+    def about(self, key: Key) -> Mapping[str, AgentRecord]:
+        """The records of the pods of one custom resource, by pod UID."""
+        ...
+
+    def answer(self, key: Key, instructions: Mapping[str, Instruction]) -> None:
+        """Tell the agents of one custom resource, by pod UID. Whoever is not named is told nothing."""
+        ...
+
+    def forget(self, key: Key) -> None:
+        """The custom resource is gone."""
+        ...
+
+
+@dataclass(frozen=True)
+class Reconciler:
+    """Everything that a reconcile needs. `kinds` by the name of the kind."""
+
+    cluster: Cluster
+    kinds: Mapping[str, Kind[Any]]
+    reports: ReportBook
+    clock: Clock
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Look, decide, act. Returns the seconds until the next look, or None; raises KubeError to be called again."""
+        kind, cluster = self.kinds[key.kind], self.cluster
+        snapshot = await cluster.snapshot(key, kind)
+        if snapshot is None or "deletionTimestamp" in snapshot.custom_resource["metadata"]:
+            self._forget(key)  # The garbage collector takes the children.
+            return None
+        if cluster.is_behind_our_last_write(key):
+            return SOON
+        seen = snapshot.custom_resource
+        plan = kind.decide(kind.observe(snapshot, self.reports.about(key)), self.clock.now())
+        for manifest in plan.apply:
+            if why := await cluster.apply(key, manifest):
+                _log.info("%s: applied %s %s: %s", _said(key), manifest["kind"], manifest["metadata"]["name"], why)
+        if plan.status is not None:
+            await cluster.put_status(key, seen, plan.status)
+        self.reports.answer(key, plan.instructions)
+        for event in plan.events:
+            await self._say(seen, event)
+        for reference in plan.delete:
+            if await cluster.delete(reference):
+                _log.info("%s: deleted %s %s", _said(key), reference.kind, reference.name)
+        return plan.requeue_seconds
+
+    async def _say(self, about: Raw, event: Event) -> None:
+        level = logging.WARNING if event.type == "Warning" else logging.INFO
+        metadata = about["metadata"]
+        _log.log(level, "%s/%s: %s: %s", metadata["namespace"], metadata["name"], event.reason, event.message)
+        try:
+            await self.cluster.event(about, event, self.clock.now())
+        except KubeError as error:
+            # The same sentence stands in the status; an event that is lost must not stop what follows.
+            _log.warning("the event %s was not recorded: %s", event.reason, error)
+
+    def _forget(self, key: Key) -> None:
+        self.cluster.forget(key)
+        self.reports.forget(key)
+
+
+def _said(key: Key) -> str:
+    return f"{key.kind} {key.namespace}/{key.name}"
