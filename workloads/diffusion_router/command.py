@@ -1,0 +1,137 @@
+"""`diffusion-router`: the router pod's entry point."""
+
+import asyncio
+import contextlib
+import logging
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import click
+import httpx
+
+from diffusion_contract import names
+from diffusion_contract.agent_channel import AgentChannel
+from diffusion_contract.agent_messages import Route, RouterReport
+from diffusion_contract.exit_codes import ExitCode
+from diffusion_contract.serving_config import RouterConfig
+from diffusion_router.app import router_app
+from diffusion_router.discovery import Discovery
+from diffusion_router.door.api_keys import ApiKeys
+from diffusion_router.door.limits import ANSWER_SECONDS
+from diffusion_router.door.metrics_page import metrics_app
+from diffusion_router.door.options import door_options, log_to_stderr, path_option
+from diffusion_router.door.processes import Face, ending_event, serve_faces
+from diffusion_router.engine_table import EngineTable
+from diffusion_router.forwarding import Forwarder
+from diffusion_router.front_door import FrontDoor
+from diffusion_router.instructions import InstructionThread
+from diffusion_router.measures import RouterMeasures
+from diffusion_router.route_book import RouteBook
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """Where the router listens and where it finds its files."""
+
+    config: Path
+    host: str
+    port: int
+    metrics_port: int
+    keys_directory: Path
+    state_directory: Path
+
+
+@click.group()
+@click.version_option(version("diffusion-operator"), prog_name="diffusion-router")
+def main() -> None:
+    """The front door of a DiffusionService: keys, limits, and the choice of an engine."""
+
+
+@main.command()
+@door_options(names.ROUTER_PORT, "router.json")
+@path_option("--state-directory", default=names.STATE_DIRECTORY, help="Where the newest routes are kept.")
+def serve(**given: object) -> None:
+    """Answer clients from the engines of the configured routes, until SIGTERM.
+
+    Exit codes: 0 drained; 64 the configuration is refused.
+    """
+    options = ServeOptions(**given)  # type: ignore[arg-type]
+    log_to_stderr()
+    try:
+        config = RouterConfig.model_validate_json(options.config.read_bytes())
+    except (OSError, ValueError) as problem:
+        _LOGGER.error("%s: %s", options.config, problem)
+        sys.exit(ExitCode.CONFIGURATION_REFUSED)
+    asyncio.run(_serve(config, options))
+
+
+async def _serve(config: RouterConfig, options: ServeOptions) -> None:
+    told_to_end = ending_event()
+    measures, keys = RouterMeasures(), ApiKeys(options.keys_directory)
+    book, table = RouteBook(options.state_directory, config.routes), EngineTable()
+
+    def report() -> RouterReport:
+        return RouterReport(ready_engines=table.ready_counts(route.revision for route in book.routes))
+
+    async with _client() as client:
+        with _instructions(book, report) as instructions:
+
+            def changed() -> None:
+                measures.show_ready(report().ready_engines)
+                if instructions:
+                    instructions.report_now()
+
+            discovery = Discovery(table, lambda: book.routes, client, changed)
+            door = FrontDoor(lambda: discovery.complete)
+            measures.in_flight.set_function(lambda: door.in_flight)
+            measures.outstanding.set_function(lambda: table.outstanding_work)
+            forwarder = Forwarder(table, lambda: book.routes, client, measures.count_retry)
+            faces = [
+                Face(router_app(config, door, forwarder, keys, measures), options.host, options.port),
+                Face(metrics_app(measures.registry, keys), options.host, options.metrics_port),
+            ]
+            async with _running(discovery):
+                await serve_faces(faces, told_to_end, door.close)
+
+
+def _client() -> httpx.AsyncClient:
+    """To the engines, which are named by address: no proxy of the environment may stand in between."""
+    timeout = httpx.Timeout(ANSWER_SECONDS + 10, connect=2.0)
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=30.0)
+    return httpx.AsyncClient(timeout=timeout, limits=limits, trust_env=False)
+
+
+@contextlib.contextmanager
+def _instructions(book: RouteBook, report: Callable[[], RouterReport]) -> Iterator[InstructionThread | None]:
+    """The thread that listens to the operator; None where no operator was named, so that the configuration holds."""
+    channel = AgentChannel.from_environment()
+    if channel is None:
+        yield None
+        return
+    loop = asyncio.get_running_loop()
+
+    def told(routes: tuple[Route, ...]) -> None:
+        loop.call_soon_threadsafe(book.told, routes)
+
+    thread = InstructionThread(channel, report, told)
+    thread.start()
+    try:
+        yield thread
+    finally:
+        thread.stop()
+
+
+@contextlib.asynccontextmanager
+async def _running(discovery: Discovery) -> AsyncIterator[None]:
+    """Look for engines while the block runs."""
+    task = asyncio.create_task(discovery.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,105 @@
+"""What this router knows of the engines: their addresses by revision, whether they are ready, and their work.
+
+Membership comes from DNS and readiness from asking each engine. An address is forgotten only when it is neither
+resolved nor ready: a name server's silence alone must not take engines away that answer.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+
+from diffusion_contract.agent_messages import Route
+from diffusion_router.choice import EngineLoad, least_work, work_of_others
+
+TIMEOUTS_UNTIL_RED = 3
+"""An engine that is slow to say that it is ready may only be busy; one that refuses to is red at once."""
+
+
+@dataclass(eq=False)
+class EngineState:
+    """One engine of one revision. `ours` and `others` are outstanding steps times images."""
+
+    url: str
+    revision: str
+    ready: bool = False
+    ours: int = 0
+    others: int = 0
+    last_used: int = 0
+    timeouts: int = 0
+
+    def answered(self, ready: bool, outstanding_steps: int) -> None:
+        """It said whether it is ready, and how much work it has."""
+        self.ready = ready
+        self.timeouts = 0
+        self.others = work_of_others(outstanding_steps, self.ours)
+
+    def unreachable(self) -> None:
+        """It refused a connection or dropped one: it is gone until it answers again."""
+        self.ready = False
+
+    def timed_out(self) -> None:
+        """It did not answer in time."""
+        self.timeouts += 1
+        if self.timeouts >= TIMEOUTS_UNTIL_RED:
+            self.ready = False
+
+
+@dataclass
+class EngineTable:
+    """All engines, by revision and URL."""
+
+    _engines: dict[tuple[str, str], EngineState] = field(default_factory=dict)
+    _uses: Iterator[int] = field(default_factory=lambda: count(1))
+
+    def __iter__(self) -> Iterator[EngineState]:
+        return iter(list(self._engines.values()))
+
+    def resolved(self, route: Route, addresses: Iterable[str]) -> None:
+        """DNS gave these addresses for `route`. New ones are added; absent ones stay while they are ready."""
+        urls = {engine_url(address, route.port) for address in addresses}
+        for engine in self:
+            if engine.revision == route.revision and engine.url not in urls and not engine.ready:
+                del self._engines[engine.revision, engine.url]
+        for url in urls:
+            self._engines.setdefault((route.revision, url), EngineState(url, route.revision))
+
+    def keep_only(self, revisions: Iterable[str]) -> None:
+        """Forget the engines of revisions that have no route any more."""
+        kept = frozenset(revisions)
+        self._engines = {key: engine for key, engine in self._engines.items() if engine.revision in kept}
+
+    def ready_counts(self, revisions: Iterable[str]) -> dict[str, int]:
+        """How many engines of each revision answer that they are ready."""
+        return {name: sum(engine.ready for engine in self if engine.revision == name) for name in revisions}
+
+    def choose(self, revision: str, tried: frozenset[str]) -> EngineState | None:
+        """The engine of `revision` that should get the next request, or None where none is ready."""
+        engines = {engine.url: engine for engine in self if engine.revision == revision}
+        loads = (_load_of(engine) for engine in engines.values())
+        chosen = least_work(loads, tried)
+        return engines[chosen.address] if chosen else None
+
+    @contextmanager
+    def working(self, engine: EngineState, work: int) -> Iterator[None]:
+        """Count `work` (steps times images) as outstanding on `engine` while the block runs."""
+        engine.last_used = next(self._uses)
+        engine.ours += work
+        try:
+            yield
+        finally:
+            engine.ours -= work
+
+    @property
+    def outstanding_work(self) -> int:
+        """Steps times images that this router waits for."""
+        return sum(engine.ours for engine in self)
+
+
+def engine_url(address: str, port: int) -> str:
+    """The base URL of an engine; an IPv6 address is put in brackets."""
+    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
+
+
+def _load_of(engine: EngineState) -> EngineLoad:
+    return EngineLoad(engine.url, engine.ready, engine.ours + engine.others, engine.last_used)

@@ -1,0 +1,119 @@
+"""Sending a request to an engine, and to another one where the first cannot have begun to answer.
+
+A request is tried again elsewhere only when the connection was refused or dropped before an answer began, or when the
+engine itself refused to begin (it drains, or its queue is full). The seed is chosen before the first try, so a second
+engine makes the same image.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import httpx
+
+from diffusion_contract.agent_messages import Route
+from diffusion_router.choice import WeightedTurns
+from diffusion_router.door.errors import ApiError, retry_later
+from diffusion_router.door.limits import ANSWER_SECONDS
+from diffusion_router.engine_table import EngineState, EngineTable
+
+_LOGGER = logging.getLogger(__name__)
+MAX_TRIES = 4
+NOT_BEGUN = frozenset({401, 429, 503})
+"""Engine answers that mean that no work was done: try another one. 401 is an engine that has not seen a new key yet."""
+NO_ENGINE_RETRY_SECONDS = 2.0
+_GRACE_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Call:
+    """What is sent to an engine. `work` is its cost in steps times images."""
+
+    method: str
+    path: str
+    authorization: str
+    body: bytes = b""
+    work: int = 0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an engine said."""
+
+    status: int
+    headers: httpx.Headers
+    content: bytes
+    engine: str
+
+
+class Forwarder:
+    """Chooses engines and talks to them."""
+
+    def __init__(
+        self,
+        table: EngineTable,
+        routes: Callable[[], tuple[Route, ...]],
+        client: httpx.AsyncClient,
+        retried: Callable[[str], None],
+    ) -> None:
+        self._table = table
+        self._routes = routes
+        self._client = client
+        self._retried = retried
+        self._turns = WeightedTurns()
+
+    async def send(self, call: Call) -> Answer:
+        """An engine's answer; raises ApiError where none could be had. Cancelling it frees the engine."""
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS + _GRACE_SECONDS):
+                return await self._send(call)
+        except TimeoutError:
+            raise ApiError("timeout", f"no engine answered within {ANSWER_SECONDS:.0f} s") from None
+
+    async def _send(self, call: Call) -> Answer:
+        refusal: Answer | None = None
+        tried: frozenset[str] = frozenset()
+        order = self._turns.order({route.revision: route.weight for route in self._routes()})
+        while len(tried) < MAX_TRIES and (engine := self._next(order, tried)):
+            tried |= {engine.url}
+            answer = await self._try(engine, call)
+            if answer is not None and answer.status not in NOT_BEGUN:
+                return answer
+            refusal = answer or refusal
+            self._retried("refused" if answer else "unreachable")
+        if refusal is not None and refusal.status == 429:
+            return refusal
+        raise retry_later("no_engine_ready", "no engine is ready to answer; try again soon", NO_ENGINE_RETRY_SECONDS)
+
+    def _next(self, order: tuple[str, ...], tried: frozenset[str]) -> EngineState | None:
+        candidates = (self._table.choose(revision, tried) for revision in order)
+        return next((engine for engine in candidates if engine), None)
+
+    async def _try(self, engine: EngineState, call: Call) -> Answer | None:
+        """One try; None where the connection failed before an answer began. Raises ApiError where it failed later."""
+        request = self._client.build_request(
+            call.method,
+            engine.url + call.path,
+            content=call.body,
+            headers={"authorization": call.authorization, "content-type": "application/json"},
+        )
+        with self._table.working(engine, call.work):
+            try:
+                response = await self._client.send(request, stream=True)
+            except httpx.TransportError as problem:
+                _LOGGER.warning("%s did not begin to answer: %s", engine.url, type(problem).__name__)
+                engine.unreachable()
+                return None
+            return await _read(engine, response)
+
+
+async def _read(engine: EngineState, response: httpx.Response) -> Answer:
+    try:
+        content = await response.aread()
+    except httpx.TransportError as problem:
+        engine.unreachable()
+        raise ApiError("engine_failed", "the engine went away in the middle of its answer; try again") from problem
+    finally:
+        await response.aclose()
+    return Answer(response.status_code, response.headers, content, engine.url)

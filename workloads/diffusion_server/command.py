@@ -1,0 +1,140 @@
+"""`diffusion-server`: the engine pod's entry point."""
+
+import asyncio
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from diffusion_contract import names
+from diffusion_contract.agent_messages import TerminationMessage
+from diffusion_contract.exit_codes import ExitCode
+from diffusion_router.door.api_keys import ApiKeys
+from diffusion_router.door.metrics_page import metrics_app
+from diffusion_router.door.options import door_options, log_to_stderr, path_option
+from diffusion_router.door.processes import Face, ending_event, serve_faces
+from diffusion_server.app import engine_app
+from diffusion_server.engine import Engine, Opened
+from diffusion_server.measures import EngineMeasures
+from diffusion_server.opening import OpeningRefusedError, open_engine, read_engine_config
+
+_LOGGER = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """Where the engine listens and where it finds its files."""
+
+    config: Path
+    host: str
+    port: int
+    metrics_port: int
+    models_directory: Path
+    keys_directory: Path
+    scratch_directory: Path
+    termination_file: Path
+
+
+@click.group()
+@click.version_option(version("diffusion-operator"), prog_name="diffusion-server")
+def main() -> None:
+    """The engine of a DiffusionService: one model version, step-level batching, HTTP."""
+
+
+@main.command()
+@door_options(names.ENGINE_PORT, "engine.json")
+@path_option("--models-directory", default=names.MODELS_DIRECTORY, help="The mounted claims with model versions.")
+@path_option("--scratch-directory", default=names.SCRATCH_DIRECTORY, help="Where the model is unpacked.")
+@path_option("--termination-file", default=names.TERMINATION_FILE, help="Where a refusal is written.")
+def serve(**given: object) -> None:
+    """Verify and load the model version of the configuration, and serve it until SIGTERM.
+
+    Exit codes: 0 drained; 64 the model or the configuration is refused (the reason is in the termination file).
+    """
+    options = ServeOptions(**given)  # type: ignore[arg-type]
+    log_to_stderr()
+    code = 0
+    try:
+        asyncio.run(_serve(options))
+    except OpeningRefusedError as refused:
+        code = _refused(refused, options.termination_file)
+    _leave(code)
+
+
+async def _serve(options: ServeOptions) -> None:
+    began = time.monotonic()
+    told_to_end = ending_event()
+    config = read_engine_config(options.config)
+    measures, keys = EngineMeasures(), ApiKeys(options.keys_directory)
+    engine = Engine(config, measures)
+    opening = in_own_thread(
+        lambda: open_engine(config, options.models_directory, options.scratch_directory, measures), "opening"
+    )
+
+    def opened(done: "asyncio.Future[Opened]") -> None:
+        if done.cancelled() or done.exception():
+            told_to_end.set()
+            return
+        engine.open(done.result())
+        seconds = time.monotonic() - began
+        measures.observe_start(
+            config.revision, done.result().model, config.sampling.sampler, done.result().times, seconds
+        )
+        _LOGGER.info("ready after %.1f s: revision %s, %s", seconds, config.revision, config.model)
+
+    opening.add_done_callback(opened)
+    faces = [
+        Face(engine_app(engine, keys, measures), options.host, options.port),
+        Face(metrics_app(measures.registry, keys), options.host, options.metrics_port),
+    ]
+    await serve_faces(faces, told_to_end, engine.drain)
+    if opening.done():
+        opening.result()
+
+
+def in_own_thread(work: Callable[[], T], name: str) -> "asyncio.Future[T]":
+    """Run `work` in a thread that does not keep the process alive; the future belongs to the running loop."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def tell(action: Callable[[], None]) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(action)
+
+    def run() -> None:
+        try:
+            result = work()
+        except Exception as problem:  # noqa: BLE001 - it is raised again by whoever awaits the future
+            failure = problem
+            tell(lambda: future.set_exception(failure))
+        else:
+            tell(lambda: future.set_result(result))
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return future
+
+
+def _refused(refused: OpeningRefusedError, termination_file: Path) -> int:
+    _LOGGER.error("%s: %s", refused.reason, refused.message)
+    said = TerminationMessage(reason=refused.reason, message=refused.message[:2000], path=refused.path)
+    try:
+        termination_file.write_text(said.model_dump_json(by_alias=True, exclude_none=True), encoding="utf-8")
+    except OSError as problem:
+        _LOGGER.warning("cannot write %s: %s", termination_file, problem)
+    return int(ExitCode.CONFIGURATION_REFUSED)
+
+
+def _leave(code: int) -> None:
+    """End at once: a model that is still being loaded in its thread must not hold up a pod that was told to end."""
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(code)

@@ -1,0 +1,143 @@
+"""From a reference to a warm model: verified before a single file is parsed, loaded, and timed.
+
+torch is imported only after the model version has been verified, so that a pod with a wrong or damaged model says so
+within a second.
+"""
+
+import logging
+import os
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from diffusion_registry.verification import ModelVersionRefused, open_model_version
+
+from diffusion_contract.model_reference import ModelReference, parse_model_reference
+from diffusion_contract.serving_config import EngineConfig
+from diffusion_server.engine import Opened
+from diffusion_server.measures import EngineMeasures
+from diffusion_server.picture import can_be_shown
+from diffusion_server.samples import Sample, ServedModel
+from diffusion_server.step_loop import StepLoop
+from diffusion_server.step_times import StepTimes, measure_step_times
+
+if TYPE_CHECKING:
+    from diffusion_core.model_folder import LoadedModel
+    from diffusion_server.painter import ModelPainter
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass
+class OpeningRefusedError(Exception):
+    """The engine cannot serve: `reason` is a CamelCase word for status, `path` the field of the spec at fault."""
+
+    reason: str
+    message: str
+    path: str | None = None
+
+
+def read_engine_config(file: Path) -> EngineConfig:
+    """The engine's configuration; raises OpeningRefusedError where it is missing or not valid."""
+    try:
+        return EngineConfig.model_validate_json(file.read_bytes())
+    except (OSError, ValueError) as problem:
+        raise OpeningRefusedError("ConfigRefused", f"{file}: {problem}") from problem
+
+
+def open_engine(config: EngineConfig, models_directory: Path, scratch: Path, measures: EngineMeasures) -> Opened:
+    """Verify, load and warm up the model version of `config`; raises OpeningRefusedError. Takes seconds to minutes."""
+    reference = _reference(config)
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        verified = _verified(models_directory, reference, Path(folder) / "model")
+        _LOGGER.info("verified %s", reference)
+        loaded = _loaded(verified)
+    served = _served(loaded, reference)
+    _check_sampling(config, loaded)
+    painter = _painter(loaded, config)
+    times = _warm_up(painter, config, served)
+    loop = StepLoop(painter, config.max_batch, measures.observe_step)
+    loop.start()
+    return Opened(served, loop, times)
+
+
+def _reference(config: EngineConfig) -> ModelReference:
+    try:
+        return parse_model_reference(config.model)
+    except ValueError as problem:
+        raise OpeningRefusedError("ModelReferenceInvalid", str(problem), "spec.model.ref") from problem
+
+
+def _verified(models_directory: Path, reference: ModelReference, target: Path) -> Path:
+    try:
+        return open_model_version(models_directory, reference, target)
+    except ModelVersionRefused as refused:
+        raise OpeningRefusedError(f"Model{refused.reason}", refused.message, "spec.model") from refused
+    except OSError as problem:
+        raise OpeningRefusedError("ModelUnreadable", f"{reference}: {problem}", "spec.model") from problem
+
+
+def _loaded(folder: Path) -> "LoadedModel":
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    from diffusion_core.model_folder import ModelFolderRefused, load_model_folder
+
+    try:
+        return load_model_folder(folder)
+    except ModelFolderRefused as refused:
+        raise OpeningRefusedError("ModelMalformed", str(refused), "spec.model") from refused
+
+
+def _served(loaded: "LoadedModel", reference: ModelReference) -> ServedModel:
+    denoiser = loaded.model.denoiser
+    if not can_be_shown(denoiser.channels):
+        message = f"the model makes images of {denoiser.channels} channels, which have no PNG form (1, 3 and 4 have)"
+        raise OpeningRefusedError("ModelNotServable", message, "spec.model")
+    return ServedModel(
+        digest=reference.digest,
+        width=denoiser.sample_size,
+        height=denoiser.sample_size,
+        classes=loaded.model.conditioning.classes,
+        timesteps=loaded.diffusion.schedule.timesteps,
+    )
+
+
+def _check_sampling(config: EngineConfig, loaded: "LoadedModel") -> None:
+    """Whatever a request cannot mend is refused here, not at the first request."""
+    from diffusion_core.samplers import SamplerRefused, sampler_table
+
+    for service_class in config.sampling.classes:
+        try:
+            sampler_table(config.sampling.sampler, service_class.steps, loaded.diffusion)
+        except SamplerRefused as refused:
+            raise OpeningRefusedError("SamplingRefused", str(refused), "spec.sampling") from refused
+    if loaded.model.conditioning.classes is None and config.sampling.guidance_scale != 1.0:
+        message = "the model knows no classes, so guidanceScale must be 1 (the default)"
+        raise OpeningRefusedError("SamplingRefused", message, "spec.sampling.guidanceScale")
+
+
+def _painter(loaded: "LoadedModel", config: EngineConfig) -> "ModelPainter":
+    import torch
+
+    from diffusion_server.painter import ModelPainter
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    _LOGGER.info("sampling on %s with %d threads", device, torch.get_num_threads())
+    return ModelPainter(loaded, config.sampling.sampler, device)
+
+
+def _warm_up(painter: "ModelPainter", config: EngineConfig, model: ServedModel) -> StepTimes:
+    """Time steps of batches in which every row is guided as the service's default says."""
+
+    def run_step(rows: int) -> None:
+        guidance, sampler = config.sampling.guidance_scale, config.sampling.sampler
+        label = None if model.classes is None else 0
+        states = [painter.begin(Sample(seed, label, 1, guidance, sampler)) for seed in range(rows)]
+        painter.step(states)
+        painter.finish(states[-1])  # waits for an accelerator that works behind our back
+
+    times = measure_step_times(run_step, config.max_batch, time.perf_counter)
+    curve = ", ".join(f"{rows}: {seconds * 1000:.1f} ms" for rows, seconds in times.points)
+    _LOGGER.info("warm; one step by rows: %s", curve)
+    return times
