@@ -16,6 +16,7 @@ Object = dict[str, Any]
 RETRY_SECONDS = 0.5
 WATCH_SECONDS = 300
 REQUEST_SECONDS = 15.0
+POLL_SECONDS = 0.1
 MERGE_PATCH = "application/merge-patch+json"
 
 
@@ -60,6 +61,11 @@ class ApiClient:
             return False
         return True
 
+    async def until_ready(self) -> None:
+        """Return when the API server is ready, however long that takes."""
+        while not await self.ready():  # noqa: ASYNC110  (nobody tells; it must be asked)
+            await asyncio.sleep(POLL_SECONDS)
+
     async def watch(self, path: str, version: str) -> "aiohttp.ClientResponse":
         """Open a watch from resource version `version` on; the caller reads its lines and closes it."""
         query = {"watch": "1", "resourceVersion": version, "timeoutSeconds": str(WATCH_SECONDS)}
@@ -69,7 +75,7 @@ class ApiClient:
 
 
 class Store:
-    """All objects under `path`, by (namespace, name); `changed` is called after each change, once the first list is in."""
+    """All objects under `path`, by (namespace, name); `changed` is called after the first list and each change."""
 
     def __init__(self, client: ApiClient, path: str, changed: Callable[[], None]) -> None:
         self._client = client

@@ -3,7 +3,7 @@
 Client certificates carry the user in CN and the groups in O, as Kubernetes reads them.
 """
 
-import datetime
+import datetime as dt
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from diffusion_local.state import write_atomically
 
-VALIDITY = datetime.timedelta(days=365)
-BACKDATE = datetime.timedelta(minutes=5)
+VALIDITY = dt.timedelta(days=365)
+BACKDATE = dt.timedelta(minutes=5)
 ADMIN_GROUP = "system:masters"
 
 
@@ -100,7 +100,7 @@ def signing_key(folder: Path) -> KeyPair:
 
 
 def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)

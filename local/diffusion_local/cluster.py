@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -106,6 +107,23 @@ class Cluster:
         """End the outage; returns when the API server is ready again."""
         self.order("apiserver-start")
 
+    def add_node(self, name: str | None = None, *, spot: bool = False, gpus: int | None = None) -> str:
+        """Start a node, wait until it is ready, and return its name (the next free node-N or spot-N by default)."""
+        gpus = self.options.gpus if gpus is None else gpus
+        return str(self.order("node-add", name=name, spot=spot, gpus=gpus)["name"])
+
+    def preempt_node(self, name: str, notice_seconds: float) -> None:
+        """Take a node away as a cloud does; returns when the notice is given (or, with 0, when all on it is dead)."""
+        self.order("node-preempt", name=name, notice=notice_seconds)
+
+    def kill_node(self, name: str) -> None:
+        """End a node and all on it by SIGKILL; its Node object stays."""
+        self.order("node-kill", name=name)
+
+    def recover_node(self, name: str) -> None:
+        """Start a killed or preempted node again, and wait until it is ready."""
+        self.order("node-recover", name=name)
+
     def run(self, program: str, *args: str, input: str | None = None) -> subprocess.CompletedProcess[str]:  # noqa: A002
         """Run `program` (kubectl, or a path) with this cluster's kubeconfig; the caller judges its exit code."""
         return subprocess.run(
@@ -122,8 +140,9 @@ class Cluster:
         return self.run("kubectl", *args, input=input)
 
     def environment(self) -> dict[str, str]:
-        """Return this process's environment with KUBECONFIG set to the cluster."""
-        return os.environ | {"KUBECONFIG": str(self.kubeconfig)}
+        """Return this process's environment with KUBECONFIG set, and our own programs (kubectl plugins) on PATH."""
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+        return os.environ | {"KUBECONFIG": str(self.kubeconfig), "PATH": path}
 
     def client_certificate(self, user: str, groups: Sequence[str] = ()) -> ClientAccess:
         """Issue a client certificate for `user` in `groups`, with a kubeconfig for it."""

@@ -95,7 +95,8 @@ class Progress:
         seen = 0
         while True:
             async with self._news:
-                await self._news.wait_for(lambda: len(self._lines) > seen or self._finished or bool(self._failure))
+                while len(self._lines) <= seen and not self._finished and self._failure is None:
+                    await self._news.wait()
             for line in self._lines[seen:]:
                 yield line
             seen = len(self._lines)

@@ -31,7 +31,7 @@ class _End(asyncio.Protocol):
             self.peer.transport.write_eof()
         return True
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  (asyncio names it)
         if self.peer and self.peer.transport:
             self.peer.transport.close()
 

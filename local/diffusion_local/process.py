@@ -18,9 +18,15 @@ class Component:
     """A long-running program with one log file; a program that ends by itself is started again after a second."""
 
     def __init__(
-        self, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+        self,
+        name: str,
+        command: Sequence[str],
+        log: Path,
+        environment: Mapping[str, str] | None = None,
+        stop_seconds: float = STOP_SECONDS,
     ) -> None:
         self.name = name
+        self._stop_seconds = stop_seconds
         self._command = list(command)
         self._log = log
         self._environment = environment
@@ -44,7 +50,7 @@ class Component:
             self._keeper = asyncio.create_task(self._keep(), name=f"keep {self.name}")
 
     async def stop(self) -> None:
-        """End the program: SIGTERM, and SIGKILL after five seconds."""
+        """End the program: SIGTERM, and SIGKILL after `stop_seconds`."""
         if self._keeper is None:
             return
         self._keeper.cancel()
@@ -56,7 +62,7 @@ class Component:
             return
         process.send_signal(signal.SIGTERM)
         try:
-            await asyncio.wait_for(process.wait(), STOP_SECONDS)
+            await asyncio.wait_for(process.wait(), self._stop_seconds)
         except TimeoutError:
             process.kill()
             await process.wait()

@@ -10,6 +10,7 @@ import logging
 import signal
 import socket
 import subprocess
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,22 @@ import click
 
 from diffusion_local import components, control, forward, network
 from diffusion_local.api import ApiClient, ApiError
+from diffusion_local.certificates import ADMIN_GROUP
+from diffusion_local.claims import STORAGE_CLASS_OBJECT
 from diffusion_local.errors import LocalClusterError
+from diffusion_local.nodes import Nodes
 from diffusion_local.options import ClusterOptions
-from diffusion_local.process import Component, Reaper
+from diffusion_local.process import STOP_SECONDS, Component, Reaper
+from diffusion_local.provisioner import Provisioner
+from diffusion_local.service_network import ServiceNetwork
 from diffusion_local.state import StateFolder
 
 LOG = logging.getLogger(__name__)
 START_SECONDS = 120.0
-POLL_SECONDS = 0.1
+OUTAGE_SECONDS = 0.5
+"""The API server would wait for its watchers to go; an outage does not."""
+COMPONENT_ENVIRONMENT = {"GOGC": "60"}
+"""Collect garbage earlier: less memory, little more CPU."""
 
 
 class Supervisor:
@@ -37,33 +46,38 @@ class Supervisor:
         self._sockets = (api, router)
         self._progress = control.Progress()
         self._end = asyncio.Event()
+        self._followers: list[asyncio.Task[None]] = []
         credentials = components.issue_credentials(folder, options.name, options.api_port)
-        self._credentials = credentials
         self._components = {
-            name: Component(name, command, folder.logs / f"{name}.log", {"GOGC": "60"})
-            for name, command in {
-                "etcd": components.etcd(options, folder),
-                "kube-apiserver": components.api_server(options, folder, credentials),
-                "kube-controller-manager": components.controller_manager(options, folder, credentials),
-                "kube-scheduler": components.scheduler(options, folder),
-            }.items()
+            name: Component(name, command, folder.logs / f"{name}.log", COMPONENT_ENVIRONMENT, seconds)
+            for name, seconds, command in (
+                ("etcd", STOP_SECONDS, components.etcd(options, folder)),
+                ("kube-apiserver", OUTAGE_SECONDS, components.api_server(options, folder, credentials)),
+                ("kube-controller-manager", STOP_SECONDS, components.controller_manager(options, folder, credentials)),
+                ("kube-scheduler", STOP_SECONDS, components.scheduler(options, folder)),
+            )
         }
+        authority = credentials.authority
+        cloud = authority.client("cloud", "cloud-provider", [ADMIN_GROUP])
+        self._client = ApiClient(components.API_URL, str(authority.files.certificate), credentials.admin)
+        self._network = ServiceNetwork(self._client, folder.hosts, options.forward)
+        self._provisioner = Provisioner(self._client, folder.volumes)
+        self._nodes = Nodes(folder, authority, cloud, self._client, options.node_monitor_grace_seconds)
 
     async def run(self) -> None:
         """Bring the cluster up and keep it until told to end; a failed start stays up for its reason to be asked."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end.set)
-        self._client = ApiClient(
-            components.API_URL, str(self._credentials.authority.files.certificate), self._credentials.admin
-        )
         servers = [
-            await control.serve(self._folder.control_socket, self._handle),
             await forward.serve_socket(self._sockets[0], lambda: ("127.0.0.1", network.API_PORT)),
+            await forward.serve_socket(self._sockets[1], self._network.choose_forwarded),
+            await control.serve(self._folder.control_socket, self._handle),
         ]
-        start = asyncio.create_task(self._start())
+        tasks = [asyncio.create_task(part) for part in (self._start(), Reaper().run())]
         await self._end.wait()
-        start.cancel()
+        for task in [*tasks, *self._followers]:
+            task.cancel()
         for server in servers:
             server.close()
         await self._client.close()
@@ -82,35 +96,59 @@ class Supervisor:
     async def _bring_up(self) -> None:
         await self._components["etcd"].start()
         await self._components["kube-apiserver"].start()
-        await self._api_ready()
+        await self._client.until_ready()
         await self._progress.say("API server ready")
         for name in ("kube-controller-manager", "kube-scheduler"):
             await self._components[name].start()
-
-    async def _api_ready(self) -> None:
-        while not await self._client.ready():
-            await asyncio.sleep(POLL_SECONDS)
+        await self._client.request("POST", "/apis/storage.k8s.io/v1/storageclasses", STORAGE_CLASS_OBJECT)
+        self._followers = [asyncio.create_task(_keep(part.run)) for part in (self._network, self._provisioner)]
+        wanted = [False] * self._options.nodes + [True] * self._options.spot
+        names = [await self._nodes.add(None, spot=spot, gpus=self._options.gpus) for spot in wanted]
+        for name in names:
+            await self._nodes.await_ready(name)
+            await self._progress.say(f"node {name} ready")
 
     async def _handle(self, order: dict[str, Any], say: control.Say) -> dict[str, Any]:
+        name = order.get("name")
         match order["op"]:
             case "wait":
                 async for line in self._progress.follow():
                     say(line)
-                return {}
             case "status":
-                return {"components": {name: part.running for name, part in self._components.items()}}
+                return self._status()
             case "apiserver-stop":
                 await self._components["kube-apiserver"].stop()
-                return {}
             case "apiserver-start":
                 await self._components["kube-apiserver"].start()
-                await asyncio.wait_for(self._api_ready(), START_SECONDS)
-                return {}
-            case "down":
-                self._end.set()
-                return {}
+                await asyncio.wait_for(self._client.until_ready(), START_SECONDS)
+            case "node-add":
+                name = await self._nodes.add(name, spot=bool(order["spot"]), gpus=int(order["gpus"]))
+                await self._nodes.await_ready(name)
+                return {"name": name}
+            case "node-preempt":
+                await self._nodes.preempt(str(name), float(order["notice"]))
+            case "node-kill":
+                await self._nodes.kill(str(name))
+            case "node-recover":
+                await self._nodes.recover(str(name))
+                await self._nodes.await_ready(str(name))
             case other:
                 raise LocalClusterError(f"unknown order {other!r}")
+        return {}
+
+    def _status(self) -> dict[str, Any]:
+        running = {name: part.running for name, part in self._components.items()}
+        return {"components": running, "nodes": self._nodes.running()}
+
+
+async def _keep(follow: Callable[[], Awaitable[None]]) -> None:
+    """Run a follower again when an object that it cannot read ends it: one bad object must not stop all Services."""
+    while True:
+        try:
+            await follow()
+        except Exception:
+            LOG.exception("a follower failed; starting it again")
+        await asyncio.sleep(1)
 
 
 def reserve_network() -> None:
@@ -134,10 +172,7 @@ def main(folder: Path, api_socket: int, router_socket: int) -> None:
 
 
 async def _run(state: StateFolder, options: ClusterOptions, api: socket.socket, router: socket.socket) -> None:
-    supervisor = Supervisor(state, options, api, router)
-    reaper = asyncio.create_task(Reaper().run())
-    await supervisor.run()
-    reaper.cancel()
+    await Supervisor(state, options, api, router).run()
 
 
 if __name__ == "__main__":

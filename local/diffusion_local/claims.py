@@ -1,0 +1,102 @@
+"""Which PersistentVolume a claim gets, and when its folder goes: pure."""
+
+from typing import Any
+
+Object = dict[str, Any]
+STORAGE_CLASS = "local"
+PROVISIONER = "diffusion.dev/local"
+PROVISIONED_BY = "pv.kubernetes.io/provisioned-by"
+STORAGE_CLASS_OBJECT: Object = {
+    "apiVersion": "storage.k8s.io/v1",
+    "kind": "StorageClass",
+    "metadata": {
+        "name": STORAGE_CLASS,
+        "annotations": {"storageclass.kubernetes.io/is-default-class": "true"},
+    },
+    "provisioner": PROVISIONER,
+    "reclaimPolicy": "Delete",
+    "volumeBindingMode": "Immediate",
+    "allowVolumeExpansion": False,
+}
+
+
+def wants_volume(claim: Object) -> bool:
+    """Whether the claim waits for a volume of ours."""
+    spec = claim["spec"]
+    return (
+        spec.get("storageClassName") == STORAGE_CLASS
+        and not spec.get("volumeName")
+        and not claim["metadata"].get("deletionTimestamp")
+    )
+
+
+def refusal(claim: Object) -> str | None:
+    """Return why this claim cannot have a folder, or None when it can."""
+    if claim["spec"].get("volumeMode", "Filesystem") != "Filesystem":
+        return "the class local makes folders: volumeMode must be Filesystem"
+    if claim["spec"].get("selector"):
+        return "the class local makes a volume for each claim: remove spec.selector"
+    return None
+
+
+def volume_name(claim: Object) -> str:
+    """Return the name of the claim's volume and of its folder."""
+    return f"pvc-{claim['metadata']['uid']}"
+
+
+def volume_for(claim: Object, path: str) -> Object:
+    """Return the PersistentVolume, bound to `claim`, that shows the folder `path`; access modes are the claim's."""
+    meta = claim["metadata"]
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": volume_name(claim), "annotations": {PROVISIONED_BY: PROVISIONER}},
+        "spec": {
+            "capacity": {"storage": claim["spec"]["resources"]["requests"]["storage"]},
+            "accessModes": claim["spec"]["accessModes"],
+            "persistentVolumeReclaimPolicy": "Delete",
+            "storageClassName": STORAGE_CLASS,
+            "volumeMode": "Filesystem",
+            "hostPath": {"path": path, "type": "Directory"},
+            "claimRef": {
+                "apiVersion": "v1",
+                "kind": "PersistentVolumeClaim",
+                "namespace": meta["namespace"],
+                "name": meta["name"],
+                "uid": meta["uid"],
+            },
+        },
+    }
+
+
+def is_discarded(volume: Object) -> bool:
+    """Whether the volume is ours, its claim is gone, and its folder should go."""
+    return (
+        (volume["metadata"].get("annotations") or {}).get(PROVISIONED_BY) == PROVISIONER
+        and volume.get("status", {}).get("phase") == "Released"
+        and volume["spec"].get("persistentVolumeReclaimPolicy") == "Delete"
+    )
+
+
+def refusal_event(claim: Object, reason: str, moment: str) -> Object:
+    """Return the Event that tells the claim's owner `reason`; `moment` is RFC 3339."""
+    meta = claim["metadata"]
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": f"{meta['name']}.{meta['uid'][:8]}", "namespace": meta["namespace"]},
+        "involvedObject": {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "namespace": meta["namespace"],
+            "name": meta["name"],
+            "uid": meta["uid"],
+        },
+        "type": "Warning",
+        "reason": "ProvisioningFailed",
+        "message": reason,
+        "source": {"component": PROVISIONER},
+        "firstTimestamp": moment,
+        "lastTimestamp": moment,
+        "count": 1,
+    }

@@ -1,0 +1,190 @@
+"""Nodes at work: each is an agent in a PID namespace of its own, so that its end is the end of every pod on it."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+
+from diffusion_local.api import ApiClient, ApiError
+from diffusion_local.certificates import Authority, KeyPair
+from diffusion_local.errors import LocalClusterError
+from diffusion_local.network import node_address
+from diffusion_local.node_orders import (
+    ON_DEMAND,
+    SPOT,
+    NodeIdentity,
+    control_socket,
+    next_identity,
+    node_capacity,
+    node_config,
+)
+from diffusion_local.state import StateFolder, write_json
+
+LOG = logging.getLogger(__name__)
+OWN_NAMESPACES = ("unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child")
+READY_SECONDS = 60.0
+ORDER_SECONDS = 10.0
+LEAVE_SECONDS = 60.0
+"""How long after its notice a preempted node may take to be gone before it is ended."""
+POLL_SECONDS = 0.1
+NOT_FOUND = 404
+CORDONED = "node.kubernetes.io/unschedulable"
+
+
+class Nodes:
+    """All nodes of a cluster, by name: those that run, and those that were killed and may recover."""
+
+    def __init__(
+        self, folder: StateFolder, authority: Authority, cloud: KeyPair, client: ApiClient, grace: int
+    ) -> None:
+        self._folder = folder
+        self._authority = authority
+        self._cloud = cloud
+        self._client = client
+        self._grace = grace
+        self._known: dict[str, NodeIdentity] = {}
+        self._processes: dict[str, asyncio.subprocess.Process] = {}
+        self._departures: dict[str, asyncio.Task[None]] = {}
+
+    def running(self) -> dict[str, bool]:
+        """Return whether each known node's agent runs."""
+        return {name: self._process(name) is not None for name in self._known}
+
+    async def add(self, name: str | None, *, spot: bool, gpus: int) -> str:
+        """Start a new node and return its name, without waiting for it to be ready."""
+        node = next_identity(self._known.values(), name, SPOT if spot else ON_DEMAND, gpus)
+        self._known[node.name] = node
+        await self._start(node)
+        return node.name
+
+    async def recover(self, name: str) -> None:
+        """Start a node again that was killed or preempted, under its name."""
+        node = self._identity(name)
+        if self._process(name) is not None:
+            raise LocalClusterError(f"node {name} is running: there is nothing to recover")
+        if departure := self._departures.pop(name, None):
+            await departure
+        await self._start(node)
+
+    async def kill(self, name: str) -> None:
+        """End a node and everything on it by SIGKILL; its Node object stays, as a dead machine's does."""
+        process = self._process(name)
+        self._identity(name)
+        if process is None:
+            raise LocalClusterError(f"node {name} is not running")
+        for pid in _first_processes(process.pid):
+            os.kill(pid, signal.SIGKILL)
+        await process.wait()
+
+    async def preempt(self, name: str, notice_seconds: float) -> None:
+        """Take a node away as a cloud does: announced for `notice_seconds`, or by SIGKILL at once when that is 0."""
+        self._identity(name)
+        process = self._process(name)
+        if process is None:
+            raise LocalClusterError(f"node {name} is not running")
+        if notice_seconds <= 0:
+            await self.kill(name)
+            await self._forget(name)
+            return
+        await self._tell(name, {"preempt": {"noticeSeconds": notice_seconds}})
+        self._departures[name] = asyncio.create_task(self._depart(name, process, notice_seconds + LEAVE_SECONDS))
+
+    async def await_ready(self, name: str) -> None:
+        """Return when the API server shows the node as Ready; LocalClusterError when that takes a minute."""
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                while not await self._is_ready(name):
+                    if self._process(name) is None:
+                        raise LocalClusterError(f"the agent of {name} ended; see `diffusion-local logs {name}`")
+                    await asyncio.sleep(POLL_SECONDS)
+        except TimeoutError:
+            raise LocalClusterError(
+                f"node {name} was not ready within {READY_SECONDS:.0f} s; see `diffusion-local logs {name}`"
+            ) from None
+
+    async def _start(self, node: NodeIdentity) -> None:
+        home = self._folder.node(node.name)
+        (home / "state").mkdir(parents=True, exist_ok=True)
+        control_socket(self._folder, node.name).unlink(missing_ok=True)
+        config = home / "config.json"
+        write_json(config, self._config(node))
+        with (self._folder.logs / f"{node.name}.log").open("ab") as log:
+            self._processes[node.name] = await asyncio.create_subprocess_exec(
+                *OWN_NAMESPACES,
+                *(sys.executable, "-m", "diffusion_local.node", "--config", str(config)),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def _config(self, node: NodeIdentity) -> dict[str, Any]:
+        client = self._authority.client(node.name, f"system:node:{node.name}", ["system:nodes"])
+        serving = self._authority.server(f"{node.name}-serving", [node.name], [node_address(node.index)])
+        capacity = node_capacity(node.gpus, os.cpu_count() or 1, psutil.virtual_memory().total)
+        return node_config(node, self._folder, client, serving, self._cloud, capacity, self._grace)
+
+    async def _depart(self, name: str, process: asyncio.subprocess.Process, seconds: float) -> None:
+        """The cloud's side of a preemption: whatever the node does, it is gone in the end."""
+        try:
+            await asyncio.wait_for(process.wait(), seconds)
+        except TimeoutError:
+            LOG.warning("node %s did not leave within %s s; ending it", name, seconds)
+            await self.kill(name)
+        await self._forget(name)
+
+    async def _forget(self, name: str) -> None:
+        """Remove the machine's disk and its Node object; the agent may have removed the object itself."""
+        await asyncio.to_thread(shutil.rmtree, self._folder.node(name), ignore_errors=True)
+        try:
+            await self._client.request("DELETE", f"/api/v1/nodes/{name}")
+        except ApiError as error:
+            if error.code != NOT_FOUND:
+                raise
+
+    async def _tell(self, name: str, order: dict[str, Any]) -> None:
+        try:
+            async with asyncio.timeout(ORDER_SECONDS):
+                reader, writer = await asyncio.open_unix_connection(control_socket(self._folder, name))
+                writer.write(json.dumps(order).encode() + b"\n")
+                answer = json.loads(await reader.readline() or b"{}")
+                writer.close()
+        except (OSError, ValueError) as error:
+            raise LocalClusterError(f"node {name} does not take orders ({error!r})") from error
+        if "error" in answer:
+            raise LocalClusterError(f"node {name}: {answer['error']}")
+
+    async def _is_ready(self, name: str) -> bool:
+        try:
+            node = await self._client.request("GET", f"/api/v1/nodes/{name}")
+        except (ApiError, aiohttp.ClientError, OSError, TimeoutError):
+            return False
+        conditions = node.get("status", {}).get("conditions", [])
+        ready = any(part["type"] == "Ready" and part["status"] == "True" for part in conditions)
+        taints = {taint["key"] for taint in node["spec"].get("taints") or []} - {CORDONED}
+        return ready and not taints and control_socket(self._folder, name).exists()
+
+    def _identity(self, name: str) -> NodeIdentity:
+        if name not in self._known:
+            raise LocalClusterError(f"there is no node {name}: {', '.join(self._known) or 'none'} exist")
+        return self._known[name]
+
+    def _process(self, name: str) -> asyncio.subprocess.Process | None:
+        process = self._processes.get(name)
+        return process if process is not None and process.returncode is None else None
+
+
+def _first_processes(unshare: int) -> list[int]:
+    """The node's process 1 as we see it; the kernel ends all of its namespace with it and only then lets it go."""
+    with contextlib.suppress(OSError):
+        return [int(pid) for pid in Path(f"/proc/{unshare}/task/{unshare}/children").read_text().split()] or [unshare]
+    return [unshare]

@@ -1,0 +1,36 @@
+"""How the command talks: lines with a spinner while something takes time, errors in one line."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from rich.console import Console
+
+from diffusion_local.errors import LocalClusterError
+
+CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
+"""Progress goes to stderr, so that what a command prints can be piped."""
+
+
+class ErrorsInOneLine(click.Group):
+    """A group whose commands may raise LocalClusterError, which the user sees as one line and exit code 1."""
+
+    def invoke(self, context: click.Context) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(context)
+        except LocalClusterError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@contextmanager
+def reporting(what: str, usually: str = "") -> Iterator[Callable[[str], None]]:
+    """Show that `what` is going on and how long it usually takes; yields a function that reports a step of it."""
+    started = time.monotonic()
+    title = f"{what} (usually {usually})" if usually else what
+    if not CONSOLE.is_terminal:
+        CONSOLE.print(title)
+    with CONSOLE.status(title):
+        yield lambda line: CONSOLE.print(f"  {time.monotonic() - started:5.1f} s  {line}", markup=False)
