@@ -1,0 +1,98 @@
+"""DiffusionService.spec as a frozen value."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from diffusion_contract.frozen_model import FrozenModel
+from diffusion_contract.model_reference import parse_model_reference
+from diffusion_contract.serving_config import SamplingSpec, ServiceClass
+from diffusion_operator.api.errors import SpecInvalid, spec_invalid
+from diffusion_operator.api.pod_template import PodTemplate, ResourcesSpec
+
+
+class TrainingReference(FrozenModel):
+    """A DiffusionTraining of the same namespace."""
+
+    name: str
+
+
+class ServedModel(FrozenModel):
+    """The model version: `ref`, or the one that a training publishes. Exactly one of the two."""
+
+    ref: str | None = None
+    from_training: TrainingReference | None = None
+
+    @field_validator("ref")
+    @classmethod
+    def _with_a_digest(cls, ref: str | None) -> str | None:
+        if ref is not None:
+            parse_model_reference(ref)
+        return ref
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> "ServedModel":
+        if (self.ref is None) == (self.from_training is None):
+            raise ValueError("set exactly one of ref and fromTraining")
+        return self
+
+
+class ServiceSampling(SamplingSpec):
+    """How images are drawn. The first class is the default, and each name stands once."""
+
+    @field_validator("classes")
+    @classmethod
+    def _each_name_once(cls, classes: tuple[ServiceClass, ...]) -> tuple[ServiceClass, ...]:
+        names = [service_class.name for service_class in classes]
+        if len(set(names)) != len(names):
+            raise ValueError("each class name may stand once")
+        return classes
+
+
+class BatchingSpec(FrozenModel):
+    """How requests share a computation: at most `max_batch` images at once in an engine pod."""
+
+    max_batch: Annotated[int, Field(ge=1, le=1024)] = 16
+
+
+class ReplicasSpec(FrozenModel):
+    """How many engine pods run: `min` of them, always. The scale subresource writes it."""
+
+    min: Annotated[int, Field(ge=0, le=100)] = 1
+
+
+class SecretReference(FrozenModel):
+    """A Secret of the same namespace."""
+
+    name: str
+
+
+class AuthSpec(FrozenModel):
+    """Who may ask for images: the entries of the Secret are hashes of keys."""
+
+    keys_ref: SecretReference
+
+
+class DiffusionServiceSpec(FrozenModel):
+    """The whole spec. A field that is not named here is refused."""
+
+    model: ServedModel
+    image: Annotated[str, Field(min_length=1)] | None = None
+    resources: ResourcesSpec = ResourcesSpec()
+    template: PodTemplate = PodTemplate()
+    sampling: ServiceSampling = ServiceSampling()
+    batching: BatchingSpec = BatchingSpec()
+    replicas: ReplicasSpec = ReplicasSpec()
+    auth: AuthSpec
+
+
+def parse_service_spec(raw: Mapping[str, Any]) -> DiffusionServiceSpec:
+    """Parse the `spec` of a custom resource; raises SpecInvalid with the path of the first field that is refused."""
+    try:
+        return DiffusionServiceSpec.model_validate(raw.get("spec") or {})
+    except ValidationError as error:
+        raise spec_invalid(error) from error
+
+
+__all__ = ["DiffusionServiceSpec", "ServiceSampling", "SpecInvalid", "parse_service_spec"]
