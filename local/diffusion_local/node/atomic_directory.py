@@ -1,0 +1,58 @@
+"""Files that a pod reads while they change: the whole set is swapped at once, by renaming one symbolic link.
+
+The layout is the kubelet's: `..data` leads to a folder of one version, `NAME` leads to `..data/NAME`.
+"""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from diffusion_local.node.payloads import File, Payload
+
+DATA = "..data"
+
+
+def written(directory: Path) -> Payload:
+    """What the directory holds now."""
+    data = directory / DATA
+    if not data.exists():
+        return {}
+    root = data.resolve()
+    return {
+        str(path.relative_to(root)): File(path.read_bytes(), path.stat().st_mode & 0o777)
+        for path in root.rglob("*")
+        if path.is_file()
+    }
+
+
+def write_payload(directory: Path, payload: Payload) -> bool:
+    """Make the directory hold exactly `payload`; False when it did already. Readers see the old set or the new one."""
+    directory.mkdir(parents=True, exist_ok=True)
+    if (directory / DATA).exists() and written(directory) == payload:
+        return False
+    version = Path(tempfile.mkdtemp(prefix="..version-", dir=directory))
+    version.chmod(0o755)
+    for name, file in payload.items():
+        path = version / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(file.content)
+        path.chmod(file.mode)
+    swap(directory, version)
+    tops = {Path(name).parts[0] for name in payload}
+    for top in tops:
+        if not (directory / top).is_symlink():
+            (directory / top).symlink_to(f"{DATA}/{top}")
+    for entry in directory.iterdir():
+        if entry.is_symlink() and not entry.name.startswith("..") and entry.name not in tops:
+            entry.unlink()
+    return True
+
+
+def swap(directory: Path, version: Path) -> None:
+    """Point `..data` at the new version and drop the old one."""
+    old = (directory / DATA).resolve() if (directory / DATA).is_symlink() else None
+    link = directory / "..data_new"
+    link.symlink_to(version.name)
+    link.rename(directory / DATA)
+    if old is not None and old != version:
+        shutil.rmtree(old, ignore_errors=True)

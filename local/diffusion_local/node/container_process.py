@@ -1,0 +1,133 @@
+"""One run of a container: the process that `launch` turns into it, its output, its signals and its end."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from diffusion_local.node.configuration import Manifest
+from diffusion_local.node.container_log import LogWriter
+
+LAUNCH = Path(__file__).with_name("launch.py")
+UNSHARE = ("unshare", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child")
+DRAIN_SECONDS = 2.0
+
+
+class CommandNotStarted(Exception):
+    """The container's command could not be started: reason StartError, exit code 128."""
+
+
+class ContainerProcess:
+    """A running container. Its first process is number 1 of a process table of its own: when it dies, all die."""
+
+    def __init__(self, spec: Manifest, directory: Path, log_path: Path) -> None:
+        self.spec = spec
+        self.directory = directory
+        self.log = LogWriter(log_path)
+        self.pid = 0
+        """The first process, as this node numbers it; also its process group."""
+        self.exited = asyncio.Event()
+        self.exit_code = 0
+        self.out_of_memory = False
+
+    async def start(self) -> None:
+        """Start it and wait until the command runs; CommandNotStarted says why it does not."""
+        status_read, status_write = os.pipe()
+        output_read, output_write = os.pipe()
+        self.directory.mkdir(parents=True, exist_ok=True)
+        file = self.directory / "launch.json"
+        file.touch(mode=0o600)
+        file.write_text(json.dumps({**self.spec, "statusFd": status_write}))
+        argv = [*UNSHARE, sys.executable, "-I", "-S", str(LAUNCH), str(file)]
+        try:
+            self.process = subprocess.Popen(  # noqa: ASYNC220 (returns after vfork and exec)
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=output_write,
+                stderr=output_write,
+                pass_fds=[status_write],
+                env={},
+            )
+        finally:
+            os.close(status_write)
+            os.close(output_write)
+        self.drained = asyncio.create_task(self.pump(output_read))
+        self.watch_exit()
+        report = await read_all(status_read)
+        first, _, problem = report.partition("\n")
+        file.unlink()
+        if first.isdigit() and not problem:
+            self.pid = int(first)
+            return
+        await self.exited.wait()
+        raise CommandNotStarted(problem or first or f"the launcher ended with {self.exit_code}")
+
+    async def pump(self, output: int) -> None:
+        """Copy what the container writes into its log until nobody holds the pipe any more."""
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader()
+        transport, _ = await loop.connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(output, "rb")
+        )
+        try:
+            while chunk := await reader.read(65536):
+                self.log.feed(chunk)
+        finally:
+            self.log.close()
+            transport.close()
+
+    def watch_exit(self) -> None:
+        """Notice the end without a thread or a signal handler."""
+        loop = asyncio.get_running_loop()
+        descriptor = os.pidfd_open(self.process.pid)
+
+        def ended() -> None:
+            loop.remove_reader(descriptor)
+            os.close(descriptor)
+            status = self.process.wait()
+            self.exit_code = status if status >= 0 else 128 - status
+            self.exited.set()
+
+        loop.add_reader(descriptor, ended)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the container's process group; SIGKILL to its first process, which takes all with it."""
+        if self.exited.is_set() or not self.pid:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            if number == signal.SIGKILL:
+                os.kill(self.pid, number)
+            else:
+                os.killpg(self.pid, number)
+
+    async def stop(self, grace: float) -> None:
+        """SIGTERM, at most `grace` seconds of time, SIGKILL; returns when it is gone."""
+        if grace > 0:
+            self.signal(signal.SIGTERM)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.exited.wait(), grace)
+        self.signal(signal.SIGKILL)
+        await self.exited.wait()
+
+    async def finished(self) -> int:
+        """Wait for the end, and until the log is complete; the exit code, 128 + signal for a killed one."""
+        await self.exited.wait()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.drained, DRAIN_SECONDS)
+        return self.exit_code
+
+
+async def read_all(descriptor: int) -> str:
+    """Everything that comes through a pipe until its other end is closed."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader()
+    transport, _ = await loop.connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb")
+    )
+    raw = await reader.read()
+    transport.close()
+    return raw.decode(errors="replace")

@@ -1,0 +1,111 @@
+"""One run of one container inside its pod: supervises the process and keeps the pod's record of it."""
+
+import asyncio
+import contextlib
+import signal
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from diffusion_local.node.back_off import failures_in_a_row
+from diffusion_local.node.configuration import Manifest
+from diffusion_local.node.container_life import end_of, live
+from diffusion_local.node.container_start import StartedContainer
+from diffusion_local.node.pod_record import ContainerRecord, Running
+from diffusion_local.node.probing import Target, ask
+from diffusion_local.node.quantity import parse_quantity
+
+if TYPE_CHECKING:
+    from diffusion_local.node.pod_worker import PodWorker
+
+KEPT_LOGS = 2
+
+
+class ContainerRun:
+    """From the start of the process until its end is in the pod's record."""
+
+    def __init__(self, worker: "PodWorker", container: Manifest, started: StartedContainer, number: int) -> None:
+        self.worker = worker
+        self.container = container
+        self.name: str = container["name"]
+        self.process = started.process
+        self.number = number
+        self.target = Target(container, worker.place.ip, started.process.pid, started.environment)
+        self.alive = True
+        self.condemned: asyncio.Task[None] | None = None
+        self.living = asyncio.create_task(live(container, self.target, self))
+        self.ending = asyncio.create_task(self.supervise())
+
+    @property
+    def memory_limit(self) -> int | None:
+        """Bytes, where the container has a limit."""
+        text = ((self.container.get("resources") or {}).get("limits") or {}).get("memory")
+        return int(parse_quantity(str(text))) if text else None
+
+    def known(self) -> ContainerRecord:
+        """What the pod's record says of this container."""
+        return self.worker.record.containers[self.name]
+
+    async def supervise(self) -> None:
+        """Wait for the end and record it."""
+        exit_code = await self.process.finished()
+        self.living.cancel()
+        known, now, place = self.known(), self.worker.services.clock(), self.worker.place
+        started_at = known.state.started_at if isinstance(known.state, Running) else now
+        files = place.termination_file(self.name), place.log_path(self.name, self.number)
+        end = replace(
+            end_of(self.container, self.process, exit_code, (started_at, now), files), container_id=known.container_id
+        )
+        failures = failures_in_a_row(known.failures, now - started_at)
+        self.worker.put(self.name, replace(known, state=end, failures=failures, started=False, ready=False))
+        place.log_path(self.name, self.number - KEPT_LOGS).unlink(missing_ok=True)
+        self.alive = False
+        self.worker.wake()
+
+    async def pre_stop(self, seconds: float) -> None:
+        """Run the preStop hook, if any, for at most `seconds`."""
+        hook = (self.container.get("lifecycle") or {}).get("preStop")
+        if hook and seconds > 0 and self.alive:
+            asking = asyncio.create_task(ask(hook, self.target, seconds))
+            ended = asyncio.create_task(self.process.exited.wait())
+            await asyncio.wait({asking, ended}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            ended.cancel()
+            asking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                answer = await asking
+                if not answer.good:
+                    self.worker.services.events.tell(self.worker.pod, "Warning", "FailedPreStopHook", answer.message)
+
+    def run_out_of_memory(self) -> None:
+        """Kill the container for using more memory than its limit."""
+        self.process.out_of_memory = True
+        self.process.signal(signal.SIGKILL)
+
+    # ---- what probes say (container_life.Listener)
+
+    def set_started(self) -> None:
+        """Past its startup probe."""
+        self.worker.put(self.name, replace(self.known(), started=True))
+        self.worker.wake()
+
+    def set_ready(self, ready: bool) -> None:
+        """A verdict about readiness."""
+        if self.known().ready != ready:
+            self.worker.put(self.name, replace(self.known(), ready=ready))
+            self.worker.wake()
+
+    def unhealthy(self, kind: str, message: str) -> None:
+        """A probe failed."""
+        self.worker.services.events.tell(self.worker.pod, "Warning", "Unhealthy", f"{kind} probe failed: {message}")
+
+    def kill(self, message: str, grace: float | None) -> None:
+        """A probe condemned the container: end it with its grace, once."""
+        if self.condemned is None:
+            self.worker.services.events.tell(self.worker.pod, "Normal", "Killing", message)
+            seconds = self.worker.grace if grace is None else float(grace)
+            self.condemned = asyncio.create_task(self.end(seconds))
+
+    async def end(self, grace: float) -> None:
+        """The preStop hook, SIGTERM, SIGKILL when the grace is over."""
+        begun = asyncio.get_running_loop().time()
+        await self.pre_stop(grace)
+        await self.process.stop(max(grace - (asyncio.get_running_loop().time() - begun), 0.0))

@@ -1,0 +1,125 @@
+"""From a container's spec to a started process; every way in which that fails has the kubelet's reason."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from diffusion_local.node.configuration import Manifest
+from diffusion_local.node.container_process import CommandNotStarted, ContainerProcess
+from diffusion_local.node.environment import (
+    ConfigurationMissing,
+    Surroundings,
+    container_environment,
+    referenced_objects,
+)
+from diffusion_local.node.launch_plan import (
+    Bind,
+    MountRefused,
+    base_environment,
+    command_line,
+    home_of,
+    hostname_of,
+    launch_spec,
+    volume_binds,
+)
+from diffusion_local.node.services import NodeServices
+from diffusion_local.node.volumes import PodVolumes
+
+TERMINATION_FILE = "/dev/termination-log"
+
+
+class NotStartable(Exception):
+    """A container that stays waiting, with the reason that its status shows."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(f"{reason}: {message}")
+        self.reason = reason
+        self.message = message
+
+
+@dataclass
+class PodPlace:
+    """Where one pod lives on this node."""
+
+    directory: Path
+    ip: str
+    volumes: PodVolumes
+
+    @property
+    def hosts_file(self) -> Path:
+        """Its /etc/hosts."""
+        return self.directory / "etc-hosts"
+
+    def log_path(self, container: str, run: int) -> Path:
+        """The log of one run of a container."""
+        return self.directory / "logs" / container / f"{run}.log"
+
+    def termination_file(self, container: str) -> Path:
+        """What the container sees as its terminationMessagePath."""
+        return self.directory / "containers" / container / "termination-log"
+
+
+@dataclass
+class StartedContainer:
+    """A process and the variables that it was given."""
+
+    process: ContainerProcess
+    environment: dict[str, str]
+
+
+def image_command(services: NodeServices, container: Manifest) -> list[str]:
+    """The command behind the container's image; NotStartable with ErrImagePull when the node does not have it."""
+    image = container["image"]
+    command = services.images.command(image)
+    if command is not None:
+        return command
+    if container.get("imagePullPolicy") == "Never":
+        raise NotStartable("ErrImageNeverPull", f'Container image "{image}" is not present with pull policy of Never')
+    message = (
+        f'failed to pull image "{image}": not found in this node\'s image map (diffusion-local import NAME=COMMAND)'
+    )
+    raise NotStartable("ErrImagePull", message)
+
+
+async def environment_of(services: NodeServices, pod: Manifest, container: Manifest, place: PodPlace) -> dict[str, str]:
+    """The container's variables; NotStartable with CreateContainerConfigError when a reference leads nowhere."""
+    address = services.configuration.address
+    objects = await services.objects.get(pod["metadata"]["namespace"], referenced_objects(container))
+    surroundings = Surroundings(pod, place.ip, address, services.allocatable, objects)
+    home = home_of(pod, container)
+    base = base_environment(hostname_of(pod), home, services.service_environment)
+    try:
+        return container_environment(container, base, surroundings)
+    except (ConfigurationMissing, ValueError) as error:
+        raise NotStartable("CreateContainerConfigError", str(error)) from error
+
+
+async def start_container(
+    services: NodeServices, pod: Manifest, container: Manifest, place: PodPlace, run: int
+) -> StartedContainer:
+    """Start one container. Raises NotStartable (it waits) or CommandNotStarted (it ended with 128)."""
+    image = image_command(services, container)
+    environment = await environment_of(services, pod, container, place)
+    termination = place.termination_file(container["name"])
+    termination.parent.mkdir(parents=True, exist_ok=True)
+    termination.write_bytes(b"")
+    termination.chmod(0o666)
+    root = termination.parent / "root"
+    root.mkdir(exist_ok=True)
+    try:
+        binds = volume_binds(container, place.volumes.paths, place.volumes.read_only, environment)
+    except (KeyError, MountRefused) as error:
+        raise NotStartable("CreateContainerConfigError", f"volumeMounts: {error}") from error
+    binds += [
+        Bind(place.hosts_file, "/etc/hosts"),
+        Bind(termination, container.get("terminationMessagePath") or TERMINATION_FILE),
+    ]
+    argv = command_line(container, image, environment)
+    if not argv:
+        raise NotStartable("CreateContainerError", "no command specified")
+    spec = launch_spec(pod, container, root, binds, argv, environment)
+    process = ContainerProcess(spec, termination.parent, place.log_path(container["name"], run))
+    await process.start()
+    return StartedContainer(process, environment)
+
+
+__all__ = ["CommandNotStarted", "NotStartable", "PodPlace", "StartedContainer", "start_container"]

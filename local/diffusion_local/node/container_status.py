@@ -1,0 +1,98 @@
+"""Container statuses as a kubelet writes them, and back into records."""
+
+from collections.abc import Sequence
+
+from diffusion_local.node.configuration import Manifest
+from diffusion_local.node.moments import parse_moment, rfc3339
+from diffusion_local.node.pod_record import (
+    ContainerRecord,
+    PodRecord,
+    Running,
+    State,
+    Terminated,
+    Waiting,
+    init_containers,
+    is_sidecar,
+    main_containers,
+)
+
+ID_SCHEME = "process://"
+
+
+def state_manifest(state: State | None) -> Manifest:
+    """A ContainerState; empty for None."""
+    match state:
+        case None:
+            return {}
+        case Waiting():
+            return {"waiting": {"reason": state.reason} | ({"message": state.message} if state.message else {})}
+        case Running():
+            return {"running": {"startedAt": rfc3339(state.started_at)}}
+        case Terminated():
+            entry: Manifest = {
+                "exitCode": state.exit_code,
+                "reason": state.reason,
+                "startedAt": rfc3339(state.started_at),
+                "finishedAt": rfc3339(state.finished_at),
+            }
+            if state.message:
+                entry["message"] = state.message
+            if state.container_id:
+                entry["containerID"] = ID_SCHEME + state.container_id
+            return {"terminated": entry}
+
+
+def container_status(container: Manifest, known: ContainerRecord | None, untried: Waiting, init: bool) -> Manifest:
+    """One ContainerStatus; `untried` is the state of a container that was never tried."""
+    record = known if known is not None else ContainerRecord(untried)
+    running = isinstance(record.state, Running)
+    completed_init = init and isinstance(record.state, Terminated) and record.state.exit_code == 0
+    entry: Manifest = {
+        "name": container["name"],
+        "image": container["image"],
+        "imageID": f"local/{container['image']}" if record.container_id else "",
+        "ready": completed_init if init and not is_sidecar(container) else running and record.ready,
+        "started": running and record.started,
+        "restartCount": record.restarts,
+        "state": state_manifest(record.state),
+        "lastState": state_manifest(record.last),
+    }
+    if record.container_id:
+        entry["containerID"] = ID_SCHEME + record.container_id
+    return entry
+
+
+def container_statuses(pod: Manifest, containers: Sequence[Manifest], record: PodRecord) -> list[Manifest]:
+    """The statuses of the pod's init containers, or of its containers proper, in the order of the spec."""
+    inits = {container["name"] for container in init_containers(pod)}
+    begun = any(container["name"] in record.containers for container in main_containers(pod))
+    untried = Waiting("PodInitializing" if inits and not begun else "ContainerCreating")
+    return [
+        container_status(container, record.containers.get(container["name"]), untried, container["name"] in inits)
+        for container in containers
+    ]
+
+
+def record_from_status(status: Manifest, lost: Terminated) -> ContainerRecord:
+    """What a status says about a container whose agent is gone: how it had ended, or `lost` when it had not."""
+    ended = (status.get("state") or {}).get("terminated")
+    state = lost if ended is None else terminated_from(ended)
+    earlier = (status.get("lastState") or {}).get("terminated")
+    return ContainerRecord(
+        state=state,
+        last=None if earlier is None else terminated_from(earlier),
+        restarts=status.get("restartCount", 0),
+        container_id=(status.get("containerID") or "").removeprefix(ID_SCHEME),
+    )
+
+
+def terminated_from(entry: Manifest) -> Terminated:
+    """A ContainerStateTerminated as a value."""
+    return Terminated(
+        exit_code=entry["exitCode"],
+        reason=entry.get("reason", ""),
+        message=entry.get("message", ""),
+        started_at=parse_moment(entry["startedAt"]) if entry.get("startedAt") else 0.0,
+        finished_at=parse_moment(entry["finishedAt"]) if entry.get("finishedAt") else 0.0,
+        container_id=(entry.get("containerID") or "").removeprefix(ID_SCHEME),
+    )

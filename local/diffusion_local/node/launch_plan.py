@@ -1,0 +1,140 @@
+"""From a container's spec to the file that `launch` reads: what is bound where, as whom, with which command."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from diffusion_local.node.configuration import Manifest
+from diffusion_local.node.environment import expand
+
+NO_USER = 4294967295
+PROGRAMS_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class MountRefused(Exception):
+    """A volumeMount cannot be made; the message says why."""
+
+
+@dataclass(frozen=True)
+class Bind:
+    """One folder or file of this machine, shown inside the container."""
+
+    source: Path
+    target: str
+    read_only: bool = False
+
+
+def program_folders() -> list[str]:
+    """The folders that this Python environment and this checkout need, to be shown to containers read-only."""
+    checkout = Path(__file__).parents[3]
+    folders = [sys.prefix, sys.base_prefix, str(Path(__file__).parents[2])]
+    if (checkout / "pyproject.toml").exists():
+        folders.append(str(checkout))
+    return folders
+
+
+def base_environment(hostname: str, home: str, service: Mapping[str, str]) -> dict[str, str]:
+    """What every container has: the environment's programs on the PATH, its host name, the way to the API server."""
+    path = f"{sys.prefix}/bin:{PROGRAMS_PATH}"
+    return {"PATH": path, "HOSTNAME": hostname, "HOME": home, "LANG": "C.UTF-8", **service}
+
+
+def volume_binds(
+    container: Manifest, paths: Mapping[str, Path], read_only: set[str], variables: Mapping[str, str]
+) -> list[Bind]:
+    """The container's volumeMounts, outer ones first."""
+    binds = []
+    for mount in container.get("volumeMounts") or []:
+        source = paths[mount["name"]]
+        below = expand(mount.get("subPathExpr") or "", variables) or mount.get("subPath") or ""
+        if below:
+            source = sub_path(source, below)
+        fixed = bool(mount.get("readOnly")) or mount["name"] in read_only
+        binds.append(Bind(source, mount["mountPath"], fixed))
+    return sorted(binds, key=lambda bind: len(Path(bind.target).parts))
+
+
+def sub_path(volume: Path, below: str) -> Path:
+    """A folder or file inside a volume, made as a folder when it is missing."""
+    path = volume / below
+    if ".." in Path(below).parts or Path(below).is_absolute():
+        raise MountRefused(f"subPath {below!r} must stay inside the volume")
+    path = path.resolve()
+    if not path.is_relative_to(volume.resolve()):
+        raise MountRefused(f"subPath {below!r} leads out of the volume")
+    if not path.exists():
+        path.mkdir(parents=True)
+        path.chmod(0o777)
+    return path
+
+
+def identity(pod: Manifest, container: Manifest, mapped: Sequence[tuple[int, int]]) -> Manifest:
+    """User, group and capabilities: as the securityContext says where this namespace maps them, else ours.
+
+    `mapped` are the ranges (first, count) of user ids that exist here. A process that was to run as somebody who does
+    not exist here runs as the agent's user without any capability.
+    """
+    general, own = pod["spec"].get("securityContext") or {}, container.get("securityContext") or {}
+    user = own.get("runAsUser", general.get("runAsUser"))
+    group = own.get("runAsGroup", general.get("runAsGroup"))
+    groups = [*(general.get("supplementalGroups") or []), *([general["fsGroup"]] if "fsGroup" in general else [])]
+
+    def exists(number: int | None) -> bool:
+        return number is not None and any(first <= number < first + count for first, count in mapped)
+
+    dropped = "ALL" in ((own.get("capabilities") or {}).get("drop") or [])
+    return {
+        "uid": user if exists(user) else None,
+        "gid": group if exists(group) else (0 if exists(user) and group is None else None),
+        "groups": [number for number in groups if exists(number)] if exists(user) else None,
+        "dropCapabilities": dropped or (user not in (None, 0) and not own.get("privileged")),
+        "noNewPrivileges": own.get("allowPrivilegeEscalation") is False,
+    }
+
+
+def mapped_users() -> list[tuple[int, int]]:
+    """The ranges of user ids that exist in this user namespace."""
+    rows = [line.split() for line in Path("/proc/self/uid_map").read_text().splitlines()]
+    return [(int(first), int(count)) for first, _, count in rows]
+
+
+def home_of(pod: Manifest, container: Manifest) -> str:
+    """/root for root, / for everybody else, as a container runtime does for users that the image does not know."""
+    general, own = pod["spec"].get("securityContext") or {}, container.get("securityContext") or {}
+    return "/root" if own.get("runAsUser", general.get("runAsUser", 0)) == 0 else "/"
+
+
+def command_line(container: Manifest, image: Sequence[str], variables: Mapping[str, str]) -> list[str]:
+    """`command` in place of the image's own, then `args`, with `$(VAR)` replaced."""
+    start = [expand(word, variables) for word in container["command"]] if container.get("command") else list(image)
+    return [*start, *(expand(word, variables) for word in container.get("args") or [])]
+
+
+def launch_spec(
+    pod: Manifest,
+    container: Manifest,
+    root: Path,
+    binds: Sequence[Bind],
+    argv: Sequence[str],
+    variables: Mapping[str, str],
+) -> Manifest:
+    """The file for `launch`, but for the descriptor that it reports to."""
+    security = container.get("securityContext") or {}
+    return {
+        "root": str(root),
+        "hostname": hostname_of(pod),
+        "binds": [{"source": str(b.source), "target": b.target, "readOnly": b.read_only} for b in binds],
+        "programs": program_folders(),
+        "readOnlyRoot": bool(security.get("readOnlyRootFilesystem")),
+        "workingDirectory": container.get("workingDir") or "/",
+        "argv": list(argv),
+        "environment": dict(variables),
+        **identity(pod, container, mapped_users()),
+    }
+
+
+def hostname_of(pod: Manifest) -> str:
+    """The pod's host name: its own wish, else its name, at most 63 characters."""
+    wanted: str = pod["spec"].get("hostname") or pod["metadata"]["name"][:63].rstrip("-.")
+    return wanted

@@ -1,0 +1,122 @@
+"""The kubelet's HTTPS port: logs of containers, the pods, and a clear 501 for what a pretended node cannot do."""
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+from aiohttp import web
+
+from diffusion_local.node.configuration import NodeConfiguration
+from diffusion_local.node.container_log import shown, since, whole_lines
+from diffusion_local.node.moments import parse_moment
+from diffusion_local.node.pod_worker import PodWorker
+
+LOOK_SECONDS = 0.15
+NOT_DONE = "is not supported by this development node: its containers are processes; see `diffusion-local logs`\n"
+
+
+class LogServer:
+    """Serves what `kubectl logs` asks for."""
+
+    def __init__(self, configuration: NodeConfiguration, workers: Mapping[str, PodWorker]) -> None:
+        self.configuration = configuration
+        self.workers = workers
+
+    def application(self) -> web.Application:
+        """The routes."""
+        application = web.Application()
+        application.router.add_get("/healthz", self.healthz)
+        application.router.add_get("/pods", self.pods)
+        application.router.add_get("/containerLogs/{namespace}/{pod}/{container}", self.logs)
+        for verb in ("exec", "attach", "portForward", "run", "checkpoint"):
+            application.router.add_route("*", f"/{verb}/{{rest:.*}}", self.not_done)
+        return application
+
+    async def start(self) -> web.AppRunner:
+        """Listen; the caller cleans the runner up."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(self.configuration.ca_file))
+        context.load_cert_chain(self.configuration.serving_cert_file, self.configuration.serving_key_file)
+        context.verify_mode = ssl.CERT_REQUIRED
+        runner = web.AppRunner(self.application(), access_log=None)
+        await runner.setup()
+        await web.TCPSite(
+            runner, self.configuration.address, self.configuration.kubelet_port, ssl_context=context, shutdown_timeout=1
+        ).start()
+        return runner
+
+    async def healthz(self, _: web.Request) -> web.Response:
+        """Alive."""
+        return web.Response(text="ok")
+
+    async def pods(self, _: web.Request) -> web.Response:
+        """The pods of this node, with their statuses."""
+        items = [{**worker.pod, "status": worker.status()} for worker in self.workers.values()]
+        return web.json_response({"apiVersion": "v1", "kind": "PodList", "items": items})
+
+    async def not_done(self, request: web.Request) -> web.Response:
+        """What this node does not do."""
+        return web.Response(status=501, text=f"{request.path.split('/')[1]} {NOT_DONE}")
+
+    async def logs(self, request: web.Request) -> web.StreamResponse:
+        """The log of the newest run of a container, or of the one before."""
+        names = request.match_info
+        worker = next((w for w in self.workers.values() if w.name == f"{names['namespace']}/{names['pod']}"), None)
+        if worker is None:
+            return web.Response(status=404, text=f'pod "{names["pod"]}" is not on this node\n')
+        known = worker.record.containers.get(names["container"])
+        run = None if known is None or not known.container_id else int(known.container_id.rpartition("-")[2])
+        previous = request.query.get("previous") == "true"
+        if run is None or (previous and run == 0):
+            what = (
+                f'previous terminated container "{names["container"]}"'
+                if previous
+                else f'container "{names["container"]}"'
+            )
+            text = f'{what} in pod "{names["pod"]}" is waiting to start or not found\n'
+            return web.Response(status=400, text=text)
+        path = worker.place.log_path(names["container"], run - 1 if previous else run)
+        answer = web.StreamResponse(headers={"Content-Type": "text/plain"})
+        await answer.prepare(request)
+        limit = int(request.query.get("limitBytes") or 0) or None
+        async for piece in self.pieces(worker, names["container"], path, request.query):
+            cut = piece if limit is None else piece[:limit]
+            await answer.write(cut)
+            if limit is not None:
+                limit -= len(cut)
+                if limit <= 0:
+                    break
+        await answer.write_eof()
+        return answer
+
+    async def pieces(
+        self, worker: PodWorker, container: str, path: Path, query: Mapping[str, str]
+    ) -> AsyncIterator[bytes]:
+        """The chosen lines, and with `follow` those that come until the run ends."""
+        timestamps = query.get("timestamps") == "true"
+        moment = since_moment(query, worker.services.clock())
+        with path.open("rb") as file:
+            text = file.read()
+            rest = text.rpartition(b"\n")[2]
+            chosen = since(whole_lines(text), moment)
+            tail = int(query["tailLines"]) if query.get("tailLines") else None
+            for line in chosen if tail is None else deque(chosen, maxlen=tail):
+                yield shown(line, timestamps)
+            while query.get("follow") == "true":
+                run = worker.runs.get(container)
+                over = run is None or not run.alive or worker.place.log_path(container, run.number) != path
+                text = rest + file.read()
+                rest = text.rpartition(b"\n")[2]
+                for line in whole_lines(text):
+                    yield shown(line, timestamps)
+                if over:
+                    return
+                await asyncio.sleep(LOOK_SECONDS)
+
+
+def since_moment(query: Mapping[str, str], now: float) -> float | None:
+    """`sinceSeconds` or `sinceTime` as seconds since the epoch."""
+    if query.get("sinceSeconds"):
+        return now - float(query["sinceSeconds"])
+    return parse_moment(query["sinceTime"]) if query.get("sinceTime") else None

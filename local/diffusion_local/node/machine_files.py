@@ -1,0 +1,98 @@
+"""Files that others write and the agent reads again when they change: the image map and the hosts file."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+LOOK_SECONDS = 0.1
+DEFAULT_REGISTRIES = ("docker.io/library/", "docker.io/")
+
+
+class WatchedFile:
+    """A file's text, read again whenever its identity, size or time of change differs."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.mark: tuple[int, int, int] | None = None
+        self.text = ""
+
+    def read(self) -> bool:
+        """Look at the file; True when the text was read anew. A file that is missing keeps its last text."""
+        try:
+            found = self.path.stat()
+            mark = (found.st_ino, found.st_size, found.st_mtime_ns)
+            if mark == self.mark:
+                return False
+            self.text = self.path.read_text()
+        except OSError:
+            return False
+        self.mark = mark
+        return True
+
+
+class Images:
+    """The map from image names to commands."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = WatchedFile(path)
+        self.commands: Mapping[str, list[str]] = {}
+
+    def command(self, image: str) -> list[str] | None:
+        """The command of an image; None for one that is not in the map."""
+        if self.file.read():
+            try:
+                self.commands = json.loads(self.file.text)
+            except json.JSONDecodeError:
+                self.file.mark = None  # half written: look again
+        return self.commands.get(plain_name(image), self.commands.get(image))
+
+
+def plain_name(image: str) -> str:
+    """The name without the registry that is meant when none is written."""
+    for prefix in DEFAULT_REGISTRIES:
+        image = image.removeprefix(prefix)
+    return image
+
+
+class Hosts:
+    """The /etc/hosts files of this node's pods: the cluster's names, and first the pod's own."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = WatchedFile(path)
+        self.file.read()
+        self.own: dict[Path, str] = {}
+
+    def add(self, path: Path, own: str) -> None:
+        """Write a pod's file and keep it fresh."""
+        self.own[path] = own
+        self.write(path)
+
+    def remove(self, path: Path) -> None:
+        """The pod is gone."""
+        self.own.pop(path, None)
+
+    def write(self, path: Path) -> None:
+        """Write in place, since the file is bound into running containers; never shorter than it ends up in between."""
+        raw = (self.own[path] + self.file.text).encode()
+        with path.open("r+b" if path.exists() else "wb") as file:
+            file.write(raw)
+            file.truncate(len(raw))
+
+    async def keep_fresh(self) -> None:
+        """Copy every change of the cluster's file, for ever."""
+        while True:
+            if self.file.read():
+                for path in list(self.own):
+                    self.write(path)
+            await asyncio.sleep(LOOK_SECONDS)
+
+
+def own_lines(ip: str, hostname: str, subdomain: str, namespace: str, aliases: list[dict[str, object]]) -> str:
+    """The lines that are the pod's own: localhost, its names, and its hostAliases."""
+    full = f"{hostname}.{subdomain}.{namespace}.svc.cluster.local {hostname}" if subdomain else hostname
+    lines = ["127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback", f"{ip}\t{full}"]
+    for alias in aliases:
+        names = alias.get("hostnames")
+        lines.append(f"{alias['ip']}\t{' '.join(names) if isinstance(names, list) else ''}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,33 @@
+"""What all pods of one node share."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from diffusion_local.node.addresses import Addresses
+from diffusion_local.node.api_client import ApiClient
+from diffusion_local.node.configuration import Manifest, NodeConfiguration
+from diffusion_local.node.events import EventWriter
+from diffusion_local.node.machine_files import Hosts, Images
+from diffusion_local.node.object_watch import ObjectWatch
+
+
+@dataclass
+class NodeServices:
+    """The node's own things, handed to every pod."""
+
+    configuration: NodeConfiguration
+    api: ApiClient
+    objects: ObjectWatch
+    addresses: Addresses
+    images: Images
+    hosts: Hosts
+    events: EventWriter
+    clock: Callable[[], float]
+    allocatable: Mapping[str, str]
+    service_environment: dict[str, str] = field(default_factory=dict)
+    """KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT."""
+
+    def pod_directory(self, pod: Manifest) -> Path:
+        """Where a pod's volumes, logs and files lie."""
+        return self.configuration.state_directory / "pods" / str(pod["metadata"]["uid"])

@@ -1,0 +1,67 @@
+"""Writing one pod's status: only when it differs, always the newest, through any outage."""
+
+import asyncio
+import logging
+
+from diffusion_local.node.api_client import STRATEGIC_MERGE, ApiClient, ApiError, persistently
+from diffusion_local.node.configuration import Manifest
+
+GONE = (404, 409, 422)
+log = logging.getLogger(__name__)
+
+
+def pod_path(pod: Manifest) -> str:
+    """Where a pod lives in the API."""
+    return f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods/{pod['metadata']['name']}"
+
+
+class StatusWriter:
+    """The status of one pod."""
+
+    def __init__(self, api: ApiClient, pod: Manifest) -> None:
+        self.api = api
+        self.pod = pod
+        self.wanted: Manifest = pod.get("status") or {}
+        self.stored: Manifest | None = None
+        self.lock = asyncio.Lock()
+        self.task: asyncio.Task[None] | None = None
+
+    def put(self, status: Manifest) -> None:
+        """Have this status written soon."""
+        if status == self.wanted and self.stored is not None:
+            return
+        self.wanted = status
+        if self.task is None or self.task.done():
+            self.task = asyncio.create_task(self.flush())
+
+    async def flush(self) -> None:
+        """Write until the newest wanted status is stored, or the pod is gone."""
+        async with self.lock:
+            while self.stored != self.wanted:
+                status = self.wanted
+                body = {"metadata": {"uid": self.pod["metadata"]["uid"]}, "status": status}
+                path = f"{pod_path(self.pod)}/status"
+                try:
+                    await persistently(
+                        lambda sent=body, to=path: self.api.request("PATCH", to, sent, STRATEGIC_MERGE),  # type: ignore[misc]
+                        f"status of pod {self.pod['metadata']['name']}",
+                    )
+                except ApiError as error:
+                    if error.status not in GONE or error.status == 422:
+                        log.warning("status of pod %s refused: %s", self.pod["metadata"]["name"], error)
+                self.stored = status
+
+
+async def delete_for_good(api: ApiClient, pod: Manifest) -> None:
+    """Tell the API server that nothing of the pod is left."""
+    body = {
+        "apiVersion": "v1",
+        "kind": "DeleteOptions",
+        "gracePeriodSeconds": 0,
+        "preconditions": {"uid": pod["metadata"]["uid"]},
+    }
+    try:
+        await persistently(lambda: api.request("DELETE", pod_path(pod), body), f"delete {pod['metadata']['name']}")
+    except ApiError as error:
+        if error.status not in GONE:
+            log.warning("deletion of pod %s refused: %s", pod["metadata"]["name"], error)

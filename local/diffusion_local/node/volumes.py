@@ -1,0 +1,122 @@
+"""The volumes of one pod as folders of this machine, and keeping their content fresh."""
+
+import ctypes
+import os
+import shutil
+import time
+from pathlib import Path
+
+from diffusion_local.node.api_client import ApiClient, ApiError
+from diffusion_local.node.atomic_directory import write_payload
+from diffusion_local.node.configuration import Manifest
+from diffusion_local.node.environment import Surroundings
+from diffusion_local.node.payloads import VolumeNotReady, token_sources, volume_files
+from diffusion_local.node.quantity import parse_quantity
+from diffusion_local.node.service_account_token import TokenSource
+
+HOST_PATH_FOLDERS = ("DirectoryOrCreate", "FileOrCreate")
+EMPTY_DIR_MODE = 0o777
+
+
+def mount_memory(directory: Path, size: int | None) -> None:
+    """A tmpfs in the agent's mount namespace, as an emptyDir with medium Memory is."""
+    options = "mode=0777" + (f",size={size}" if size else "")
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mount(b"emptydir", str(directory).encode(), b"tmpfs", 0, options.encode()) != 0:
+        number = ctypes.get_errno()
+        raise VolumeNotReady(f"cannot mount a memory volume: {os.strerror(number)}")
+
+
+def unmount(directory: Path) -> None:
+    """Undo `mount_memory`."""
+    if directory.is_mount():
+        ctypes.CDLL(None).umount2(str(directory).encode(), 2)
+
+
+class PodVolumes:
+    """Prepares the volumes below `root`, refreshes them, and removes them at the end."""
+
+    def __init__(self, api: ApiClient, pod: Manifest, root: Path) -> None:
+        self.api = api
+        self.pod = pod
+        self.root = root
+        self.tokens = TokenSource(api, pod)
+        self.paths: dict[str, Path] = {}
+        self.read_only: set[str] = set()
+
+    async def prepare(self, surroundings: Surroundings) -> None:
+        """Fill `paths` for every volume; VolumeNotReady, ApiError or ApiUnavailable when something is missing yet."""
+        await self.refresh(surroundings)
+        for volume in self.pod["spec"].get("volumes") or []:
+            name = volume["name"]
+            if name not in self.paths:
+                self.paths[name] = await self.folder_of(volume)
+
+    async def refresh(self, surroundings: Surroundings) -> None:
+        """Bring the volumes whose content comes from the API up to date, tokens included."""
+        volumes = self.pod["spec"].get("volumes") or []
+        sources: list[Manifest] = [dict(source) for volume in volumes for source in token_sources(volume)]
+        await self.tokens.refresh(sources, time.time())
+        for volume in volumes:
+            files = volume_files(volume, surroundings, self.tokens.text)
+            if files is not None:
+                directory = self.root / volume["name"]
+                write_payload(directory, files)
+                self.paths[volume["name"]] = directory
+                self.read_only.add(volume["name"])
+
+    async def folder_of(self, volume: Manifest) -> Path:
+        """The folder behind a volume that has no content from the API."""
+        if "emptyDir" in volume:
+            return self.empty_dir(volume["name"], volume["emptyDir"] or {})
+        if claim := volume.get("persistentVolumeClaim"):
+            if claim.get("readOnly"):
+                self.read_only.add(volume["name"])
+            return await self.claimed(claim["claimName"])
+        if source := volume.get("hostPath"):
+            path = Path(source["path"])
+            if source.get("type") in HOST_PATH_FOLDERS:
+                path.mkdir(parents=True, exist_ok=True)
+            if not path.exists():
+                raise VolumeNotReady(f"hostPath {path} does not exist")
+            return path
+        kind = next((key for key in volume if key != "name"), "emptyDir")
+        raise VolumeNotReady(f"this node does not support volumes of kind {kind}")
+
+    def empty_dir(self, name: str, source: Manifest) -> Path:
+        """A fresh folder, in memory when the pod asks for it."""
+        directory = self.root / name
+        directory.mkdir(parents=True, exist_ok=True)
+        if source.get("medium") == "Memory":
+            size = source.get("sizeLimit")
+            mount_memory(directory, int(parse_quantity(str(size))) if size else None)
+        directory.chmod(EMPTY_DIR_MODE)
+        return directory
+
+    async def claimed(self, claim: str) -> Path:
+        """The folder of the PersistentVolume that is bound to a claim."""
+        namespace = self.pod["metadata"]["namespace"]
+        try:
+            bound = await self.api.request("GET", f"/api/v1/namespaces/{namespace}/persistentvolumeclaims/{claim}")
+            volume_name = bound["spec"].get("volumeName")
+            if not volume_name or bound.get("status", {}).get("phase") != "Bound":
+                raise VolumeNotReady(f'persistentvolumeclaim "{claim}" is not bound yet')
+            volume = await self.api.request("GET", f"/api/v1/persistentvolumes/{volume_name}")
+        except ApiError as error:
+            raise VolumeNotReady(f'persistentvolumeclaim "{claim}": {error.message}') from error
+        source = volume["spec"].get("hostPath") or volume["spec"].get("local")
+        if source is None:
+            raise VolumeNotReady(f"persistentvolume {volume_name} is neither hostPath nor local")
+        path = Path(source["path"])
+        if source.get("type") in HOST_PATH_FOLDERS:
+            path.mkdir(parents=True, exist_ok=True)
+        if not path.is_dir():
+            raise VolumeNotReady(f"folder {path} of persistentvolume {volume_name} does not exist")
+        return path
+
+    def remove(self) -> None:
+        """Drop everything that lies below `root`; claims lie elsewhere and stay."""
+        if self.root.exists():
+            for directory in self.root.iterdir():
+                unmount(directory)
+            shutil.rmtree(self.root, ignore_errors=True)
