@@ -70,9 +70,13 @@ class Cluster:
         """Record an event about the custom resource."""
         await self._events.record(about, event, now)
 
-    async def delete(self, reference: ObjectReference) -> bool:
+    async def delete(self, key: Key, reference: ObjectReference) -> bool:
         """Delete what was seen, as it was seen. False where it is no longer so; absence is success."""
-        return await self._client.delete(resource_of(reference.api_version, reference.kind), reference)
+        resource = resource_of(reference.api_version, reference.kind)
+        is_gone = await self._client.delete(resource, reference)
+        if is_gone:
+            self._writes.note_deleted(key, resource, reference)
+        return is_gone
 
     def _family(self, uid: str) -> Iterator[Raw]:
         for _, child in self.store.owned_by(uid):

@@ -10,12 +10,16 @@ from dataclasses import dataclass
 from diffusion_operator.kube.resources import Resource
 from diffusion_operator.kube.store import Store, version_of
 from diffusion_operator.observe.snapshot import Raw
+from diffusion_operator.plan.plan import ObjectReference
 
 
 @dataclass(frozen=True)
 class _Write:
-    version: int
+    """`version` is what the object became; `deleted` is the UID of an object that was deleted."""
+
     at: float
+    version: int = 0
+    deleted: str = ""
 
 
 class OwnWrites:
@@ -29,7 +33,12 @@ class OwnWrites:
         """Remember an answer of the API server to a write made for `key`."""
         metadata = written["metadata"]
         target = (resource, metadata.get("namespace", ""), metadata["name"])
-        self._writes.setdefault(key, {})[target] = _Write(version_of(written), time.monotonic())
+        self._writes.setdefault(key, {})[target] = _Write(time.monotonic(), version_of(written))
+
+    def note_deleted(self, key: object, resource: Resource, reference: ObjectReference) -> None:
+        """Remember that this object is gone, or is going."""
+        target = (resource, reference.namespace, reference.name)
+        self._writes.setdefault(key, {})[target] = _Write(time.monotonic(), deleted=reference.uid)
 
     def is_ahead(self, key: object) -> bool:
         """Whether the store has yet to show something that we wrote for `key`."""
@@ -46,8 +55,10 @@ class OwnWrites:
 
     def _shown(self, target: tuple[Resource, str, str], write: _Write) -> bool:
         resource, namespace, _ = target
-        seen = self._store.get(*target)
-        if seen is not None and version_of(seen) >= write.version:
-            return True
         position = self._store.position(resource, namespace)
-        return position.resource_version >= write.version or position.listed_at > write.at
+        if position.listed_at > write.at:
+            return True
+        metadata = (self._store.get(*target) or {}).get("metadata", {})
+        if write.deleted:
+            return metadata.get("uid") != write.deleted or "deletionTimestamp" in metadata
+        return max(position.resource_version, int(metadata.get("resourceVersion", 0))) >= write.version

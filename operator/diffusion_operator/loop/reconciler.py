@@ -70,7 +70,7 @@ class Reconciler:
         for event in plan.events:
             await self._say(seen, event)
         for reference in plan.delete:
-            if await cluster.delete(reference):
+            if await cluster.delete(key, reference):
                 _log.info("%s: deleted %s %s", _said(key), reference.kind, reference.name)
         return plan.requeue_seconds
 
