@@ -3,7 +3,7 @@
 from pydantic import ValidationError
 
 
-class SpecInvalid(ValueError):  # noqa: N818 - named after what it says, as a condition's reason is
+class SpecInvalid(ValueError):
     """A custom resource's spec is refused: `path` names the field (`spec.workers.min`), `why` is a sentence."""
 
     def __init__(self, path: str, why: str) -> None:

@@ -1,0 +1,166 @@
+"""All facts about one DiffusionTraining at one moment, named: what `plan/training.py` decides from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from diffusion_contract.agent_messages import TrainerReport
+from diffusion_contract.names import ATTEMPT_LABEL, POOL_LABEL, TRAINER_CONTAINER, WORKER_HASH_ANNOTATION
+from diffusion_operator.api.errors import SpecInvalid
+from diffusion_operator.api.training_spec import TrainingCustomResource, parse_training
+from diffusion_operator.observe.agent_reports import AgentRecord
+from diffusion_operator.observe.nodes import NodeFacts, observe_node
+from diffusion_operator.observe.operator_facts import OperatorFacts
+from diffusion_operator.observe.pods import PodFacts, observe_pod
+from diffusion_operator.observe.raw_values import condition_of, decimal_label, integer_at, label_of, text_at
+from diffusion_operator.observe.snapshot import Raw, Reference, Snapshot
+from diffusion_operator.observe.training_history import TrainingHistory, read_history
+
+JobOutcome = Literal["Active", "Complete", "Failed"]
+INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """The Job of one pool in one attempt. `attempt` is None on a Job whose label somebody removed or broke."""
+
+    name: str
+    uid: str
+    pool: str
+    attempt: int | None
+    outcome: JobOutcome
+    message: str
+    worker_hash: str
+    succeeded: int
+    active: int
+    size: int
+    deleting: bool
+    raw: Raw
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One worker pod of the current attempt, its node, and what its agent last said.
+
+    `report` is None while the agent has not been heard (by this process of the operator) for this attempt.
+    `connected`: it holds a poll open; False is a hint of its death, and None is unknown.
+    """
+
+    pod: PodFacts
+    pool: str
+    index: int | None
+    job: str
+    node: NodeFacts
+    report: TrainerReport | None
+    connected: bool | None
+    heard: datetime | None = None
+
+
+@dataclass(frozen=True)
+class TrainingWorld:
+    """One DiffusionTraining. `training` is None where its spec cannot be used, and `refused` says why.
+
+    `jobs` are those of the current attempt, `previous` those of earlier ones and of none. `missing_claims`: claims that
+    the spec names and the API server does not have. `refusals`: sentences by which the API server refused our writes.
+    """
+
+    name: str
+    namespace: str
+    generation: int
+    training: TrainingCustomResource | None
+    refused: SpecInvalid | None
+    history: TrainingHistory
+    operator: OperatorFacts
+    jobs: tuple[TrainingJob, ...] = ()
+    previous: tuple[TrainingJob, ...] = ()
+    workers: tuple[Worker, ...] = ()
+    missing_claims: tuple[str, ...] = ()
+    refusals: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def references(custom_resource: Raw) -> tuple[Reference, ...]:
+    """The claims that the spec names and somebody else makes."""
+    namespace = text_at(custom_resource, "metadata", "namespace")
+    names = (
+        text_at(custom_resource, "spec", "checkpoint", "storage", "existingClaim"),
+        text_at(custom_resource, "spec", "publish", "existingClaim"),
+    )
+    return tuple(Reference("v1", "PersistentVolumeClaim", namespace, name) for name in dict.fromkeys(names) if name)
+
+
+def observe_training(snapshot: Snapshot, reports: Mapping[str, AgentRecord]) -> TrainingWorld:
+    """Raw objects and agents' reports (by pod UID) become facts; nothing in them makes this raise."""
+    raw = snapshot.custom_resource
+    training, refused = _parse(raw)
+    history = read_history(raw)
+    jobs = tuple(_job(child) for child in snapshot.children if child.get("kind") == "Job")
+    current = tuple(job for job in jobs if job.attempt == history.attempt)
+    return TrainingWorld(
+        name=text_at(raw, "metadata", "name"),
+        namespace=text_at(raw, "metadata", "namespace"),
+        generation=integer_at(raw, "metadata", "generation") or 0,
+        training=training,
+        refused=refused,
+        history=history,
+        operator=snapshot.operator,
+        jobs=current,
+        previous=tuple(job for job in jobs if job.attempt != history.attempt),
+        workers=_workers(snapshot, reports, history.attempt),
+        missing_claims=tuple(ref.name for ref, found in snapshot.referenced.items() if found is None),
+    )
+
+
+def _parse(raw: Raw) -> tuple[TrainingCustomResource | None, SpecInvalid | None]:
+    try:
+        return parse_training(raw), None
+    except SpecInvalid as refused:
+        return None, refused
+
+
+def _job(raw: Raw) -> TrainingJob:
+    failed, complete = condition_of(raw, "Failed"), condition_of(raw, "Complete")
+    target = condition_of(raw, "FailureTarget")
+    outcome: JobOutcome = "Active"
+    if complete.get("status") == "True":
+        outcome = "Complete"
+    if failed.get("status") == "True" or target.get("status") == "True":
+        outcome = "Failed"
+    return TrainingJob(
+        name=text_at(raw, "metadata", "name"),
+        uid=text_at(raw, "metadata", "uid"),
+        pool=label_of(raw, POOL_LABEL),
+        attempt=decimal_label(raw, ATTEMPT_LABEL),
+        outcome=outcome,
+        message=text_at(failed, "message") or text_at(target, "message"),
+        worker_hash=text_at(raw, "metadata", "annotations", WORKER_HASH_ANNOTATION),
+        succeeded=integer_at(raw, "status", "succeeded") or 0,
+        active=integer_at(raw, "status", "active") or 0,
+        size=integer_at(raw, "spec", "parallelism") or 0,
+        deleting=bool(text_at(raw, "metadata", "deletionTimestamp")),
+        raw=raw,
+    )
+
+
+def _workers(snapshot: Snapshot, reports: Mapping[str, AgentRecord], attempt: int) -> tuple[Worker, ...]:
+    pods = (child for child in snapshot.children if child.get("kind") == "Pod")
+    mine = (pod for pod in pods if decimal_label(pod, ATTEMPT_LABEL) == attempt)
+    return tuple(_worker(pod, snapshot, reports, attempt) for pod in mine)
+
+
+def _worker(raw: Raw, snapshot: Snapshot, reports: Mapping[str, AgentRecord], attempt: int) -> Worker:
+    pod = observe_pod(raw, TRAINER_CONTAINER)
+    record = reports.get(pod.uid)
+    report = record.report if record and isinstance(record.report, TrainerReport) else None
+    heard = record is not None and report is not None and report.attempt == attempt
+    return Worker(
+        pod=pod,
+        pool=label_of(raw, POOL_LABEL),
+        index=decimal_label(raw, INDEX_LABEL),
+        job=label_of(raw, "batch.kubernetes.io/job-name"),
+        node=observe_node(snapshot.nodes.get(pod.node)) if pod.node else NodeFacts("Fine"),
+        report=report if heard else None,
+        connected=record.connected if heard and record else None,
+        heard=record.received if heard and record else None,
+    )

@@ -1,0 +1,119 @@
+"""decide: facts about one DiffusionTraining and the time go in, a Plan comes out.
+
+Read from the top, it is the life of a run. A spec that cannot be used touches nothing that runs. An ended run changes
+no more. Else: count how workers ended, learn what they told, see whether that is the end; if not, find out who trains
+together next; say all that in the status, and make children and instructions follow what is stored.
+"""
+
+from dataclasses import replace
+from datetime import datetime
+
+from diffusion_contract.agent_messages import Member, TrainerInstruction
+from diffusion_operator.api.training_spec import TrainingCustomResource
+from diffusion_operator.observe.training_history import Rendezvous
+from diffusion_operator.observe.training_world import TrainingWorld
+from diffusion_operator.plan.conditions import stalled
+from diffusion_operator.plan.membership import BROKEN_PATIENCE, waits_for_a_lost_peer
+from diffusion_operator.plan.plan import Event, Plan
+from diffusion_operator.plan.training_attempt import (
+    NextAttempt,
+    next_attempt,
+    seconds_until_stop_ends,
+    without_members,
+)
+from diffusion_operator.plan.training_children import leftover_jobs, superfluous_jobs, wanted_children
+from diffusion_operator.plan.training_events import training_events
+from diffusion_operator.plan.training_outcome import outcome
+from diffusion_operator.plan.training_phase import Outlook, verdict
+from diffusion_operator.plan.training_progress import learn, throttled
+from diffusion_operator.plan.training_restarts import count_restarts
+from diffusion_operator.plan.training_status import master_port, refused_status, training_status
+
+LEFTOVER_SECONDS = 30.0
+"""How soon an ended run looks again at workers that were about to leave by themselves."""
+
+
+def decide_training(world: TrainingWorld, now: datetime) -> Plan:
+    """The next steps for one DiffusionTraining; it never raises, and the same arguments give the same plan."""
+    if world.history.terminal:
+        return _after_the_end(world)
+    if world.training is None:
+        return _untouched(world, now)
+    outlook = _look_ahead(world, world.training, now)
+    found = verdict(outlook)
+    status, held_back = throttled(training_status(outlook, found, now), world.history.raw, now)
+    return Plan(
+        apply=() if outlook.outcome else wanted_children(world, world.training),
+        status=status,
+        instructions=instructions(outlook.attempt, outlook.rendezvous, world),
+        events=training_events(outlook, found, status),
+        delete=superfluous_jobs(world, world.training),
+        requeue_seconds=_requeue(outlook, held_back, now),
+    )
+
+
+def _after_the_end(world: TrainingWorld) -> Plan:
+    """Succeeded and Failed absorb: what is left of the run is cleared away, and nothing else happens."""
+    leftovers = leftover_jobs(world)
+    active = any(job.outcome == "Active" and not job.deleting for job in world.jobs)
+    return Plan(delete=leftovers, requeue_seconds=LEFTOVER_SECONDS if active else None)
+
+
+def _untouched(world: TrainingWorld, now: datetime) -> Plan:
+    """A spec that cannot be used: said in the conditions, while whatever runs goes on as it was."""
+    message = str(world.refused)
+    status = refused_status(world.history.raw, world.generation, stalled("InvalidSpec", message), message, now)
+    news = world.history.raw.get("message") != message
+    return Plan(
+        status=status,
+        instructions=instructions(world.history.attempt, world.history.rendezvous, world),
+        events=(Event("InvalidSpec", message, "Warning"),) if news else (),
+    )
+
+
+def _look_ahead(world: TrainingWorld, training: TrainingCustomResource, now: datetime) -> Outlook:
+    restarts, learned = count_restarts(world), learn(world)
+    end = outcome(world, training, learned, restarts)
+    following = NextAttempt(world.history.attempt, without_members(world.history.rendezvous))
+    if end is None:
+        following = next_attempt(world, training, learned, restarts, now)
+    return Outlook(
+        world=world,
+        training=training,
+        attempt=following.attempt,
+        rendezvous=following.rendezvous,
+        restarts=restarts,
+        learned=learned,
+        outcome=end,
+        waiting_seconds=following.waiting_seconds,
+    )
+
+
+def instructions(attempt: int, rendezvous: Rendezvous, world: TrainingWorld) -> dict[str, TrainerInstruction]:
+    """What each living agent is told, made only from what is being stored in this pass.
+
+    A pod of an earlier attempt is told nothing, and before the first generation of an attempt there is nothing to tell.
+    """
+    if not rendezvous.members or attempt != world.history.attempt:
+        return {}
+    told = TrainerInstruction(
+        attempt=attempt,
+        generation=rendezvous.generation,
+        members=tuple(
+            Member(pod=m.pod, uid=m.uid, address=m.address, processes=m.processes) for m in rendezvous.members
+        ),
+        master_address=rendezvous.members[0].address,
+        master_port=master_port(rendezvous.generation),
+        resume_step=rendezvous.resume_step,
+        leaving=rendezvous.leaving,
+        stop=bool(rendezvous.stop),
+    )
+    return {worker.pod.uid: told for worker in world.workers if not worker.pod.terminal}
+
+
+def _requeue(outlook: Outlook, held_back: float, now: datetime) -> float | None:
+    """The earliest moment at which time alone would change the answer."""
+    waits = [held_back or None, outlook.waiting_seconds or None, seconds_until_stop_ends(outlook.rendezvous, now)]
+    if waits_for_a_lost_peer(replace(outlook.rendezvous), outlook.world.workers):
+        waits.append(BROKEN_PATIENCE.total_seconds())
+    return min((wait for wait in waits if wait is not None), default=None)

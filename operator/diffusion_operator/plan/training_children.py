@@ -1,0 +1,106 @@
+"""Which children a run has now: what to apply, and which Jobs have had their day.
+
+Jobs follow the *stored* attempt. A Job of attempt n exists only when n stands in the status, and is deleted only when
+a higher one does.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from diffusion_contract.names import WORKER_HASH_ANNOTATION
+from diffusion_operator.api.training_spec import PoolSpec, TrainingCustomResource
+from diffusion_operator.children.claim import claims
+from diffusion_operator.children.headless_service import headless_service
+from diffusion_operator.children.job import training_job
+from diffusion_operator.children.run_config_map import run_config_map
+from diffusion_operator.children.training_disruption_budget import training_disruption_budget
+from diffusion_operator.observe.raw_values import mapping_at, text_at
+from diffusion_operator.observe.training_world import TrainingJob, TrainingWorld
+from diffusion_operator.plan.plan import Manifest, ObjectReference
+
+
+def wanted_children(world: TrainingWorld, training: TrainingCustomResource) -> tuple[Manifest, ...]:
+    """What every pass applies, those that others need first."""
+    attempt = max(world.history.attempt, 1)
+    return (
+        *claims(training),
+        run_config_map(training, world.operator.agent_ca),
+        headless_service(training),
+        training_disruption_budget(training, attempt),
+        *_jobs(world, training),
+    )
+
+
+def _jobs(world: TrainingWorld, training: TrainingCustomResource) -> tuple[Manifest, ...]:
+    if world.history.attempt == 0 or training.spec.suspend or world.history.rendezvous.stop:
+        return ()
+    existing = {job.pool: job for job in world.jobs}
+    return tuple(
+        _job(world, training, pool, existing.get(pool.name)) for pool in training.spec.effective_pools if pool.size > 0
+    )
+
+
+def _job(
+    world: TrainingWorld, training: TrainingCustomResource, pool: PoolSpec, existing: TrainingJob | None
+) -> Manifest:
+    facts = world.operator
+    built = training_job(training, pool, world.history.attempt, facts.trainer_image, facts.agent_url)
+    if existing is None:
+        return built
+    live = mapping_at(existing.raw, "spec", "template")
+    metadata = built["metadata"]
+    if existing.worker_hash:
+        metadata = {**metadata, "annotations": {WORKER_HASH_ANNOTATION: existing.worker_hash}}
+    template = built["spec"]["template"]
+    return {
+        **built,
+        "metadata": metadata,
+        "spec": {**built["spec"], "template": template if carries(live, template) else live},
+    }
+
+
+def carries(live: Any, wanted: Any) -> bool:
+    """Whether all that `wanted` says stands in `live`; the API server adds defaults, which are no difference.
+
+    A Job's template cannot change, so one that an older operator built stays as it is: an upgrade restarts nobody.
+    """
+    if isinstance(wanted, Mapping):
+        return isinstance(live, Mapping) and all(carries(live.get(key), value) for key, value in wanted.items())
+    if isinstance(wanted, list | tuple):
+        return isinstance(live, list) and len(live) == len(wanted) and all(map(carries, live, wanted))
+    return bool(live == wanted)
+
+
+def superfluous_jobs(world: TrainingWorld, training: TrainingCustomResource) -> tuple[ObjectReference, ...]:
+    """Jobs of earlier attempts, and of pools that the spec no longer has."""
+    wanted = {pool.name for pool in training.spec.effective_pools if pool.size > 0}
+    dropped = [job for job in world.jobs if job.pool not in wanted]
+    earlier = [job for job in world.previous if job.attempt is not None and job.attempt < world.history.attempt]
+    return references_of([*earlier, *dropped])
+
+
+def leftover_jobs(world: TrainingWorld) -> tuple[ObjectReference, ...]:
+    """After the end: Jobs that still run somebody who is not about to leave by itself. Ended Jobs keep their logs."""
+    busy = {
+        worker.job
+        for worker in world.workers
+        if not worker.pod.terminal and worker.report is not None and worker.report.state in ("Publishing", "Finished")
+    }
+    unfinished = [job for job in (*world.jobs, *world.previous) if job.outcome == "Active" and job.name not in busy]
+    return references_of(unfinished)
+
+
+def references_of(jobs: Sequence[TrainingJob]) -> tuple[ObjectReference, ...]:
+    """`jobs` as they were seen, without those that are being deleted already."""
+    return tuple(
+        ObjectReference(
+            api_version="batch/v1",
+            kind="Job",
+            namespace=text_at(job.raw, "metadata", "namespace"),
+            name=job.name,
+            uid=job.uid,
+            resource_version=text_at(job.raw, "metadata", "resourceVersion"),
+        )
+        for job in jobs
+        if not job.deleting
+    )

@@ -1,0 +1,69 @@
+"""The conditions of a DiffusionTraining besides the kstatus three."""
+
+from collections.abc import Iterator
+
+from diffusion_operator.observe.raw_values import condition_of, text_at
+from diffusion_operator.plan.conditions import Condition
+from diffusion_operator.plan.training_obstacles import obstacles
+from diffusion_operator.plan.training_phase import Outlook, Verdict
+
+
+def training_conditions(outlook: Outlook, verdict: Verdict) -> Iterator[Condition]:
+    """Scheduled, CheckpointSaved, CheckpointVerified, Published where asked for, and Complete or Failed at the end."""
+    yield _scheduled(outlook, verdict)
+    yield _saved(outlook)
+    yield _verified(outlook)
+    if outlook.training.spec.publish is not None:
+        yield _published(outlook)
+    if verdict.phase == "Succeeded":
+        yield Condition("Complete", "True", verdict.reason, verdict.message)
+    if verdict.phase == "Failed":
+        yield Condition("Failed", "True", verdict.reason, verdict.message)
+
+
+def _scheduled(outlook: Outlook, verdict: Verdict) -> Condition:
+    if verdict.phase in ("Succeeded", "Failed", "Suspended"):
+        return Condition("Scheduled", "False", verdict.phase, "no workers are wanted any more")
+    found = obstacles(outlook.world)
+    if found:
+        return Condition("Scheduled", "False", found[0].reason, found[0].message)
+    wanted = outlook.training.spec.workers.max
+    placed = sum(bool(worker.pod.node) and not worker.pod.terminal for worker in outlook.world.workers)
+    if placed >= wanted:
+        return Condition("Scheduled", "True", "Scheduled", f"all {wanted} workers have a node")
+    return Condition("Scheduled", "False", "Waiting", f"{placed} of {wanted} workers have a node")
+
+
+def _saved(outlook: Outlook) -> Condition:
+    """A save that failed is said at once, and not forgotten while nobody reports."""
+    learned = outlook.learned
+    if learned.save_failure is not None:
+        return Condition("CheckpointSaved", "False", learned.save_failure.reason, learned.save_failure.message)
+    stored = condition_of({"status": outlook.world.history.raw}, "CheckpointSaved")
+    if stored.get("status") == "False" and not learned.heard:
+        return Condition("CheckpointSaved", "False", text_at(stored, "reason"), text_at(stored, "message"))
+    if learned.committed is None:
+        return Condition("CheckpointSaved", "Unknown", "NoneYet", "no checkpoint has been committed yet")
+    return Condition("CheckpointSaved", "True", "Committed", "saves are committed")
+
+
+def _verified(outlook: Outlook) -> Condition:
+    learned = outlook.learned
+    if learned.skipped:
+        last = learned.skipped[-1]
+        return Condition(
+            "CheckpointVerified",
+            "False",
+            "PassedOver",
+            f"the checkpoint of step {last.step} was passed over: {last.reason}",
+        )
+    if learned.verified is None:
+        return Condition("CheckpointVerified", "Unknown", "NoneYet", "no checkpoint has been read back yet")
+    return Condition("CheckpointVerified", "True", "DigestsHold", "the newest checkpoint that was read back is whole")
+
+
+def _published(outlook: Outlook) -> Condition:
+    published = outlook.learned.published
+    if published is None:
+        return Condition("Published", "False", "NotYet", "the model version is written after the target step")
+    return Condition("Published", "True", "Published", f"step {published.step} is {published.reference}")

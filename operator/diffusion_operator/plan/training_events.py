@@ -1,0 +1,55 @@
+"""Events: what the status that is about to be stored says that the stored one does not, in the same sentences."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from diffusion_operator.observe.raw_values import integer_at, mappings_at, text_at
+from diffusion_operator.plan.plan import Event
+from diffusion_operator.plan.training_phase import Outlook, Verdict
+
+_WARNED = frozenset({"CheckpointSaved", "CheckpointVerified", "Scheduled"})
+_QUIET = frozenset({"Waiting", "Succeeded", "Failed", "Suspended"})
+
+
+def training_events(outlook: Outlook, verdict: Verdict, status: Mapping[str, Any]) -> tuple[Event, ...]:
+    """The events of one pass; nothing is said when nothing changed."""
+    stored = outlook.world.history.raw
+    return (*_crashes(outlook), *_generation(outlook), *_bad_news(stored, status), *_phase(stored, verdict))
+
+
+def _crashes(outlook: Outlook) -> Iterator[Event]:
+    limit = outlook.training.spec.failure_policy.max_restarts
+    for worker in outlook.restarts.crashes:
+        words = worker.pod.last_words
+        said = f": {words.message}" if words and words.message else ""
+        killed = ", it used more memory than its limit" if worker.pod.oom_killed else ""
+        yield Event(
+            "WorkerCrashed",
+            f"{worker.pod.name} ended with exit code {worker.pod.exit_code}{killed}{said} "
+            f"({outlook.restarts.counted} of {limit} restarts)",
+            "Warning",
+        )
+
+
+def _generation(outlook: Outlook) -> Iterator[Event]:
+    before, after = outlook.world.history.rendezvous, outlook.rendezvous
+    if after.generation != before.generation:
+        size = len(after.members)
+        workers = "1 worker" if size == 1 else f"{size} workers"
+        yield Event("Regrouped", f"generation {after.generation} has {workers}: {after.why}")
+
+
+def _bad_news(stored: Mapping[str, Any], status: Mapping[str, Any]) -> Iterator[Event]:
+    """Conditions that turned False, or are False for another reason now."""
+    before = {text_at(c, "type"): (c.get("status"), c.get("reason")) for c in mappings_at(stored, "conditions")}
+    for condition in mappings_at(status, "conditions"):
+        said = (condition.get("status"), condition.get("reason"))
+        news = said != before.get(text_at(condition, "type")) and condition.get("status") == "False"
+        if text_at(condition, "type") in _WARNED and news and condition.get("reason") not in _QUIET:
+            yield Event(text_at(condition, "reason"), text_at(condition, "message"), "Warning")
+
+
+def _phase(stored: Mapping[str, Any], verdict: Verdict) -> Iterator[Event]:
+    if (text_at(stored, "phase")) == verdict.phase and integer_at(stored, "attempt"):
+        return
+    yield Event(verdict.reason, verdict.message, "Warning" if verdict.health == "Stalled" else "Normal")

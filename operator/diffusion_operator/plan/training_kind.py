@@ -1,0 +1,15 @@
+"""DiffusionTraining as the loop knows it."""
+
+from diffusion_contract.names import TRAINING_LABEL
+from diffusion_operator.observe.training_world import TrainingWorld, observe_training, references
+from diffusion_operator.plan.kind import Kind
+from diffusion_operator.plan.training import decide_training
+
+TRAINING: Kind[TrainingWorld] = Kind(
+    kind="DiffusionTraining",
+    plural="diffusiontrainings",
+    label=TRAINING_LABEL,
+    observe=observe_training,
+    decide=decide_training,
+    references=references,
+)

@@ -1,0 +1,181 @@
+"""The phase of a run: a checklist, read from the top, and the first line that applies is the answer.
+
+Nothing remembers a phase. It follows each time from the world and from what is about to be stored, so a pass that was
+interrupted and one that was not agree on it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from diffusion_operator.api.training_spec import TrainingCustomResource
+from diffusion_operator.observe.training_history import Rendezvous
+from diffusion_operator.observe.training_world import TrainingWorld, Worker
+from diffusion_operator.plan.membership import in_trouble, standing
+from diffusion_operator.plan.training_obstacles import obstacles
+from diffusion_operator.plan.training_outcome import Outcome
+from diffusion_operator.plan.training_progress import Learned
+from diffusion_operator.plan.training_restarts import Restarts
+
+Phase = Literal[
+    "Pending", "Starting", "Running", "Draining", "Resizing", "Suspended", "Publishing", "Succeeded", "Failed"
+]
+Health = Literal["Ready", "Reconciling", "Stalled"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A phase with its reason (a CamelCase word), the sentence that says why, and how kstatus is to see it."""
+
+    phase: Phase
+    reason: str
+    message: str
+    health: Health = "Reconciling"
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """The world, and what this pass is about to store about it."""
+
+    world: TrainingWorld
+    training: TrainingCustomResource
+    attempt: int
+    rendezvous: Rendezvous
+    restarts: Restarts
+    learned: Learned
+    outcome: Outcome | None
+    waiting_seconds: float = 0
+
+    @property
+    def members(self) -> tuple[Worker, ...]:
+        """The workers of the coming generation whose pods are there."""
+        return tuple(worker for worker in self.world.workers if worker.pod.uid in self.rendezvous.uids)
+
+
+Check = Callable[[Outlook], Verdict | None]
+
+
+def verdict(outlook: Outlook) -> Verdict:
+    """The first check that applies; the last one always does."""
+    return next(found for check in CHECKS if (found := check(outlook)) is not None)
+
+
+def _ended(outlook: Outlook) -> Verdict | None:
+    outcome = outlook.outcome
+    if outcome is None:
+        return None
+    return Verdict(
+        outcome.phase, outcome.reason, outcome.message, "Ready" if outcome.phase == "Succeeded" else "Stalled"
+    )
+
+
+def _suspended(outlook: Outlook) -> Verdict | None:
+    if not outlook.training.spec.suspend:
+        return None
+    if outlook.rendezvous.stop or any(not worker.pod.terminal for worker in outlook.world.workers):
+        return Verdict("Draining", "Suspending", "workers save and leave, because spec.suspend is true")
+    return Verdict("Suspended", "Suspended", f"spec.suspend is true; {_newest_checkpoint(outlook)}", "Ready")
+
+
+def _newest_checkpoint(outlook: Outlook) -> str:
+    committed = outlook.learned.committed
+    return f"the newest checkpoint is of step {committed.step}" if committed else "there is no checkpoint yet"
+
+
+_STOPS = {
+    "Suspended": "workers save and leave, because spec.suspend was true; the run goes on after that",
+    "WorkersChanged": "workers save and leave, because spec.workers or spec.pools asks for other pods",
+    "TooFewWorkers": "fewer than spec.workers.min workers are left: they save and leave, then new pods go on",
+}
+
+
+def _stopping(outlook: Outlook) -> Verdict | None:
+    stop = outlook.rendezvous.stop
+    return Verdict("Draining", stop, _STOPS.get(stop, "workers save and leave")) if stop else None
+
+
+def _publishing(outlook: Outlook) -> Verdict | None:
+    if not any(worker.report is not None and worker.report.state == "Publishing" for worker in outlook.members):
+        return None
+    return Verdict("Publishing", "Publishing", "the target step is committed, and its model version is being written")
+
+
+def _backing_off(outlook: Outlook) -> Verdict | None:
+    if outlook.waiting_seconds <= 0:
+        return None
+    limit = outlook.training.spec.failure_policy.max_restarts
+    return Verdict(
+        "Starting",
+        "RestartBackOff",
+        f"restart {outlook.restarts.counted} of {limit} waits a little, because every worker crashed",
+    )
+
+
+def _held_up(outlook: Outlook) -> Verdict | None:
+    found = obstacles(outlook.world)
+    if outlook.rendezvous.members or not found:
+        return None
+    first = found[0]
+    phase: Phase = "Pending" if first.reason == "Unschedulable" else "Starting"
+    return Verdict(phase, first.reason, first.message, "Stalled" if first.stalls else "Reconciling")
+
+
+def _starting(outlook: Outlook) -> Verdict | None:
+    if outlook.rendezvous.members:
+        return None
+    minimum = outlook.training.spec.workers.min
+    if not outlook.world.workers:
+        return Verdict("Pending", "Creating", "workers are being created")
+    return Verdict(
+        "Starting", "Starting", f"waiting until {minimum} of {outlook.training.spec.workers.max} workers are ready"
+    )
+
+
+def _draining(outlook: Outlook) -> Verdict | None:
+    names = [w.pod.name for w in outlook.world.workers if w.pod.uid in outlook.rendezvous.leaving]
+    if not names:
+        return None
+    return Verdict("Draining", "WorkersLeaving", f"{', '.join(names)} saves and leaves; {_together(outlook)}")
+
+
+def _resizing(outlook: Outlook) -> Verdict | None:
+    reports = [worker.report for worker in outlook.members if worker.report is not None]
+    generation = outlook.rendezvous.generation
+    late = [report for report in reports if report.generation < generation]
+    if not late and not in_trouble(outlook.rendezvous, outlook.members):
+        return None
+    if all(report.step is None for report in reports) and outlook.learned.committed is None:
+        return Verdict("Starting", "Rendezvous", f"{_together(outlook)}; they are finding each other")
+    return Verdict("Resizing", "Regrouping", f"{outlook.rendezvous.why}; {_together(outlook)}")
+
+
+def _running(outlook: Outlook) -> Verdict:
+    missing = outlook.training.spec.workers.max - len(outlook.rendezvous.members)
+    found = obstacles(outlook.world)
+    more = f"; {missing} more wanted: {found[0].message}" if missing > 0 and found else ""
+    return Verdict("Running", "Training", f"{_together(outlook)}{more}", "Ready")
+
+
+def _together(outlook: Outlook) -> str:
+    size, most = len(outlook.rendezvous.members), outlook.training.spec.workers.max
+    return f"{size} of {most} workers train as generation {outlook.rendezvous.generation}"
+
+
+CHECKS: tuple[Check, ...] = (
+    _ended,  # terminal phases absorb
+    _suspended,
+    _stopping,
+    _publishing,
+    _backing_off,
+    _held_up,  # only while nobody trains: an obstacle to the last of four workers stops nothing
+    _starting,
+    _draining,
+    _resizing,
+    _running,
+)
+
+
+def ready_workers(outlook: Outlook) -> int:
+    """Workers that train now: members of the coming generation that are not known to be lost."""
+    trouble = in_trouble(outlook.rendezvous, outlook.world.workers)
+    return sum(standing(worker, trouble) not in ("Lost", "Leaving") for worker in outlook.members)

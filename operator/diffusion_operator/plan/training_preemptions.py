@@ -1,0 +1,98 @@
+"""`status.preemptions`: the newest workers that were taken away, and what each cost.
+
+An entry is opened when a member leaves a generation against our will, or its end is announced. The cause may be known
+only later: an entry that says ConnectionLost is corrected when the pod tells how it ended, and taken back when that was
+a crash, which `restarts.counted` tells instead. What it cost is filled in by the first survivor that reports a regroup.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
+
+from diffusion_contract.agent_messages import Recovery
+from diffusion_operator.observe.training_history import Preemption, Rendezvous, StoredMember
+from diffusion_operator.observe.training_world import TrainingWorld, Worker
+from diffusion_operator.plan.conditions import from_timestamp, to_timestamp
+from diffusion_operator.plan.membership import is_leaving
+from diffusion_operator.plan.training_restarts import Restarts, ending
+
+LIMIT = 10
+LOST = "ConnectionLost"
+
+
+def preemptions(world: TrainingWorld, rendezvous: Rendezvous, restarts: Restarts, now: datetime) -> list[Preemption]:
+    """The entries to store, oldest first."""
+    entries = {entry.uid: entry for entry in world.history.preemptions}
+    for uid, entry in _opened(world, rendezvous, restarts, now):
+        known = entries.get(uid)
+        if known is None:
+            entries[uid] = entry
+        elif known.source == LOST:
+            entries[uid] = replace(known, source=entry.source, node=entry.node or known.node)
+    crashed = {worker.pod.uid for worker in world.workers if ending(worker, world) == "Crash"}
+    kept = [entry for uid, entry in entries.items() if uid not in crashed]
+    return [_costed(entry, world) for entry in kept][-LIMIT:]
+
+
+def _opened(
+    world: TrainingWorld, rendezvous: Rendezvous, restarts: Restarts, now: datetime
+) -> Iterable[tuple[str, Preemption]]:
+    """Members of the stored generation that are being taken away, each with the source that is known now."""
+    if world.history.rendezvous.stop:
+        return
+    taken = {one.pod.uid if isinstance(one, Worker) else one.uid for one in restarts.disrupted}
+    workers = {worker.pod.uid: worker for worker in world.workers}
+    for member in world.history.rendezvous.members:
+        worker = workers.get(member.uid)
+        dropped = rendezvous.generation != world.history.rendezvous.generation and member.uid not in rendezvous.uids
+        announced = worker is not None and not worker.pod.terminal and is_leaving(worker)
+        if member.uid in taken or dropped or announced:
+            yield member.uid, _entry(member, worker, rendezvous.generation, now)
+    for one in restarts.disrupted:
+        if isinstance(one, Worker) and any(entry.uid == one.pod.uid for entry in world.history.preemptions):
+            yield one.pod.uid, _entry(_as_member(one), one, rendezvous.generation, now)
+
+
+def _as_member(worker: Worker) -> StoredMember:
+    pod = worker.pod
+    return StoredMember(pod=pod.name, uid=pod.uid, address=pod.address, processes=1, node=pod.node)
+
+
+def _entry(member: StoredMember, worker: Worker | None, generation: int, now: datetime) -> Preemption:
+    time = from_timestamp(worker.node.since) if worker is not None and worker.node.state == "Noticed" else None
+    notice = worker.pod.grace_seconds if worker is not None and worker.pod.deleting else None
+    return Preemption(
+        time=to_timestamp(time or now),
+        pod=member.pod,
+        uid=member.uid,
+        node=(worker.pod.node if worker is not None else "") or member.node,
+        source=_source(worker),
+        generation=generation,
+        notice_seconds=notice,
+    )
+
+
+def _source(worker: Worker | None) -> str:
+    """What took it away, in the words of whoever said so."""
+    if worker is None:
+        return "PodGone"
+    if worker.node.state in ("Noticed", "Unreachable"):
+        return worker.node.source
+    if worker.pod.disruption:
+        return worker.pod.disruption
+    if worker.pod.deleting:
+        return "PodDeleted"
+    if worker.pod.terminal:
+        return "PodEnded"
+    return "AgentNotice" if worker.report is not None and is_leaving(worker) else LOST
+
+
+def _costed(entry: Preemption, world: TrainingWorld) -> Preemption:
+    if entry.recovery_seconds is not None:
+        return entry
+    told = [worker.report.recovery for worker in world.workers if worker.report and worker.report.recovery]
+    after = [recovery for recovery in told if recovery.generation >= entry.generation]
+    if not after:
+        return entry
+    first: Recovery = min(after, key=lambda recovery: (recovery.generation, -recovery.seconds))
+    return replace(entry, lost_steps=first.lost_steps, recovery_seconds=round(first.seconds, 3))

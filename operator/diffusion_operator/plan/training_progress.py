@@ -1,0 +1,145 @@
+"""What workers have told about the run itself: progress, checkpoints, the published version.
+
+Reports may be lost at any time and a terminated pod's last words may be all that is left, so both are read, and what
+is stored stays until something newer is known.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from diffusion_contract.agent_messages import (
+    CheckpointReference,
+    PassedOver,
+    PublishedVersion,
+    SaveFailure,
+    TerminationMessage,
+    TrainerReport,
+)
+from diffusion_operator.observe.raw_values import integer_at, mapping_at, mappings_at, text_at
+from diffusion_operator.observe.training_history import TrainingHistory
+from diffusion_operator.observe.training_world import TrainingWorld
+from diffusion_operator.plan.conditions import from_timestamp, to_timestamp
+
+PROGRESS_SECONDS = 10
+"""Progress alone is written at most this often; a status that is written anyway carries the newest."""
+
+SKIPPED_LIMIT = 10
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What is known about the run after this pass. `heard`: whether any worker has reported in this attempt."""
+
+    committed: CheckpointReference | None
+    verified: CheckpointReference | None
+    published: PublishedVersion | None
+    skipped: tuple[PassedOver, ...]
+    save_failure: SaveFailure | None
+    heard: bool
+
+
+def learn(world: TrainingWorld) -> Learned:
+    """The stored facts, and what reports and last words add to them."""
+    history = world.history
+    reports = [worker.report for worker in world.workers if worker.report is not None]
+    words = [worker.pod.last_words for worker in world.workers if worker.pod.last_words is not None]
+    told: list[TrainerReport | TerminationMessage] = [*reports, *words]
+    published = [one.published for one in told if one.published is not None]
+    return Learned(
+        committed=_newest([history.committed, *(one.committed for one in told)]),
+        verified=_newest([history.verified, *(report.verified for report in reports)]),
+        published=history.published or (max(published, key=lambda one: one.step) if published else None),
+        skipped=_skipped(history, reports),
+        save_failure=next((report.save_failure for report in reports if report.save_failure is not None), None),
+        heard=bool(reports),
+    )
+
+
+def _newest(references: Iterable[CheckpointReference | None]) -> CheckpointReference | None:
+    """By time of commit, not by step: a run that fell back to an older checkpoint commits lower steps again."""
+    known = [reference for reference in references if reference is not None]
+    return max(known, key=lambda reference: (reference.time, reference.step, reference.digest), default=None)
+
+
+def _skipped(history: TrainingHistory, reports: Iterable[TrainerReport]) -> tuple[PassedOver, ...]:
+    stored = [
+        PassedOver(step=max(integer_at(entry, "step") or 0, 0), reason=text_at(entry, "reason"))
+        for entry in mappings_at(history.raw, "checkpoint", "skipped")
+    ]
+    told = sorted((one for report in reports for one in report.passed_over), key=lambda one: (one.step, one.reason))
+    return tuple(dict.fromkeys([*stored, *told]))[-SKIPPED_LIMIT:]
+
+
+def progress(world: TrainingWorld, learned: Learned, target: int, batch: int) -> dict[str, Any]:
+    """`status.progress`, from the most advanced worker; `batch` is the global batch size."""
+    stored = dict(mapping_at(world.history.raw, "progress"))
+    best = _most_advanced(world)
+    if best is None:
+        last = learned.committed.step if learned.committed else 0
+        return stored | _position(max(integer_at(stored, "step") or 0, last) if not stored else _step(stored), target)
+    report, heard = best
+    step = report.step or 0
+    fresh: dict[str, Any] = {**_position(step, target), "lastReportTime": to_timestamp(heard)}
+    measured = {
+        "loss": _finite(report.loss, 6),
+        "samplesPerSecond": _finite(report.samples_per_second, 1),
+        "samplesSeen": report.samples_seen,
+        "estimatedRemainingSeconds": _remaining(report, target - step, batch),
+    }
+    return fresh | {name: value for name, value in measured.items() if value is not None}
+
+
+def _step(stored: Mapping[str, Any]) -> int:
+    return max(integer_at(stored, "step") or 0, 0)
+
+
+def _most_advanced(world: TrainingWorld) -> tuple[TrainerReport, datetime] | None:
+    told = [
+        (worker.report, worker.heard)
+        for worker in world.workers
+        if worker.report is not None and worker.heard is not None and worker.report.step is not None
+    ]
+    return max(told, key=lambda one: (one[0].step or 0, one[0].samples_per_second or 0, one[1]), default=None)
+
+
+def _position(step: int, target: int) -> dict[str, Any]:
+    return {
+        "step": step,
+        "targetSteps": target,
+        "display": f"{step}/{target}",
+        "percentage": min(100, 100 * step // target),
+    }
+
+
+def _finite(value: float | None, digits: int) -> float | None:
+    return round(value, digits) if value is not None and math.isfinite(value) else None
+
+
+def _remaining(report: TrainerReport, steps: int, batch: int) -> int | None:
+    speed = _finite(report.samples_per_second, 3)
+    return math.ceil(max(steps, 0) * batch / speed) if speed and speed > 0 else None
+
+
+def throttled(status: Mapping[str, Any], stored: Mapping[str, Any], now: datetime) -> tuple[Mapping[str, Any], float]:
+    """The status to write, and in how many seconds held-back progress may be written (0 where none is held back).
+
+    Progress that moved alone waits until the stored one is PROGRESS_SECONDS old; a report that moved nothing but its
+    own time is never written.
+    """
+    quiet = {**status, "progress": stored.get("progress")}
+    if quiet != stored:
+        return status, 0
+    if _moved(mapping_at(status, "progress")) == _moved(mapping_at(stored, "progress")):
+        return quiet, 0
+    last = from_timestamp(text_at(stored, "progress", "lastReportTime"))
+    age = PROGRESS_SECONDS if last is None else (now - last).total_seconds()
+    if age >= PROGRESS_SECONDS:
+        return status, 0
+    return quiet, min(PROGRESS_SECONDS - age, PROGRESS_SECONDS)
+
+
+def _moved(progress: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in progress.items() if name != "lastReportTime"}

@@ -1,0 +1,91 @@
+"""How workers ended, and each end counted exactly once.
+
+A pod that has ended is looked at in every pass until it is gone, and the operator may be killed between any two of
+them. So the status carries the UIDs of ended pods that have been counted, and drops each as soon as the pod no longer
+exists and is no member: then nobody can count it again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from diffusion_contract.exit_codes import ExitCode
+from diffusion_operator.observe.training_history import StoredMember, TrainingHistory
+from diffusion_operator.observe.training_world import TrainingJob, TrainingWorld, Worker
+
+Ending = Literal["Done", "Refused", "Ours", "Disruption", "Crash"]
+
+_FINAL = (ExitCode.CONFIGURATION_REFUSED, ExitCode.DO_NOT_RETRY)
+
+
+@dataclass(frozen=True)
+class Restarts:
+    """The counters to store. `crashes` and `disruptions` have what this pass adds, for events and preemptions."""
+
+    counted: int
+    disruptions: int
+    recorded: frozenset[str]
+    last_crash: str
+    crashes: tuple[Worker, ...] = ()
+    disrupted: tuple[Worker | StoredMember, ...] = ()
+
+
+def ending(worker: Worker, world: TrainingWorld) -> Ending | None:
+    """What the end of a worker means; None while it lives. First match wins."""
+    pod = worker.pod
+    if not pod.terminal:
+        return None
+    if pod.exit_code == ExitCode.TARGET_COMMITTED:
+        return "Done"
+    if pod.exit_code in _FINAL:
+        return "Refused"
+    if pod.disruption or worker.node.state != "Fine":
+        return "Disruption"
+    if _is_our_doing(worker, world):
+        return "Ours"
+    if pod.deleting or pod.exit_code is None or pod.exit_code == ExitCode.RUN_AGAIN:
+        return "Disruption"
+    return "Crash"
+
+
+def _is_our_doing(worker: Worker, world: TrainingWorld) -> bool:
+    """Whether we asked for this end: the run is stopping, or its pool has become smaller."""
+    leaves = worker.pod.deleting or worker.pod.exit_code == ExitCode.RUN_AGAIN
+    return leaves and (bool(world.history.rendezvous.stop) or _is_superfluous(worker, world.jobs))
+
+
+def _is_superfluous(worker: Worker, jobs: Sequence[TrainingJob]) -> bool:
+    sizes = {job.pool: job.size for job in jobs if not job.deleting}
+    return worker.pool not in sizes or (worker.index is not None and worker.index >= sizes[worker.pool])
+
+
+def count_restarts(world: TrainingWorld) -> Restarts:
+    """The stored counters plus the ends that are seen for the first time."""
+    history = world.history
+    fresh = [worker for worker in world.workers if worker.pod.uid not in history.recorded]
+    crashes = tuple(worker for worker in fresh if ending(worker, world) == "Crash")
+    disrupted = tuple(worker for worker in fresh if ending(worker, world) == "Disruption")
+    vanished = _vanished_members(world)
+    counted_now = {worker.pod.uid for worker in (*crashes, *disrupted)} | {member.uid for member in vanished}
+    return Restarts(
+        counted=history.counted + len(crashes),
+        disruptions=history.disruptions + len(disrupted) + len(vanished),
+        recorded=_still_needed(history, world) | counted_now,
+        last_crash=max([history.last_crash, *(worker.pod.finished for worker in crashes)]),
+        crashes=crashes,
+        disrupted=(*disrupted, *vanished),
+    )
+
+
+def _vanished_members(world: TrainingWorld) -> tuple[StoredMember, ...]:
+    """Members whose pods are gone without a trace: a node that died took its objects along."""
+    rendezvous = world.history.rendezvous
+    if rendezvous.stop:
+        return ()
+    known = {worker.pod.uid for worker in world.workers} | world.history.recorded
+    return tuple(member for member in rendezvous.members if member.uid not in known)
+
+
+def _still_needed(history: TrainingHistory, world: TrainingWorld) -> frozenset[str]:
+    """Recorded UIDs that could still be counted a second time."""
+    return history.recorded & ({worker.pod.uid for worker in world.workers} | history.rendezvous.uids)

@@ -1,0 +1,128 @@
+"""The whole status of a DiffusionTraining, as it is to be stored.
+
+It is made anew in every pass from the outlook and nothing else, so it holds no time but those of things that happened:
+a pass that learns nothing new yields the very status that is stored, and writes nothing.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from diffusion_contract.names import RENDEZVOUS_PORT, RENDEZVOUS_PORTS
+from diffusion_operator.observe.raw_values import mappings_at
+from diffusion_operator.observe.training_history import Preemption, Rendezvous
+from diffusion_operator.plan.conditions import Condition, ready, reconciling, stalled, stamped
+from diffusion_operator.plan.training_conditions import training_conditions
+from diffusion_operator.plan.training_phase import Outlook, Verdict, ready_workers
+from diffusion_operator.plan.training_preemptions import preemptions
+from diffusion_operator.plan.training_progress import Learned, progress
+
+_KSTATUS = {"Ready": ready, "Reconciling": reconciling, "Stalled": stalled}
+
+
+def training_status(outlook: Outlook, verdict: Verdict, now: datetime) -> dict[str, Any]:
+    """The status to store; progress is in it unthrottled."""
+    world, spec, learned = outlook.world, outlook.training.spec, outlook.learned
+    rendezvous = outlook.rendezvous
+    size, most = ready_workers(outlook), spec.workers.max
+    conditions = (
+        *_KSTATUS[verdict.health](verdict.reason, verdict.message),
+        *training_conditions(outlook, verdict),
+    )
+    entries = preemptions(world, rendezvous, outlook.restarts, now)
+    status: dict[str, Any] = {
+        "observedGeneration": world.generation,
+        "phase": verdict.phase,
+        "message": verdict.message,
+        "conditions": stamped(conditions, stored_conditions(world.history.raw), world.generation, now),
+        "progress": progress(world, learned, spec.training.target_steps, spec.training.global_batch_size),
+        "attempt": outlook.attempt,
+        "generation": rendezvous.generation,
+        "worldSize": sum(member.processes for member in rendezvous.members),
+        "workers": {"ready": size, "desired": most, "display": f"{size}/{most}"},
+        "rendezvous": rendezvous_status(rendezvous),
+        "restarts": _restarts(outlook),
+        "checkpoint": _checkpoint(learned),
+        "preemptions": [_preemption(entry) for entry in entries],
+        "recordedPods": sorted(outlook.restarts.recorded) if outlook.attempt == world.history.attempt else [],
+        "published": learned.published.to_wire() if learned.published else None,
+    }
+    return {name: value for name, value in status.items() if value not in (None, [], {})}
+
+
+def stored_conditions(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The conditions of a stored status."""
+    return list(mappings_at(status, "conditions"))
+
+
+def rendezvous_status(rendezvous: Rendezvous) -> dict[str, Any]:
+    """`status.rendezvous`: all that an instruction is made from, besides attempt and generation."""
+    stored: dict[str, Any] = {
+        "members": [
+            {
+                "pod": member.pod,
+                "uid": member.uid,
+                "address": member.address,
+                "processes": member.processes,
+                "node": member.node,
+            }
+            for member in rendezvous.members
+        ],
+        "masterAddress": rendezvous.members[0].address if rendezvous.members else None,
+        "masterPort": master_port(rendezvous.generation) if rendezvous.members else None,
+        "resumeStep": rendezvous.resume_step,
+        "leaving": list(rendezvous.leaving),
+        "stop": rendezvous.stop,
+        "stopSince": rendezvous.stop_since,
+        "why": rendezvous.why,
+    }
+    return {name: value for name, value in stored.items() if value not in (None, "", [])}
+
+
+def master_port(generation: int) -> int:
+    """The port of a generation's store; a generation never meets the store of the one before."""
+    return RENDEZVOUS_PORT + generation % RENDEZVOUS_PORTS
+
+
+def _restarts(outlook: Outlook) -> dict[str, Any]:
+    restarts = outlook.restarts
+    counters: dict[str, Any] = {"counted": restarts.counted, "disruptions": restarts.disruptions}
+    return counters | ({"lastCrashTime": restarts.last_crash} if restarts.last_crash else {})
+
+
+def _checkpoint(learned: Learned) -> dict[str, Any]:
+    found = {
+        "lastCommitted": learned.committed.to_wire() if learned.committed else None,
+        "lastVerified": learned.verified.to_wire() if learned.verified else None,
+        "skipped": [one.to_wire() for one in learned.skipped],
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _preemption(entry: Preemption) -> dict[str, Any]:
+    stored = {
+        "time": entry.time,
+        "pod": entry.pod,
+        "uid": entry.uid,
+        "node": entry.node,
+        "source": entry.source,
+        "generation": entry.generation,
+        "noticeSeconds": entry.notice_seconds,
+        "lostSteps": entry.lost_steps,
+        "recoverySeconds": entry.recovery_seconds,
+    }
+    return {name: value for name, value in stored.items() if value is not None}
+
+
+def refused_status(
+    raw: Mapping[str, Any], generation: int, conditions: tuple[Condition, ...], message: str, now: datetime
+) -> dict[str, Any]:
+    """A status that keeps all that is stored and changes only what it says about the spec."""
+    others = [c for c in stored_conditions(raw) if c.get("type") not in {one.type for one in conditions}]
+    return {
+        "phase": "Pending",
+        **raw,
+        "observedGeneration": generation,
+        "message": message,
+        "conditions": [*stamped(conditions, stored_conditions(raw), generation, now), *others],
+    }
