@@ -17,6 +17,8 @@ from diffusion_local.node.configuration import Manifest
 STRATEGIC_MERGE = "application/strategic-merge-patch+json"
 REQUEST_SECONDS = 15.0
 WATCH_SECONDS = 240
+NOTED_ATTEMPT = 3
+"""The first failures of a watch are ordinary: a server that restarts, an authorizer that has not heard of a pod yet."""
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
@@ -107,8 +109,8 @@ class ApiClient:
                         if kind != "BOOKMARK":
                             yield Change("Gone" if kind == "DELETED" else "Put", [manifest])
             except (ApiError, ApiUnavailable) as error:
-                log.debug("watch of %s: %s", path, error)
                 attempts += 1
+                log.log(logging.WARNING if attempts == NOTED_ATTEMPT else logging.DEBUG, "watch of %s: %s", path, error)
                 await asyncio.sleep(delay_before_retry(attempts))
 
     async def watch_once(self, path: str, field_selector: str, version: str) -> AsyncIterator[tuple[str, Manifest]]:

@@ -15,6 +15,7 @@ from diffusion_local.node.container_log import LogWriter
 LAUNCH = Path(__file__).with_name("launch.py")
 UNSHARE = ("unshare", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child")
 DRAIN_SECONDS = 2.0
+STARTING = b"starting"
 
 
 class CommandNotStarted(Exception):
@@ -57,28 +58,28 @@ class ContainerProcess:
             os.close(output_write)
         self.drained = asyncio.create_task(self.pump(output_read))
         self.watch_exit()
-        report = await read_all(status_read)
-        first, _, problem = report.partition("\n")
+        self.reports = await pipe_reader(status_read)
+        first, verdict = await self.reports.readline(), await self.reports.readline()
         file.unlink()
-        if first.isdigit() and not problem:
+        if verdict.strip() == STARTING:
             self.pid = int(first)
             return
         await self.exited.wait()
-        raise CommandNotStarted(problem or first or f"the launcher ended with {self.exit_code}")
+        problem = verdict + await self.reports.read()
+        raise CommandNotStarted(problem.decode(errors="replace") or f"the launcher ended with {self.exit_code}")
+
+    async def start_problem(self) -> str:
+        """Why the very last step, exec, failed, once the process has ended; empty when it did not fail."""
+        return (await self.reports.read()).decode(errors="replace")
 
     async def pump(self, output: int) -> None:
         """Copy what the container writes into its log until nobody holds the pipe any more."""
-        loop = asyncio.get_running_loop()
-        reader = asyncio.StreamReader()
-        transport, _ = await loop.connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(output, "rb")
-        )
+        reader = await pipe_reader(output)
         try:
             while chunk := await reader.read(65536):
                 self.log.feed(chunk)
         finally:
             self.log.close()
-            transport.close()
 
     def watch_exit(self) -> None:
         """Notice the end without a thread or a signal handler."""
@@ -121,13 +122,9 @@ class ContainerProcess:
         return self.exit_code
 
 
-async def read_all(descriptor: int) -> str:
-    """Everything that comes through a pipe until its other end is closed."""
-    loop = asyncio.get_running_loop()
+async def pipe_reader(descriptor: int) -> asyncio.StreamReader:
+    """Read a pipe without blocking; it is closed when its other end is."""
     reader = asyncio.StreamReader()
-    transport, _ = await loop.connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb")
-    )
-    raw = await reader.read()
-    transport.close()
-    return raw.decode(errors="replace")
+    protocol = asyncio.StreamReaderProtocol(reader)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(descriptor, "rb"))
+    return reader

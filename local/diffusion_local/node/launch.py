@@ -2,7 +2,7 @@
 
 Runs as process 1 of fresh mount, UTS, IPC and PID namespaces, under a bare interpreter (`python -I -S launch.py SPEC`),
 so it imports the standard library only and keeps no state. SPEC is the JSON file that `launch_plan` writes. What goes
-wrong before `exec` is written to the descriptor `statusFd`, which `exec` closes: silence means that the command runs.
+wrong is written to the descriptor `statusFd`, after this process's number and, if it comes that far, "starting".
 
 The root is a tmpfs: the machine's programs are bound into it read-only, `/etc` is a folder of links into the machine's
 own, `/dev` holds the harmless devices and the GPUs, `/tmp`, `/var`, `/run` and `/root` are fresh and empty.
@@ -207,7 +207,9 @@ def start(spec: dict[str, Any]) -> None:
     become(spec)
     os.chdir(working)
     argv, environment = spec["argv"], spec["environment"]
-    os.execve(program_path(argv[0], environment.get("PATH", "")), argv, environment)  # noqa: S606
+    program = program_path(argv[0], environment.get("PATH", ""))
+    os.write(spec["statusFd"], b"starting\n")
+    os.execve(program, argv, environment)  # noqa: S606
 
 
 def main() -> None:

@@ -83,13 +83,13 @@ def initialized(pod: Manifest, record: PodRecord) -> bool:
 
 
 def condition(kind: str, holds: bool, reason: str = "", message: str = "") -> Manifest:
-    """A condition without its time."""
-    entry: Manifest = {"type": kind, "status": "True" if holds else "False"}
-    if reason:
-        entry["reason"] = reason
-    if message:
-        entry["message"] = message
-    return entry
+    """A condition without its time, for a strategic merge patch."""
+    return {
+        "type": kind,
+        "status": "True" if holds else "False",
+        "reason": reason or None,  # None takes away what was there
+        "message": message or None,
+    }
 
 
 def readiness(kind: str, phase: str, unready: Sequence[str]) -> Manifest:
