@@ -60,6 +60,8 @@ def router_deployment(
     )
     template = pod_template(recipe)
     metadata = template["metadata"] | {
-        "annotations": {SAMPLING_ANNOTATION: spec_hash(plain_sampling(sampling).to_wire())}
+        "annotations": {
+            SAMPLING_ANNOTATION: spec_hash(plain_sampling(sampling).model_dump(mode="json", exclude_defaults=True))
+        }
     }
     return deployment(owner, name, labels, REPLICAS, {**template, "metadata": metadata})
