@@ -3,7 +3,6 @@
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from diffusion_local.certificates import KeyPair
@@ -91,12 +90,7 @@ def node_config(
         "imagesFile": str(folder.images),
         "hostsFile": str(folder.hosts),
         "capacity": capacity,
-        "controlSocket": str(control_socket(folder, node.name)),
+        "controlSocket": str(folder.node_socket(node.name)),
         "kubeletPort": KUBELET_PORT,
         "leaseRenewSeconds": grace_seconds / GRACE_SHARE,
     }
-
-
-def control_socket(folder: StateFolder, name: str) -> Path:
-    """Return where a node's agent takes orders."""
-    return folder.node(name) / "control.sock"

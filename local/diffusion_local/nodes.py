@@ -22,7 +22,6 @@ from diffusion_local.node_orders import (
     ON_DEMAND,
     SPOT,
     NodeIdentity,
-    control_socket,
     next_identity,
     node_capacity,
     node_config,
@@ -114,7 +113,7 @@ class Nodes:
     async def _start(self, node: NodeIdentity) -> None:
         home = self._folder.node(node.name)
         (home / "state").mkdir(parents=True, exist_ok=True)
-        control_socket(self._folder, node.name).unlink(missing_ok=True)
+        self._folder.node_socket(node.name).unlink(missing_ok=True)
         config = home / "config.json"
         write_json(config, self._config(node))
         with (self._folder.logs / f"{node.name}.log").open("ab") as log:
@@ -154,7 +153,7 @@ class Nodes:
     async def _tell(self, name: str, order: dict[str, Any]) -> None:
         try:
             async with asyncio.timeout(ORDER_SECONDS):
-                reader, writer = await asyncio.open_unix_connection(control_socket(self._folder, name))
+                reader, writer = await asyncio.open_unix_connection(self._folder.node_socket(name))
                 writer.write(json.dumps(order).encode() + b"\n")
                 answer = json.loads(await reader.readline() or b"{}")
                 writer.close()
@@ -171,7 +170,7 @@ class Nodes:
         conditions = node.get("status", {}).get("conditions", [])
         ready = any(part["type"] == "Ready" and part["status"] == "True" for part in conditions)
         taints = {taint["key"] for taint in node["spec"].get("taints") or []} - {CORDONED}
-        return ready and not taints and control_socket(self._folder, name).exists()
+        return ready and not taints and self._folder.node_socket(name).exists()
 
     def _identity(self, name: str) -> NodeIdentity:
         if name not in self._known:

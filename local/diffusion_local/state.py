@@ -87,9 +87,13 @@ class StateFolder:
         """Return the folder of a node agent."""
         return self.root / "nodes" / name
 
+    def node_socket(self, name: str) -> Path:
+        """Return where a node agent takes orders."""
+        return self.root / "nodes" / f"{name}.sock"
+
     def create(self) -> None:
         """Make the folders, readable by this user only; refuses a path that no Unix socket fits in."""
-        longest = self.node("spot-100") / "control.sock"
+        longest = self.node_socket("spot-100")
         if len(os.fsencode(longest)) > LONGEST_SOCKET_PATH:
             raise LocalClusterError(
                 f"{self.root} is too long a path for Unix sockets: set {HOME_VARIABLE} to a shorter folder"

@@ -30,10 +30,11 @@ def ensure(programs: Iterable[str], report: Report) -> dict[str, Path]:
 
 def present(program: str) -> Path | None:
     """Return where `program` already lies: in $KUBEBUILDER_ASSETS or in the cache."""
-    folders = [module_of(program).cache_folder()]
-    if assets := os.environ.get(ASSETS_VARIABLE):
-        folders.insert(0, Path(assets))
-    return next((folder / program for folder in folders if os.access(folder / program, os.X_OK)), None)
+    assets = os.environ.get(ASSETS_VARIABLE)
+    if assets and os.access(given := Path(assets) / program, os.X_OK):
+        return given
+    cached = module_of(program).cache_folder() / program
+    return cached if os.access(cached, os.X_OK) else None
 
 
 def _missing(wanted: Iterable[str], found: dict[str, Path]) -> dict[Module, list[str]]:

@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from diffusion_local.errors import LocalClusterError
+
 MODULES_FOLDER = Path(__file__).resolve().parents[2]
 """The checkout's `local/`, which holds one folder a Go module."""
 
@@ -27,7 +29,7 @@ def _kubernetes_flags() -> str:
     return " ".join(f"-X {package}.{key}={value}" for package in VERSION_PACKAGES for key, value in values.items())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Module:
     """A Go module of tools: `folder` under local/, `tools` as program name to Go package, `minutes` cold on 2 cores."""
 
@@ -53,7 +55,15 @@ class Module:
         return parts[-2] if re.fullmatch(r"v\d+", parts[-1]) else parts[-1]
 
     def content_hash(self) -> str:
-        """Return 16 hex digits over go.mod, go.sum, the flags and the processor."""
+        """Return 16 hex digits over go.mod, go.sum, the flags and the processor.
+
+        Raises LocalClusterError where there is no checkout, and so no way to know what to build.
+        """
+        if not (self.source / "go.mod").exists():
+            raise LocalClusterError(
+                f"{', '.join(self.tools)} missing, and {self.source} is not there to build from: "
+                "run this from a checkout of the repository, or point KUBEBUILDER_ASSETS at a folder with the programs"
+            )
         digest = hashlib.sha256()
         for file in ("go.mod", "go.sum"):
             digest.update((self.source / file).read_bytes() + b"\0")

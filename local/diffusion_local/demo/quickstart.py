@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from diffusion_evaluator.judge import train_digit_judge
+from diffusion_local.binaries.find import ensure
 from diffusion_local.cluster import Cluster
 from diffusion_local.demo.cluster_commands import ClusterCommands, CommandFailed
 from diffusion_local.demo.narration import Narration
@@ -52,7 +53,7 @@ class Quickstart:
     @cached_property
     def commands(self) -> ClusterCommands:
         """Both tools with the cluster's kubeconfig."""
-        programs = self.cluster.options.programs
+        programs = ensure(["kubectl", "helm"], self.narration.explain)
         return ClusterCommands(programs["kubectl"], programs["helm"], self.cluster.kubeconfig)
 
     def bring_up_the_cluster(self) -> None:

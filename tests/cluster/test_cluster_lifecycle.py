@@ -1,0 +1,106 @@
+"""What a cluster leaves behind, however it ends: nothing."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from deadline import wait_until
+from diffusion_local import launch
+from diffusion_local.cluster import Cluster
+from diffusion_local.state import HOME_VARIABLE, StateFolder
+
+GONE_SECONDS = 10
+OWNER = """
+import sys, signal
+from cluster_fixtures import embedded_cluster
+with embedded_cluster(nodes=0, spot=0) as cluster:
+    print(cluster.folder.root, flush=True)
+    signal.pause()
+"""
+
+
+@pytest.fixture
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[StateFolder]:
+    folder = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv(HOME_VARIABLE, str(folder))
+    state = StateFolder.of("default")
+    yield state
+    launch.end(state)
+
+
+def local(*args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "diffusion_local", *args], capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def processes(folder: StateFolder) -> list[psutil.Process]:
+    """Every process of the cluster, pods included."""
+    holder = launch.running(folder)
+    assert holder is not None
+    return [holder, *holder.children(recursive=True)]
+
+
+def all_gone(family: list[psutil.Process]) -> bool:
+    return not any(member.is_running() and member.status() != psutil.STATUS_ZOMBIE for member in family)
+
+
+def test_after_a_crash_nothing_runs_and_up_works_again_and_down_removes_all(home: StateFolder) -> None:
+    first = local("up", "--nodes", "1", "--spot", "0")
+    assert first.returncode == 0, first.stderr
+    family = processes(home)
+    assert len(family) >= 8
+    os.kill(family[0].pid, signal.SIGKILL)
+    wait_until(lambda: all_gone(family), GONE_SECONDS, "the end of every process after SIGKILL")
+    missing = local("status")
+    assert missing.returncode == 1
+    assert "no cluster called 'default' is up: start one with `diffusion-local up`" in missing.stderr
+
+    again = local("up", "--nodes", "1", "--spot", "0")
+    assert again.returncode == 0, again.stderr
+    assert "up already" in local("up").stderr
+    assert "node-1" in local("kubectl", "get", "nodes", "-o", "name").stdout
+    family = processes(home)
+    assert local("down").stdout == "the cluster 'default' is down\n"
+    assert all_gone(family)
+    assert not home.root.exists()
+    assert local("down").stdout == "no cluster 'default' was up\n"
+
+
+def test_a_cluster_that_is_owned_dies_with_its_owner(tmp_path_factory: pytest.TempPathFactory) -> None:
+    tmp_path = tmp_path_factory.mktemp("o")
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "TMPDIR": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-c", OWNER], stdout=subprocess.PIPE, text=True, env=environment) as owner:
+        assert owner.stdout is not None
+        family = processes(StateFolder(Path(owner.stdout.readline().strip())))
+        owner.kill()
+    wait_until(lambda: all_gone(family), GONE_SECONDS, "the end of every process after its owner's")
+
+
+def test_ctrl_c_while_it_starts_leaves_nothing(home: StateFolder) -> None:
+    with subprocess.Popen([sys.executable, "-m", "diffusion_local", "up"], stderr=subprocess.DEVNULL) as starting:
+        wait_until(home.supervisor.exists, 20, "the supervisor's start")
+        family = processes(home)
+        starting.send_signal(signal.SIGINT)
+        assert starting.wait(30) != 0
+    wait_until(lambda: all_gone(family), GONE_SECONDS, "the end of every process after Ctrl-C")
+    assert launch.running(home) is None
+
+
+def test_in_the_foreground_ctrl_c_ends_it(home: StateFolder) -> None:
+    command = [sys.executable, "-m", "diffusion_local", "up", "--nodes", "0", "--spot", "0", "--foreground"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as foreground:
+        assert foreground.stdout is not None
+        assert foreground.stdout.readline().startswith("kubeconfig")
+        family = processes(home)
+        assert Cluster.find("default").kubectl("get", "--raw", "/readyz").stdout == "ok"
+        foreground.send_signal(signal.SIGINT)
+        foreground.wait(30)
+    assert all_gone(family)
+    assert not home.root.exists()

@@ -1,0 +1,59 @@
+"""Claims and what is written to them, as any cluster with a default class has them."""
+
+from typing import Any
+
+from cluster_fixtures import Kubernetes, apply, get
+from cluster_objects import output_of, python_pod
+from deadline import wait_until
+from diffusion_local.cluster import Cluster
+
+
+def claim(namespace: str, **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "data", "namespace": namespace},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "10Mi"}}, **spec},
+    }
+
+
+def with_data(namespace: str, name: str, program: str) -> dict[str, Any]:
+    return python_pod(
+        namespace,
+        name,
+        program,
+        container={"volumeMounts": [{"name": "data", "mountPath": "/data"}]},
+        volumes=[{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}],
+    )
+
+
+def test_what_one_pod_writes_another_reads(cluster: Kubernetes, cluster_namespace: str) -> None:
+    apply(cluster, claim(cluster_namespace))
+    apply(cluster, with_data(cluster_namespace, "writer", "print(open('/data/note', 'w').write('kept'))"))
+    output_of(cluster, cluster_namespace, "writer")
+    apply(cluster, with_data(cluster_namespace, "reader", "print(open('/data/note').read())"))
+    assert output_of(cluster, cluster_namespace, "reader").strip() == "kept"
+    bound = get(cluster, "pvc", "data", "-n", cluster_namespace)
+    assert bound["status"]["phase"] == "Bound"
+    assert bound["status"]["accessModes"] == ["ReadWriteOnce"]
+
+
+def test_the_folder_goes_with_the_claim(control_plane: Cluster, namespace: str) -> None:
+    apply(control_plane, claim(namespace, accessModes=["ReadWriteMany"]))
+    wait_until(
+        lambda: get(control_plane, "pvc", "data", "-n", namespace)["status"]["phase"] == "Bound", 20, "a bound claim"
+    )
+    volume = get(control_plane, "pvc", "data", "-n", namespace)["spec"]["volumeName"]
+    folder = control_plane.folder.volumes / volume
+    assert folder.is_dir()
+    control_plane.kubectl("delete", "pvc", "data", "-n", namespace)
+    wait_until(lambda: not folder.exists(), 20, "the end of the folder")
+    gone = ("get", "pv", volume)
+    wait_until(lambda: control_plane.kubectl(*gone).returncode != 0, 20, "the end of the volume")
+
+
+def test_a_claim_that_cannot_be_a_folder_is_told_why(control_plane: Cluster, namespace: str) -> None:
+    apply(control_plane, claim(namespace, volumeMode="Block"))
+    events = ("events", "-n", namespace, "--field-selector", "reason=ProvisioningFailed")
+    told = wait_until(lambda: get(control_plane, *events)["items"], 20, "an event")
+    assert told[0]["message"] == "the class local makes folders: volumeMode must be Filesystem"

