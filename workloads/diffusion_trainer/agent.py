@@ -1,0 +1,264 @@
+"""The worker's agent: PID 1 of a trainer pod. It starts the processes, speaks with the operator, and imports no torch.
+
+All of its state belongs to one asyncio loop. Two things happen elsewhere: polls of the operator (a thread of
+OperatorLink, which calls back into the loop) and everything that trains (forked by the zygote).
+"""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from diffusion_contract.agent_channel import AgentChannel
+from diffusion_contract.agent_messages import TerminationMessage, TrainerInstruction, TrainerReport
+from diffusion_contract.exit_codes import ExitCode
+from diffusion_trainer.operator_link import OperatorLink
+from diffusion_trainer.process_messages import PACKET_BYTES, Orders, ProcessUpdate
+from diffusion_trainer.settings import Settings
+from diffusion_trainer.thread_limits import cpu_limit, thread_environment
+from diffusion_trainer.worker_report import exit_code_for, is_urgent, last_words, merged, worker_report
+
+log = logging.getLogger(__name__)
+
+REPLACEMENTS = 5
+"""How many processes killed by a signal are replaced in a row without a step in between, before the pod gives up."""
+MASTER_HOLD_SECONDS = 2.0
+HOLD_SECONDS = 25.0
+
+
+@dataclass
+class Process:
+    """One trainer process as the agent knows it."""
+
+    local_rank: int
+    pid: int
+    link: socket.socket
+    known: dict[str, object] = field(default_factory=dict)
+    open: bool = True
+
+
+class Agent:
+    """One worker, from its start to its exit code."""
+
+    def __init__(self, settings: Settings, channel: AgentChannel | None) -> None:
+        self.settings = settings
+        self.orders = Orders()
+        self.processes: dict[int, Process] = {}
+        self.exit_codes: dict[int, int] = {}
+        self._inherited: dict[int, dict[str, object]] = {}
+        self.ready = False
+        self.replaced = 0
+        self._done: asyncio.Future[int] | None = None
+        self._link = OperatorLink(channel, self._report_and_hold, self._instructed) if channel is not None else None
+        self._report = TrainerReport(attempt=settings.attempt, state="Starting")
+        self._zygote: socket.socket | None = None
+        self._zygote_pid = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def run(self) -> int:
+        """Live until the worker's end; returns the pod's exit code, after the last words were written."""
+        self._loop = asyncio.get_running_loop()
+        self._done = self._loop.create_future()
+        self._loop.add_signal_handler(signal.SIGCHLD, self._reap)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._terminate)
+        self._start_zygote()
+        if self._link is not None:
+            self._link.start()
+        code = await self._done
+        await self._say_goodbye(code)
+        return code
+
+    def _start_zygote(self) -> None:
+        environment = {**os.environ, **thread_environment(os.environ, self.settings.processes, cpu_limit())}
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        command = [
+            sys.executable,
+            "-m",
+            "diffusion_trainer.zygote",
+            str(theirs.fileno()),
+            self.settings.model_dump_json(),
+        ]
+        self._zygote_pid = subprocess.Popen(command, env=environment, pass_fds=[theirs.fileno()]).pid
+        theirs.close()
+        self._zygote = ours
+        assert self._loop is not None
+        self._loop.add_reader(ours, self._hear_zygote)
+        log.info(
+            "importing the libraries (several seconds), %s thread(s) for each process", environment["OMP_NUM_THREADS"]
+        )
+
+    def _hear_zygote(self) -> None:
+        assert self._zygote is not None
+        packet, descriptors, _flags, _address = socket.recv_fds(self._zygote, 4096, 4)
+        if not packet:
+            self._end(1, "the process that forks the trainers has gone")
+            return
+        message = json.loads(packet)
+        if "ready" in message:
+            log.info("libraries imported in %s s", message["ready"])
+            self.ready = True
+            for local_rank in range(self.settings.processes):
+                self._fork(local_rank)
+        elif "forked" in message:
+            local_rank, link = message["forked"], socket.socket(fileno=descriptors[0])
+            self._adopt(Process(local_rank, message["pid"], link, self._inherited.pop(local_rank, {})))
+        elif "exited" in message:
+            self._process_exited(message["exited"], message["code"])
+
+    def _fork(self, local_rank: int) -> None:
+        assert self._zygote is not None
+        self._zygote.send(json.dumps({"fork": local_rank}).encode())
+
+    def _adopt(self, process: Process) -> None:
+        assert self._loop is not None
+        self.processes[process.local_rank] = process
+        self._loop.add_reader(process.link, self._hear_process, process)
+        self._order(process)
+
+    def _hear_process(self, process: Process) -> None:
+        try:
+            packet = process.link.recv(PACKET_BYTES)
+        except ConnectionResetError:
+            packet = b""
+        if not packet:
+            assert self._loop is not None
+            self._loop.remove_reader(process.link)
+            process.link.close()
+            process.open = False
+            return
+        update = ProcessUpdate.model_validate_json(packet)
+        urgent = is_urgent(process.known, update)
+        process.known = merged(process.known, update)
+        if update.loss is not None:
+            self.replaced = 0
+        self._report_changed(urgent)
+
+    def _report_changed(self, urgent: bool) -> None:
+        known = [process.known for _rank, process in sorted(self.processes.items())]
+        self._report = worker_report(known, self.settings.attempt, self.ready, self.orders.terminating)
+        if urgent and self._link is not None:
+            self._link.tell_now()
+
+    def _report_and_hold(self) -> tuple[TrainerReport, float]:
+        """For the link's thread: the newest report, and how long its poll may be held."""
+        instruction = self.orders.instruction
+        is_master = instruction is not None and instruction.members and instruction.members[0].uid == self.settings.uid
+        return self._report, MASTER_HOLD_SECONDS if is_master else HOLD_SECONDS
+
+    def _instructed(self, instruction: TrainerInstruction) -> None:
+        """For the link's thread: hand a new instruction to the loop."""
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self.obey, instruction)
+
+    def obey(self, instruction: TrainerInstruction) -> None:
+        """Pass a new instruction on to the trainer processes."""
+        if instruction.attempt != self.settings.attempt:
+            log.warning(
+                "an instruction for attempt %d is not for this worker (%d)", instruction.attempt, self.settings.attempt
+            )
+            return
+        log.info(
+            "generation %d with %d worker(s)%s",
+            instruction.generation,
+            len(instruction.members),
+            ", stop" if instruction.stop else "",
+        )
+        self._command(self.orders.model_copy(update={"instruction": instruction}))
+
+    def _terminate(self) -> None:
+        if self.orders.terminating:
+            return
+        log.info("told to end: leaving at the next agreed step")
+        self._command(self.orders.model_copy(update={"terminating": True}))
+        self._report_changed(urgent=True)
+        if not self.processes:
+            self._end(ExitCode.RUN_AGAIN, "told to end before training had begun")
+
+    def _command(self, orders: Orders) -> None:
+        self.orders = orders
+        for process in self.processes.values():
+            self._order(process)
+
+    def _order(self, process: Process) -> None:
+        try:
+            process.link.send(self.orders.model_dump_json(by_alias=True).encode())
+        except OSError as error:
+            log.info("process %d hears nothing any more: %s", process.local_rank, error)
+
+    def _process_exited(self, pid: int, code: int) -> None:
+        process = next((one for one in self.processes.values() if one.pid == pid), None)
+        if process is None:
+            return
+        while process.open:
+            self._hear_process(process)  # What it said last is still in the socket.
+        if code < 0 and not self.orders.terminating and self.replaced < REPLACEMENTS:
+            self._replace(process, code)
+            return
+        self.exit_codes[process.local_rank] = code
+        log.info("process %d ended with code %d", process.local_rank, code)
+        verdict = exit_code_for(self.exit_codes.values())
+        if verdict is not None and (len(self.exit_codes) == self.settings.processes or verdict not in (0, 75)):
+            self._end(verdict, str(process.known.get("message") or ""))
+
+    def _replace(self, process: Process, code: int) -> None:
+        """A process killed by a signal is forked anew; it rejoins without state, in a generation still to come."""
+        self.replaced += 1
+        log.warning("process %d was killed by signal %d; it is replaced (%d)", process.local_rank, -code, self.replaced)
+        was_in = process.known.get("generation") or process.known.get("broken")
+        process.known = {**process.known, "state": "Ready", "generation": 0, "step": None, "broken": was_in}
+        self._inherited[process.local_rank] = process.known
+        self._report_changed(urgent=True)
+        self._fork(process.local_rank)
+
+    def _reap(self) -> None:
+        """Collect the zygote and, as PID 1, whatever orphans the kernel gives us."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid == self._zygote_pid:
+                self._end(1, f"the process that forks the trainers ended with {os.waitstatus_to_exitcode(status)}")
+
+    def _end(self, code: int, message: str) -> None:
+        assert self._done is not None
+        if not self._done.done():
+            self._report_changed(urgent=True)
+            write_last_words(
+                self.settings.termination_file, last_words(self._report, code, message, self._refused_path())
+            )
+            self._done.set_result(int(code))
+
+    def _refused_path(self) -> str | None:
+        paths = [process.known.get("refused_path") for process in self.processes.values()]
+        return next((str(path) for path in paths if path), None)
+
+    async def _say_goodbye(self, code: int) -> None:
+        """Give the link a moment to tell the last report; the termination message says the same if it cannot."""
+        log.info("the worker ends with code %d", code)
+        if self._link is not None:
+            await asyncio.to_thread(self._link.finish, 1.0)
+        if self._zygote is not None:
+            self._zygote.close()
+
+
+def write_last_words(path: Path, words: TerminationMessage) -> None:
+    """Write the termination message, at most 4,096 bytes as the kubelet takes; a file that cannot be written is logged."""
+    content = words.model_dump_json(by_alias=True, exclude_none=True)
+    if len(content.encode()) > 4096:
+        content = words.model_copy(update={"message": words.message[:500]}).model_dump_json(
+            by_alias=True, exclude_none=True
+        )
+    try:
+        path.write_text(content)
+    except OSError as error:
+        log.warning("the termination message could not be written: %s", error)

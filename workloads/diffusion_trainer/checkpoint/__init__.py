@@ -1,0 +1,12 @@
+"""Checkpoints: snapshot at a step boundary, write beside the training, commit by one rename, read back with doubt.
+
+    shard_image.py   a safetensors file as preallocated memory, filled at a step boundary
+    saver.py         the trainer's side: hands snapshots to the writer, never two at once
+    writer.py        the writer process: takes a snapshot, commits it, verifies it, removes old ones
+    commit.py        the protocol on the file system: temporary folder, fsync, manifest last, fence, rename
+    fencing.py       an older attempt cannot commit
+    verification.py  what is there, and the newest of it whose digests hold
+    retention.py     what may go
+
+Nothing here unpickles anything: tensors are safetensors, the rest is JSON.
+"""

@@ -1,0 +1,111 @@
+"""The commit protocol on a POSIX file system.
+
+.tmp-<step>-<attempt>-<token>/   shards, each with fsync
+MANIFEST.json last, with fsync; then the folder itself
+fence                            a newer attempt may have opened the run's folder: then nothing is renamed
+rename to step-<step>            the commit: one step, all or nothing; then fsync of the parent
+latest                           a pointer for people and other tools; readers here never trust it
+"""
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from diffusion_contract.agent_messages import CheckpointReference, SaveFailure
+from diffusion_contract.checkpoint_manifest import MANIFEST_NAME, CheckpointManifest, ShardFile, sha256_of
+from diffusion_trainer.checkpoint.durable import sync_folder, write_durably, write_new
+from diffusion_trainer.checkpoint.fencing import Fenced, check_fence, raise_fence, remove_folder
+from diffusion_trainer.checkpoint.names import LATEST, TEMPORARY, committed_name, committed_steps, temporary_name
+from diffusion_trainer.checkpoint.verification import CheckpointInvalid, verify_checkpoint
+
+MakeManifest = Callable[[dict[str, ShardFile]], CheckpointManifest]
+
+
+def commit_checkpoint(
+    folder: Path, step: int, attempt: int, shards: Mapping[str, bytes | memoryview], make_manifest: MakeManifest
+) -> CheckpointReference:
+    """Write and commit one checkpoint; returns its reference.
+
+    `make_manifest` is given the sizes and digests of the shards. Raises Fenced, or OSError (full, read-only, gone);
+    in both cases nothing was committed and the temporary folder is removed as far as the file system lets us.
+    A checkpoint of the same step that holds is left as it is and its reference returned; one that does not is replaced.
+    """
+    raise_fence(folder, attempt)
+    with contextlib.suppress(CheckpointInvalid):
+        return verify_checkpoint(folder / committed_name(step)).reference
+    _remove_superseded(folder, attempt)
+    temporary = folder / temporary_name(step, attempt, os.urandom(4).hex())
+    try:
+        manifest = _write_files(temporary, shards, make_manifest)
+        check_fence(folder, attempt)
+        _rename(temporary, folder / committed_name(step), attempt)
+    except (OSError, Fenced):
+        with contextlib.suppress(OSError):
+            remove_folder(temporary)
+        raise
+    sync_folder(folder)
+    if step == max(committed_steps(folder)):
+        write_durably(folder / LATEST, f"{committed_name(step)}\n".encode())
+    return manifest.reference()
+
+
+def failure_of(error: Exception) -> SaveFailure:
+    """What a save that did not commit is reported as."""
+    if isinstance(error, Fenced):
+        return SaveFailure(reason="Fenced", message=str(error))
+    if isinstance(error, OSError):
+        text = f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return SaveFailure(reason="StorageFull", message=f"the checkpoint volume is full ({text})")
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            return SaveFailure(reason="StorageReadOnly", message=f"the checkpoint volume cannot be written ({text})")
+        return SaveFailure(reason="SaveFailed", message=f"the checkpoint could not be written ({text})")
+    return SaveFailure(reason="SaveFailed", message=f"{type(error).__name__}: {error}")
+
+
+def _write_files(
+    temporary: Path, shards: Mapping[str, bytes | memoryview], make_manifest: MakeManifest
+) -> CheckpointManifest:
+    temporary.mkdir()
+    files = {}
+    for name, content in shards.items():
+        write_new(temporary / name, content)
+        files[name] = ShardFile(size=len(content), sha256=sha256_of(content))
+    manifest = make_manifest(files)
+    write_new(temporary / MANIFEST_NAME, manifest.to_bytes())
+    sync_folder(temporary)
+    return manifest
+
+
+def _rename(temporary: Path, final: Path, attempt: int) -> None:
+    """The commit. A checkpoint of this step that stands in the way is looked at once more, under a name of our own."""
+    try:
+        if final.exists():
+            aside = temporary.with_name(f".aside-{temporary.name.lstrip('.')}")
+            final.rename(aside)
+            if _holds(aside, final.name):
+                aside.rename(final)
+                raise Fenced(f"{final.name} was committed meanwhile by another writer, and holds")
+            remove_folder(aside)
+        temporary.rename(final)
+    except FileNotFoundError as error:
+        raise Fenced(f"a newer attempt has taken away what attempt {attempt} had in flight") from error
+
+
+def _holds(folder: Path, name: str) -> bool:
+    try:
+        verify_checkpoint(folder, name=name)
+    except CheckpointInvalid:
+        return False
+    return True
+
+
+def _remove_superseded(folder: Path, attempt: int) -> None:
+    """Take away what a killed writer of this attempt has left behind: what is older than the newest commit."""
+    newest = max(committed_steps(folder), default=-1)
+    for entry in folder.iterdir():
+        match = TEMPORARY.match(entry.name)
+        if match and int(match["attempt"]) == attempt and int(match["step"]) <= newest:
+            remove_folder(entry)

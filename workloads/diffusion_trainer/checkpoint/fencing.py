@@ -1,0 +1,73 @@
+"""An older attempt cannot commit, whatever it still has in flight.
+
+The file FENCE holds the highest attempt that ever opened the run's folder. Opening raises it (1) and then removes the
+temporary folders of older attempts (2). A commit checks the fence (a) and then renames its temporary folder (b).
+No lock is needed: if (a) came before (1), then either (b) comes before (2), and whoever opened the folder finds the
+checkpoint when it reads afterwards; or (2) comes first, and (b) has nothing left to rename.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+from diffusion_trainer.checkpoint.durable import write_durably
+from diffusion_trainer.checkpoint.names import FENCE, TEMPORARY
+
+
+class Fenced(Exception):
+    """A newer attempt has opened this run's folder; this one may write nothing more."""
+
+
+def fence_level(folder: Path) -> int:
+    """The highest attempt that has opened this folder, or 0."""
+    try:
+        return int((folder / FENCE).read_text())
+    except FileNotFoundError:
+        return 0
+    except ValueError:
+        return 0  # Torn by a crash of the machine: the next opening writes it again.
+
+
+def check_fence(folder: Path, attempt: int) -> None:
+    """Raise Fenced if a newer attempt has opened the folder."""
+    level = fence_level(folder)
+    if level > attempt:
+        raise Fenced(
+            f"attempt {level} has taken over this run's checkpoints; attempt {attempt} may not commit any more"
+        )
+
+
+def raise_fence(folder: Path, attempt: int) -> None:
+    """Open the folder for `attempt`: shut out older attempts, then take away what they have in flight.
+
+    Raises Fenced if a newer attempt was here first, OSError where the folder cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    check_fence(folder, attempt)
+    if fence_level(folder) < attempt:
+        write_durably(folder / FENCE, f"{attempt}\n".encode())
+    remove_temporaries(folder, below_attempt=attempt)
+    check_fence(folder, attempt)
+
+
+def remove_temporaries(folder: Path, below_attempt: int) -> list[str]:
+    """Remove the temporary folders of attempts below this one, each made unusable by a rename first; their names."""
+    removed = []
+    for entry in folder.iterdir():
+        match = TEMPORARY.match(entry.name)
+        if match and int(match["attempt"]) < below_attempt:
+            removed.append(entry.name)
+            remove_folder(entry)
+        elif entry.name.startswith(".gone-"):
+            shutil.rmtree(entry, ignore_errors=True)
+    return removed
+
+
+def remove_folder(folder: Path) -> None:
+    """Take a folder's name away in one step, then its content: no reader or rename ever meets half of it."""
+    gone = folder.with_name(f".gone-{folder.name.lstrip('.')}-{os.urandom(4).hex()}")
+    try:
+        folder.rename(gone)
+    except FileNotFoundError:
+        return
+    shutil.rmtree(gone, ignore_errors=True)

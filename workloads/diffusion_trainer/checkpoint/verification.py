@@ -1,0 +1,103 @@
+"""What checkpoints there are, which of them hold, and the newest of those.
+
+A checkpoint holds when its manifest is canonical and every file that it names has the size and the sha256 written
+there. Nothing is parsed before its digest has been checked.
+"""
+
+import hashlib
+import mmap
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from diffusion_contract.agent_messages import CheckpointReference, PassedOver
+from diffusion_contract.checkpoint_manifest import MANIFEST_NAME, CheckpointManifest, parse_manifest
+from diffusion_trainer.checkpoint.names import committed_name, committed_steps
+
+
+class CheckpointInvalid(Exception):
+    """A committed checkpoint that does not hold; `str()` says which file and why."""
+
+
+@dataclass(frozen=True)
+class VerifiedCheckpoint:
+    """A checkpoint whose every digest was just found right."""
+
+    folder: Path
+    manifest: CheckpointManifest
+
+    @property
+    def reference(self) -> CheckpointReference:
+        """Its step, digest and time, as reports name it."""
+        return self.manifest.reference()
+
+
+@dataclass(frozen=True)
+class Search:
+    """The newest checkpoint that holds, if any, and the newer ones that do not."""
+
+    found: VerifiedCheckpoint | None
+    passed_over: tuple[PassedOver, ...] = field(default=())
+
+
+def file_digest(path: Path) -> str:
+    """The sha256 of a file as `sha256:<hex>`, read past the page cache where the system lets us."""
+    with path.open("rb") as stream:
+        os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        if os.fstat(stream.fileno()).st_size == 0:
+            return f"sha256:{hashlib.sha256().hexdigest()}"
+        with mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ) as content:
+            return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def read_manifest(folder: Path) -> CheckpointManifest:
+    """The manifest of one committed checkpoint; raises CheckpointInvalid."""
+    try:
+        return parse_manifest((folder / MANIFEST_NAME).read_bytes())
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
+        raise CheckpointInvalid(f"{MANIFEST_NAME}: {reason}") from error
+
+
+def verify_checkpoint(folder: Path, run_uid: str | None = None, name: str | None = None) -> VerifiedCheckpoint:
+    """Check every digest of one committed checkpoint; raises CheckpointInvalid. `name` is the folder's own if left out."""
+    manifest = read_manifest(folder)
+    if (name or folder.name) != committed_name(manifest.step):
+        raise CheckpointInvalid(f"{MANIFEST_NAME} is for step {manifest.step}, the folder is {name or folder.name}")
+    if run_uid is not None and manifest.run_uid != run_uid:
+        raise CheckpointInvalid(f"{MANIFEST_NAME} belongs to another run ({manifest.run_uid})")
+    for name, expected in manifest.files.items():
+        path = folder / name
+        try:
+            size = path.stat().st_size
+            if size != expected.size:
+                raise CheckpointInvalid(f"{name} has {size} bytes, its manifest says {expected.size}")
+            if file_digest(path) != expected.sha256:
+                raise CheckpointInvalid(f"{name} has another sha256 than its manifest says")
+        except OSError as error:
+            raise CheckpointInvalid(f"{name}: {error.strerror}") from error
+    return VerifiedCheckpoint(folder, manifest)
+
+
+def find_newest(folder: Path, run_uid: str | None = None) -> Search:
+    """Go from the newest committed checkpoint to the oldest until one holds; say what was passed over and why."""
+    passed_over = []
+    for step in committed_steps(folder):
+        try:
+            found = verify_checkpoint(folder / committed_name(step), run_uid)
+        except CheckpointInvalid as error:
+            passed_over.append(PassedOver(step=step, reason=str(error)))
+        else:
+            return Search(found, tuple(passed_over))
+    return Search(None, tuple(passed_over))
+
+
+def newest_digest_below(folder: Path, step: int) -> str | None:
+    """The digest of the newest committed checkpoint before `step`: the parent of one that is written now."""
+    for earlier in committed_steps(folder):
+        if earlier < step:
+            try:
+                return read_manifest(folder / committed_name(earlier)).reference().digest
+            except CheckpointInvalid:
+                continue
+    return None

@@ -1,0 +1,87 @@
+"""The writer process: it takes snapshots from one trainer, commits, verifies and cleans up. It holds no tensors.
+
+It is forked before anything else of the trainer starts, outlives a killed trainer for as long as it has a snapshot in
+hand, and ends when the trainer's end of the socket is closed.
+"""
+
+import contextlib
+import logging
+import mmap
+import os
+import socket
+import time
+from pathlib import Path
+
+from diffusion_contract.agent_messages import CheckpointReference
+from diffusion_trainer.checkpoint.commit import commit_checkpoint, failure_of
+from diffusion_trainer.checkpoint.fencing import Fenced
+from diffusion_trainer.checkpoint.names import committed_name
+from diffusion_trainer.checkpoint.retention import apply_retention
+from diffusion_trainer.checkpoint.verification import CheckpointInvalid, newest_digest_below, verify_checkpoint
+from diffusion_trainer.checkpoint.writer_messages import MAX_SHARDS, PACKET_BYTES, SaveOrder, SaveResult
+
+log = logging.getLogger(__name__)
+
+
+def run_writer(trainer: socket.socket) -> int:
+    """Serve save orders until the trainer goes away; returns the exit code."""
+    while True:
+        packet, descriptors, _flags, _address = socket.recv_fds(trainer, PACKET_BYTES, MAX_SHARDS)
+        if not packet:
+            return 0
+        try:
+            serve_order(trainer, SaveOrder.model_validate_json(packet), descriptors)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+
+def serve_order(trainer: socket.socket, order: SaveOrder, descriptors: list[int]) -> None:
+    """Commit one snapshot and say so; then verify it by reading it back, and apply the retention."""
+    started = time.monotonic()
+    step = order.manifest.step
+    try:
+        committed = _commit(order, descriptors)
+    except (OSError, Fenced) as error:
+        log.warning("save of step %d failed: %s", step, failure_of(error).message)
+        answer(trainer, SaveResult(step=step, failure=failure_of(error)))
+        return
+    seconds = time.monotonic() - started
+    log.info("checkpoint of step %d committed in %.2f s: %s", step, seconds, committed.digest)
+    answer(trainer, SaveResult(step=step, committed=committed, seconds=seconds))
+    answer(trainer, _verify_and_retain(order))
+
+
+def answer(trainer: socket.socket, result: SaveResult) -> None:
+    """Tell the trainer; a trainer that is gone is no reason to stop in the middle."""
+    try:
+        trainer.send(result.model_dump_json(by_alias=True).encode())
+    except (BrokenPipeError, ConnectionResetError):
+        log.info("the trainer is gone; step %d was handled all the same", result.step)
+
+
+def _commit(order: SaveOrder, descriptors: list[int]) -> CheckpointReference:
+    parent = newest_digest_below(Path(order.folder), order.manifest.step)
+    with contextlib.ExitStack() as open_maps:
+        shards = {}
+        for shard, descriptor in zip(order.shards, descriptors, strict=True):
+            image = open_maps.enter_context(mmap.mmap(descriptor, shard.size, prot=mmap.PROT_READ))
+            shards[shard.name] = open_maps.enter_context(memoryview(image))
+        return commit_checkpoint(
+            Path(order.folder),
+            order.manifest.step,
+            order.manifest.attempt,
+            shards,
+            lambda files: order.manifest.model_copy(update={"files": files, "parent": parent}),
+        )
+
+
+def _verify_and_retain(order: SaveOrder) -> SaveResult:
+    folder, step = Path(order.folder), order.manifest.step
+    try:
+        verified = verify_checkpoint(folder / committed_name(step), order.manifest.run_uid)
+    except CheckpointInvalid as error:
+        log.error("the checkpoint of step %d does not hold: %s", step, error)
+        return SaveResult(step=step, failure=failure_of(error))
+    removed = apply_retention(folder, order.retain_last, step)
+    return SaveResult(step=step, verified=verified.reference, removed=tuple(removed))

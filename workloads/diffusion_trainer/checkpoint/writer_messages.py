@@ -1,0 +1,40 @@
+"""What a trainer and its checkpoint writer say to each other: one JSON document per packet."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from diffusion_contract.agent_messages import CheckpointReference, SaveFailure
+from diffusion_contract.checkpoint_manifest import CheckpointManifest
+from diffusion_contract.frozen_model import FrozenModel
+
+
+class ShardSize(FrozenModel):
+    """A shard's file name and its size; its descriptor travels with the packet, in the same order."""
+
+    name: str
+    size: int
+
+
+class SaveOrder(FrozenModel):
+    """Commit this snapshot. `manifest` lacks only the files; `folder` is the run's checkpoint folder."""
+
+    folder: str
+    manifest: CheckpointManifest
+    shards: tuple[ShardSize, ...]
+    retain_last: Annotated[int, Field(ge=1)]
+
+
+class SaveResult(FrozenModel):
+    """What became of it. First the commit (or failure), then, for a commit, the verification and what was removed."""
+
+    step: int
+    committed: CheckpointReference | None = None
+    verified: CheckpointReference | None = None
+    failure: SaveFailure | None = None
+    seconds: float = 0
+    removed: tuple[int, ...] = ()
+
+
+PACKET_BYTES = 192 * 1024
+MAX_SHARDS = 16

@@ -1,0 +1,180 @@
+"""Where samples come from: the digits that scikit-learn brings, an `.npz`, or a folder of images.
+
+Everything is checked here, once, before the first step: that it is there and not empty, that its digest is the one
+asked for, that every image can be read, and that shapes and labels fit the model. What does not fit is refused with
+the field and the remedy. The whole dataset is held in memory, in the type in which it is stored.
+"""
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffusion_contract.checkpoint_manifest import sha256_of
+from diffusion_contract.run_config import ModelSpec, RunConfig
+from diffusion_trainer.dataset_digest import dataset_digest, relative_files
+from diffusion_trainer.refusal import ConfigurationRefused
+
+URI = "spec.dataset.uri"
+DIGEST = "spec.dataset.digest"
+_IMAGES = (".png", ".jpg", ".jpeg")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """All samples: `pixels` [N, C, H, W] as stored, `labels` int64 [N] or None where the model asks for none."""
+
+    pixels: NDArray[np.generic]
+    labels: NDArray[np.int64] | None
+    digest: str
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+
+def load_dataset(config: RunConfig) -> Dataset:
+    """Load and check the dataset of a run; raises ConfigurationRefused with the field at fault."""
+    uri = config.dataset.uri
+    if uri == "builtin://digits":
+        pixels, labels = _digits()
+        digest = sha256_of(pixels.tobytes() + labels.tobytes())
+    else:
+        path = Path(unquote(urlsplit(uri).path))
+        digest = _checked_digest(path)
+        _refuse_other_digest(config, digest)
+        pixels, labels = _read_folder(path, config.model) if path.is_dir() else _read_npz(path)
+    _refuse_other_digest(config, digest)
+    if len(pixels) == 0:
+        raise ConfigurationRefused(URI, f"{uri} holds no samples: put at least one in, or name another dataset")
+    _check_shape(pixels, config.model)
+    return Dataset(np.ascontiguousarray(pixels), _checked_labels(labels, len(pixels), config.model), digest)
+
+
+def _digits() -> tuple[NDArray[np.generic], NDArray[np.int64]]:
+    """scikit-learn's 1,797 hand-written digits: float32 [N, 1, 8, 8] in 0..16, labels 0..9."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    return digits.images.astype(np.float32)[:, None], digits.target.astype(np.int64)
+
+
+def _checked_digest(path: Path) -> str:
+    try:
+        return dataset_digest(path)
+    except FileNotFoundError as error:
+        raise ConfigurationRefused(
+            URI, f"{path} does not exist: mount the volume that holds it (spec.workers.template), or correct the path"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise ConfigurationRefused(URI, f"{path} cannot be read: {error}") from error
+
+
+def _refuse_other_digest(config: RunConfig, digest: str) -> None:
+    asked = config.dataset.digest
+    if asked is not None and asked != digest:
+        raise ConfigurationRefused(
+            DIGEST,
+            f"{config.dataset.uri} has the digest {digest}, not {asked}: restore the data that was meant, "
+            "or write the digest that `diffusion-trainer digest PATH` prints",
+        )
+
+
+def _read_npz(path: Path) -> tuple[NDArray[np.generic], NDArray[np.int64] | None]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if "images" not in archive:
+                raise ConfigurationRefused(
+                    URI, f"{path} has no array `images` (it has: {', '.join(archive.files) or 'nothing'})"
+                )
+            images = archive["images"]
+            labels = archive["labels"].astype(np.int64) if "labels" in archive else None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, ConfigurationRefused):
+            raise
+        raise ConfigurationRefused(
+            URI, f"{path} is no complete .npz file ({error}): copy it again, or write it with numpy.savez"
+        ) from error
+    if images.ndim == 3:
+        images = images[:, None]
+    elif images.ndim == 4 and images.shape[1] not in (1, 3, 4) and images.shape[3] in (1, 3, 4):
+        images = images.transpose(0, 3, 1, 2)
+    if images.ndim != 4 or images.dtype.kind not in "uif":
+        raise ConfigurationRefused(
+            URI,
+            f"`images` in {path} is {images.dtype} {list(images.shape)}: it must be numbers [N, H, W] or [N, C, H, W]",
+        )
+    if images.dtype.kind == "f" and not np.isfinite(images).all():
+        raise ConfigurationRefused(URI, f"`images` in {path} holds NaN or infinite values: remove them")
+    return images, labels
+
+
+def _read_folder(folder: Path, model: ModelSpec) -> tuple[NDArray[np.generic], NDArray[np.int64] | None]:
+    """Images of a folder; with subfolders each is a class, numbered in byte order of their names."""
+    names = [name for name in relative_files(folder) if name.lower().endswith(_IMAGES)]
+    if not names:
+        raise ConfigurationRefused(URI, f"{folder} holds no .png or .jpg images: put some in, or correct the path")
+    classes = sorted({name.split("/")[0] for name in names if "/" in name})
+    loose = [name for name in names if "/" not in name]
+    if classes and loose:
+        raise ConfigurationRefused(
+            URI, f"{folder} has images beside its class folders ({loose[0]}): put each image into one class folder"
+        )
+    pixels = np.stack([_read_image(folder / name, model) for name in names])
+    labels = np.array([classes.index(name.split("/")[0]) for name in names], np.int64) if classes else None
+    return pixels, labels
+
+
+def _read_image(path: Path, model: ModelSpec) -> NDArray[np.uint8]:
+    """One image, cropped to its central square and scaled to the model's size: uint8 [C, H, W]."""
+    from PIL import Image, ImageOps
+
+    size = model.denoiser.sample_size
+    modes = {1: "L", 3: "RGB", 4: "RGBA"}
+    if model.denoiser.channels not in modes:
+        raise ConfigurationRefused("spec.model.denoiser.channels", "a folder of images needs 1, 3 or 4 channels")
+    try:
+        with Image.open(path) as image:
+            fitted = ImageOps.fit(image.convert(modes[model.denoiser.channels]), (size, size), Image.Resampling.BOX)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ConfigurationRefused(
+            URI, f"{path} is no complete image ({error}): copy it again or remove it, and write the new digest"
+        ) from error
+    array = np.asarray(fitted, np.uint8)
+    return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+
+
+def _check_shape(pixels: NDArray[np.generic], model: ModelSpec) -> None:
+    channels, height, width = pixels.shape[1:]
+    wanted = model.denoiser
+    if channels != wanted.channels:
+        raise ConfigurationRefused(
+            "spec.model.denoiser.channels",
+            f"the dataset has {channels} channels, the model {wanted.channels}: make them equal",
+        )
+    if (height, width) != (wanted.sample_size, wanted.sample_size):
+        raise ConfigurationRefused(
+            "spec.model.denoiser.sampleSize",
+            f"the dataset's images are {height}x{width}, the model's {wanted.sample_size}x{wanted.sample_size}: make them equal",
+        )
+
+
+def _checked_labels(labels: NDArray[np.int64] | None, count: int, model: ModelSpec) -> NDArray[np.int64] | None:
+    classes = model.conditioning.classes
+    if classes is None:
+        return None
+    path = "spec.model.conditioning"
+    if labels is None:
+        raise ConfigurationRefused(
+            f"{path}.type", "the dataset has no labels: add `labels` or class folders, or set the type to None"
+        )
+    if labels.shape != (count,):
+        raise ConfigurationRefused(URI, f"`labels` has the shape {list(labels.shape)}, but there are {count} images")
+    if labels.min() < 0 or labels.max() >= classes:
+        raise ConfigurationRefused(
+            f"{path}.classes",
+            f"labels go from {labels.min()} to {labels.max()}: set classes to {labels.max() + 1} or more",
+        )
+    return labels

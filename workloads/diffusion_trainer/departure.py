@@ -1,0 +1,71 @@
+"""The end of a generation at an agreed step: who leaves, who saves, and what a leaving worker waits for."""
+
+import logging
+import time
+from pathlib import Path
+
+from diffusion_contract.exit_codes import ExitCode
+from diffusion_trainer.checkpoint.names import committed_steps
+from diffusion_trainer.group import Group
+from diffusion_trainer.inbox import Inbox, Reporter
+from diffusion_trainer.placement import must_leave
+from diffusion_trainer.settings import Settings
+from diffusion_trainer.snapshot import Snapshots
+from diffusion_trainer.training_loop import Boundary
+
+log = logging.getLogger(__name__)
+_LOOK_SECONDS = 0.05
+
+
+class Departure:
+    """How one process ends, or does not, when its generation does."""
+
+    def __init__(self, settings: Settings, inbox: Inbox, report: Reporter, snapshots: Snapshots, folder: Path) -> None:
+        self.settings, self.inbox, self.report = settings, inbox, report
+        self.snapshots, self.folder = snapshots, folder
+
+    def settle(self, group: Group, boundary: Boundary) -> int | None:
+        """All ranks stand at the same step: save it if somebody leaves; None for those who go on. Collective.
+
+        The lowest rank that stays writes, so that a leaving machine need not live until the last byte is on disk; if
+        everyone leaves it is rank 0.
+        """
+        self.inbox.wait(lambda orders: self.inbox.newest_generation >= boundary.generation)
+        leaves = boundary.stop or self._leaves()
+        everyone = group.gather([leaves])[:, 0].tolist()
+        saves = any(everyone) and (self.snapshots.live.current.checkpoint.on_preemption or boundary.stop)
+        if saves:
+            self.snapshots.take(group, writer=everyone.index(0.0) if 0.0 in everyone else 0)
+        if not leaves:
+            return None
+        self.report.tell(state="Leaving", step=self.snapshots.state.step)
+        group.close()
+        if saves:
+            self._wait_for_commit(self.snapshots.state.step)
+        return ExitCode.RUN_AGAIN
+
+    def leave_alone(self) -> int:
+        """Leave outside of any generation. A state that no checkpoint has yet is saved by this process alone."""
+        step = self.snapshots.state.counters.step
+        self.report.tell(state="Leaving", step=step)
+        newest = max(committed_steps(self.folder), default=-1)
+        if step is not None and step > newest and self.snapshots.live.current.checkpoint.on_preemption:
+            self.snapshots.take_alone(self.inbox.newest_generation)
+            self._wait_for_commit(step)
+        return ExitCode.RUN_AGAIN
+
+    def _leaves(self) -> bool:
+        orders = self.inbox.orders
+        named = orders.instruction is not None and must_leave(orders.instruction, self.settings.uid)
+        return named or orders.terminating
+
+    def _wait_for_commit(self, step: int) -> None:
+        """Wait until a checkpoint of this step or a later one is committed, by whoever writes it; give up in the end."""
+        deadline = time.monotonic() + self.settings.leave_seconds
+        saver = self.snapshots.saver
+        while max(committed_steps(self.folder), default=-1) < step:
+            if time.monotonic() > deadline or (saver.failure is not None and not saver.busy):
+                log.warning("leaving without a commit of step %d", step)
+                return
+            time.sleep(_LOOK_SECONDS)
+        log.info("step %d is committed; leaving", step)

@@ -1,0 +1,135 @@
+"""One generation as a trainer process sees it: its place, its collectives, and accelerate set up for it."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState, GradientState, PartialState
+from torch import Tensor, nn
+
+from diffusion_contract.run_config import TrainingSpec
+from diffusion_trainer.placement import Placement
+from diffusion_trainer.rendezvous import NewestGeneration, break_connections, leave_group, meet
+
+_CHUNK_ELEMENTS = 16 * 1024 * 1024
+_PRECISION = {"FP32": "no", "BF16": "bf16", "FP16": "fp16"}
+
+
+class Group:
+    """The processes of one generation. With a world of one there are no connections at all.
+
+    Use as a context manager: on leaving it the group is taken down and accelerate forgets it.
+    """
+
+    def __init__(self, place: Placement, address: str, newest: NewestGeneration, seconds: float) -> None:
+        self.place = place
+        self.generation, self.rank, self.world = place.generation, place.rank, place.world
+        self._store = meet(place, address, newest, seconds) if place.world > 1 else None
+
+    def __enter__(self) -> "Group":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take the group down. Peers that still wait for this rank see an error."""
+        forget_accelerate()
+        leave_group()
+        self._store = None
+
+    def break_off(self) -> None:
+        """Make a collective that is under way fail. Callable from another thread."""
+        break_connections()
+
+    def gather(self, row: Sequence[float]) -> Tensor:
+        """Everyone's row, in rank order: float64 [world, len(row)]. Counts stay exact below 2**53."""
+        mine = torch.tensor(row, dtype=torch.float64)
+        if self.world == 1:
+            return mine[None]
+        rows = torch.empty((self.world, len(row)), dtype=torch.float64)
+        dist.all_gather_into_tensor(rows, mine)
+        return rows
+
+    def gather_bytes(self, row: Tensor) -> Tensor:
+        """Everyone's uint8 vector of the same length: uint8 [world, n]."""
+        if self.world == 1:
+            return row[None]
+        rows = torch.empty((self.world, len(row)), dtype=torch.uint8)
+        dist.all_gather_into_tensor(rows, row)
+        return rows
+
+    def broadcast_json(self, value: Any, source: int) -> Any:
+        """The JSON document of the rank `source`, on every rank."""
+        if self.world == 1:
+            return value
+        content = json.dumps(value).encode() if self.rank == source else b""
+        length = torch.tensor([len(content)])
+        dist.broadcast(length, source)
+        buffer = torch.zeros(int(length.item()), dtype=torch.uint8)
+        if self.rank == source:
+            buffer.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
+        dist.broadcast(buffer, source)
+        return json.loads(bytes(buffer.tolist()))
+
+    def broadcast_tensors(self, tensors: Iterable[Tensor], source: int) -> None:
+        """Overwrite these tensors, the same on every rank in shape and order, with those of the rank `source`."""
+        if self.world == 1:
+            return
+        for chunk in _chunks(tensors):
+            flat = torch.cat([tensor.detach().reshape(-1) for tensor in chunk])
+            dist.broadcast(flat, source)
+            if self.rank != source:
+                with torch.no_grad():
+                    for tensor, part in zip(chunk, flat.split([tensor.numel() for tensor in chunk]), strict=True):
+                        tensor.copy_(part.view_as(tensor))
+
+
+def _chunks(tensors: Iterable[Tensor]) -> Iterable[list[Tensor]]:
+    """Neighbours of one dtype and device together, up to 16 Mi elements: few messages, and little extra memory."""
+    chunk: list[Tensor] = []
+    for tensor in tensors:
+        same = chunk and (chunk[0].dtype, chunk[0].device) == (tensor.dtype, tensor.device)
+        if chunk and not (same and sum(part.numel() for part in chunk) + tensor.numel() <= _CHUNK_ELEMENTS):
+            yield chunk
+            chunk = []
+        chunk.append(tensor)
+    if chunk:
+        yield chunk
+
+
+def make_accelerator(place: Placement, training: TrainingSpec) -> Accelerator:
+    """Accelerate for this generation: device, precision, and DDP over the group that stands already."""
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+        if place.world == 1:
+            os.environ.pop(name, None)
+    forget_accelerate()
+    return Accelerator(
+        cpu=not torch.cuda.is_available(),
+        mixed_precision=_PRECISION[training.precision],
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)],
+    )
+
+
+def forget_accelerate() -> None:
+    """Drop accelerate's process-wide state, so that the next generation starts from a clean one."""
+    AcceleratorState._reset_state(True)
+    GradientState._reset_state()
+    PartialState._reset_state()
+
+
+def unwrap(model: nn.Module) -> None:
+    """Take back what accelerate has put on a model that it prepared: a second one will prepare it again."""
+    with contextlib.suppress(AttributeError):
+        del model._is_accelerate_prepared
+    original = model.__dict__.pop("_original_forward", None)
+    if original is not None:
+        model.__dict__.pop("forward", None)

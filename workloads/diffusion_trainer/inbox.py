@@ -1,0 +1,106 @@
+"""The ears of a trainer process: one thread that hears its agent and its checkpoint writer while training goes on."""
+
+import os
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+from diffusion_trainer.checkpoint.writer_messages import SaveResult
+from diffusion_trainer.process_messages import PACKET_BYTES, Orders, ProcessUpdate
+
+
+class Inbox:
+    """The newest orders of the agent. The training thread reads attributes; waiting is done on a condition.
+
+    When the agent goes away the process ends at once: nobody would ever tell it anything again.
+    """
+
+    def __init__(self, agent: socket.socket | None, orders: Orders | None = None) -> None:
+        self._agent = agent
+        self._condition = threading.Condition()
+        self._selector = selectors.DefaultSelector()
+        self._listeners: list[Callable[[Orders], None]] = []
+        self.orders = orders or Orders()
+        self.terminating_since: float | None = None
+        if agent is not None:
+            self._selector.register(agent, selectors.EVENT_READ, self._hear_agent)
+
+    def start(self) -> None:
+        """Begin to listen; everything that is heard was registered before."""
+        threading.Thread(target=self._listen, name="inbox", daemon=True).start()
+
+    @property
+    def newest_generation(self) -> int:
+        """The newest generation announced, 0 before the first."""
+        instruction = self.orders.instruction
+        return instruction.generation if instruction is not None else 0
+
+    def on_orders(self, listener: Callable[[Orders], None]) -> None:
+        """Call `listener` in the inbox's thread for every packet of orders."""
+        self._listeners.append(listener)
+
+    def hear_writer(self, writer: socket.socket, on_result: Callable[[SaveResult], None]) -> None:
+        """Call `on_result` in the inbox's thread for every result of this checkpoint writer."""
+
+        def hear() -> None:
+            packet = writer.recv(PACKET_BYTES)
+            if not packet:
+                self._selector.unregister(writer)
+                return
+            on_result(SaveResult.model_validate_json(packet))
+
+        self._selector.register(writer, selectors.EVENT_READ, hear)
+
+    def wait(self, ready: Callable[[Orders], bool], seconds: float | None = None) -> bool:
+        """Wait until the orders are such that `ready` holds; False after `seconds`."""
+        with self._condition:
+            return self._condition.wait_for(lambda: ready(self.orders), seconds)
+
+    def take(self, orders: Orders) -> None:
+        """Put new orders in place and wake who waits for them."""
+        with self._condition:
+            self.orders = orders
+            if orders.terminating and self.terminating_since is None:
+                self.terminating_since = time.monotonic()
+            self._condition.notify_all()
+        for listener in self._listeners:
+            listener(orders)
+
+    def _listen(self) -> None:
+        while True:
+            for key, _events in self._selector.select():
+                key.data()
+
+    def _hear_agent(self) -> None:
+        assert self._agent is not None
+        packet = self._agent.recv(PACKET_BYTES)
+        if not packet:
+            os._exit(1)
+        self.take(Orders.model_validate_json(packet))
+
+
+class Reporter:
+    """The mouth of a trainer process. Progress goes out at most twice a second, everything else at once."""
+
+    PROGRESS_SECONDS = 0.5
+
+    def __init__(self, send: Callable[[bytes], object]) -> None:
+        self._send = send
+        self._lock = threading.Lock()
+        self._next_progress = 0.0
+
+    def tell(self, **changed: object) -> None:
+        """Report these fields of a ProcessUpdate at once."""
+        packet = ProcessUpdate.model_validate(changed).to_packet()
+        with self._lock:
+            self._send(packet)
+
+    def progress_is_due(self) -> bool:
+        """True at most twice a second."""
+        now = time.monotonic()
+        if now < self._next_progress:
+            return False
+        self._next_progress = now + self.PROGRESS_SECONDS
+        return True

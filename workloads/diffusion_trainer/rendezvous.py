@@ -1,0 +1,176 @@
+"""Members of one generation meet, and become a torch.distributed group.
+
+Each rank connects to the store that rank 0 opens at the generation's own port, says that it is here, and waits until
+all are; only then is the process group made, so that making it never waits for somebody who is not coming. Every wait
+ends when a newer generation is announced or the deadline passes.
+"""
+
+import contextlib
+import fcntl
+import os
+import socket
+import struct
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+import torch.distributed as dist
+
+from diffusion_trainer.placement import Placement
+
+_SIOCGIFADDR = 0x8915
+COLLECTIVE_SECONDS = 600
+_POLL_SECONDS = 0.005
+
+NewestGeneration = Callable[[], int]
+
+
+class Superseded(Exception):
+    """A newer generation was announced while this one was still gathering."""
+
+
+class PeersLost(Exception):
+    """The generation does not work: a member did not come, or went away."""
+
+
+def meet(place: Placement, address: str, newest: NewestGeneration, seconds: float) -> dist.Store:
+    """Wait for all ranks of the generation and make the default process group.
+
+    `address` is this pod's own; `newest` tells the newest generation announced. Raises Superseded or PeersLost.
+    """
+    deadline = time.monotonic() + seconds
+
+    def check() -> None:
+        if newest() > place.generation:
+            raise Superseded(f"generation {newest()} was announced")
+        if time.monotonic() > deadline:
+            raise PeersLost(f"not all {place.world} processes of generation {place.generation} came in {seconds:g} s")
+
+    try:
+        store = _open_store(place, address, check)
+        _wait_for_all(store, place, check)
+        _make_group(store, place, address)
+    except (dist.DistError, RuntimeError, OSError) as error:
+        leave_group()
+        raise PeersLost(f"generation {place.generation} could not be formed: {error}") from error
+    return store
+
+
+def _open_store(place: Placement, address: str, check: Callable[[], None]) -> dist.TCPStore:
+    listening = _listen(address, place.master_port) if place.rank == 0 else None
+    while listening is None and not _answers(place.master_address, place.master_port):
+        check()
+        time.sleep(_POLL_SECONDS)
+    host = address if listening is not None else place.master_address
+    return dist.TCPStore(
+        host,
+        place.master_port,
+        None,
+        listening is not None,
+        timeout=timedelta(seconds=10),
+        wait_for_workers=False,
+        master_listen_fd=None if listening is None else listening.detach(),
+    )
+
+
+def _listen(address: str, port: int) -> socket.socket:
+    """Listen at this pod's own address only, so that other pods of the same host may use the same port."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    listening = socket.socket(family)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.bind((address, port))
+    listening.listen(1024)
+    return listening
+
+
+def _answers(address: str, port: int) -> bool:
+    try:
+        socket.create_connection((address, port), timeout=0.5).close()
+    except OSError:
+        return False
+    return True
+
+
+def _wait_for_all(store: dist.Store, place: Placement, check: Callable[[], None]) -> None:
+    store.set(f"here/{place.rank}", "1")
+    everyone = [f"here/{rank}" for rank in range(place.world)]
+    while not store.check(everyone):
+        check()
+        time.sleep(_POLL_SECONDS)
+
+
+def _make_group(store: dist.Store, place: Placement, address: str) -> None:
+    os.environ.update(distributed_environment(place))
+    interface = interface_with(address)
+    if interface is not None:
+        os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = interface
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if _has_accelerator() else "gloo",
+        store=dist.PrefixStore(f"generation/{place.generation}", store),
+        rank=place.rank,
+        world_size=place.world,
+        timeout=timedelta(seconds=COLLECTIVE_SECONDS),
+    )
+
+
+def distributed_environment(place: Placement) -> dict[str, str]:
+    """The plain variables that torch.distributed and accelerate read."""
+    return {
+        "RANK": str(place.rank),
+        "WORLD_SIZE": str(place.world),
+        "LOCAL_RANK": str(place.local_rank),
+        "LOCAL_WORLD_SIZE": str(place.local_world),
+        "MASTER_ADDR": place.master_address,
+        "MASTER_PORT": str(place.master_port),
+    }
+
+
+def _has_accelerator() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def interface_with(address: str) -> str | None:
+    """The network interface that holds this IPv4 address; None where none does (a routed range, or IPv6)."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        for _index, name in socket.if_nameindex():
+            with contextlib.suppress(OSError):  # An interface without an IPv4 address.
+                answer = fcntl.ioctl(probe.fileno(), _SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
+                if socket.inet_ntoa(answer[20:24]) == address:
+                    return name
+    return None
+
+
+def leave_group() -> None:
+    """Take the process group down, whatever state it is in."""
+    if dist.is_initialized():
+        with contextlib.suppress(RuntimeError, dist.DistError):  # Its peers may be gone: there is nobody to tell.
+            dist.destroy_process_group()
+
+
+def break_connections() -> None:
+    """Shut every TCP connection of this process, so that a collective that waits for a hung peer ends with an error.
+
+    A trainer process has no other connections than those of its group. Callable from another thread.
+    """
+    for descriptor in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(descriptor))) as connection:
+            if connection.family in (socket.AF_INET, socket.AF_INET6):
+                connection.getpeername()  # Raises for one that only listens: the store is left alone.
+                connection.shutdown(socket.SHUT_RDWR)
+
+
+def is_peer_loss(error: BaseException) -> bool:
+    """True for what collectives raise when another rank has gone; False for an error of this process's own."""
+    if isinstance(error, PeersLost | dist.DistError):
+        return True
+    marks = (
+        "gloo/transport",
+        "Connection closed by peer",
+        "Connection reset by peer",
+        "Broken pipe",
+        "NCCL",
+        "ncclRemoteError",
+    )
+    return isinstance(error, RuntimeError) and any(mark in str(error) for mark in marks)

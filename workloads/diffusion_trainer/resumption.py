@@ -1,0 +1,72 @@
+"""Where a generation starts when no member holds any state: the newest checkpoint that holds, or step 0."""
+
+import logging
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from diffusion_contract.run_config import RunConfig
+from diffusion_trainer import rng
+from diffusion_trainer.checkpoint.fencing import raise_fence
+from diffusion_trainer.checkpoint.verification import VerifiedCheckpoint, find_newest
+from diffusion_trainer.group import Group
+from diffusion_trainer.inbox import Reporter
+from diffusion_trainer.manifest_of import refuse_other_run
+from diffusion_trainer.state_agreement import share_state
+from diffusion_trainer.training_loop import Data
+from diffusion_trainer.training_state import RNG, Counters, TrainingState, counters_from
+
+log = logging.getLogger(__name__)
+
+
+def start_state(
+    group: Group,
+    state: TrainingState,
+    folder: Path,
+    config: RunConfig,
+    data: Data,
+    report: Reporter,
+    resume_step: int | None,
+    attempt: int,
+) -> None:
+    """Rank 0 reads or starts the state and sends it to all; collective. Raises ConfigurationRefused, Fenced."""
+    table: list[list[int]] = []
+    if group.rank == 0:
+        checkpoint = _open_newest(folder, config, report, resume_step, attempt)
+        if checkpoint is None:
+            state.apply_counters(Counters(step=0))
+        else:
+            refuse_other_run(checkpoint.manifest, config, data)
+            state.load_tensors(checkpoint.folder)
+            state.apply_counters(counters_from(checkpoint))
+            table = load_file(checkpoint.folder / RNG)["rng"].tolist()
+    share_state(group, state, source=0, seed=config.training.seed)
+    table = group.broadcast_json(table, source=0)
+    if group.rank < len(table):
+        rng.restore(torch.tensor(table[group.rank], dtype=torch.uint8))
+    else:
+        rng.seed_all(config.training.seed, state.step, group.rank)
+
+
+def _open_newest(
+    folder: Path, config: RunConfig, report: Reporter, resume_step: int | None, attempt: int
+) -> VerifiedCheckpoint | None:
+    """Shut out older attempts, then find the newest checkpoint that holds, and say what was passed over."""
+    try:
+        raise_fence(folder, attempt)
+    except OSError as error:
+        # Reading may still work, and training can: each save will report what is wrong.
+        log.warning("the checkpoint folder cannot be written: %s", error)
+    search = find_newest(folder, config.uid)
+    for passed in search.passed_over:
+        log.warning("checkpoint of step %d is passed over: %s", passed.step, passed.reason)
+    if search.passed_over:
+        report.tell(passed_over=search.passed_over)
+    step = search.found.manifest.step if search.found is not None else 0
+    if resume_step is not None and step < resume_step:
+        report.tell(message=f"step {resume_step} was committed, but the newest checkpoint that holds is of step {step}")
+    if search.found is not None:
+        log.info("resuming from the checkpoint of step %d in %s", step, search.found.folder)
+        report.tell(committed=search.found.reference, verified=search.found.reference)
+    return search.found

@@ -1,0 +1,128 @@
+"""The trainer's side of checkpoints: snapshot at a step boundary, hand over to the writer, never two at once."""
+
+import logging
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from torch import Tensor
+
+from diffusion_contract.agent_messages import CheckpointReference, SaveFailure
+from diffusion_contract.checkpoint_manifest import CheckpointManifest
+from diffusion_trainer.checkpoint.shard_image import ShardImage
+from diffusion_trainer.checkpoint.writer_messages import SaveOrder, SaveResult, ShardSize
+from diffusion_trainer.inbox import Reporter
+from diffusion_trainer.training_state import RNG, TrainingState
+
+log = logging.getLogger(__name__)
+_RETRY_SECONDS = 10.0
+
+
+@dataclass
+class SaveCounts:
+    """Back-pressure: saves that were due while the one before was still being written, and seconds spent waiting."""
+
+    started: int = 0
+    postponed: int = 0
+    blocked_seconds: float = 0.0
+
+
+class Saver:
+    """One trainer process's checkpoints. `on_result` is called by the inbox's thread; all else by the training thread."""
+
+    def __init__(self, writer: socket.socket, folder: Path, report: Reporter) -> None:
+        self._writer, self._folder, self._report = writer, folder, report
+        self._condition = threading.Condition()
+        self._images: dict[str, ShardImage] = {}
+        self._in_flight: int | None = None
+        self._unverified: int | None = None
+        self._postponed = False
+        self.committed: CheckpointReference | None = None
+        self.failure: SaveFailure | None = None
+        self.last_started = time.monotonic()
+        self.counts = SaveCounts()
+
+    @property
+    def busy(self) -> bool:
+        """True while the writer has a snapshot in hand that is neither committed nor given up."""
+        return self._in_flight is not None
+
+    def is_due(self, step: int, every_steps: int | None, every_seconds: int | None) -> bool:
+        """True if a save should be taken at this step; postponed, and counted, while the writer is busy."""
+        now = time.monotonic()
+        if self.committed is not None and self.committed.step == step:
+            return False
+        due = step % every_steps == 0 if every_steps else now - self.last_started >= (every_seconds or 0)
+        due = due or self._postponed or (self.failure is not None and now - self.last_started >= _RETRY_SECONDS)
+        if due and self.busy:
+            self.counts.postponed += not self._postponed
+            self._postponed = True
+            return False
+        return due
+
+    def save(self, state: TrainingState, manifest: CheckpointManifest, rng_rows: Tensor, retain_last: int) -> None:
+        """Snapshot the state as it is now and hand it to the writer; waits first for a save still in flight."""
+        started = time.monotonic()
+        self.wait_until_free()
+        self.counts.blocked_seconds += time.monotonic() - started
+        shards = {**state.shards(), RNG: {"rng": rng_rows}}
+        for name, tensors in shards.items():
+            self._image(name, tensors).fill(tensors)
+        order = SaveOrder(
+            folder=str(self._folder),
+            manifest=manifest,
+            shards=tuple(ShardSize(name=name, size=self._images[name].size) for name in shards),
+            retain_last=retain_last,
+        )
+        with self._condition:
+            self._in_flight, self._unverified, self._postponed = manifest.step, manifest.step, False
+        self.last_started = time.monotonic()
+        self.counts.started += 1
+        descriptors = [self._images[name].descriptor for name in shards]
+        socket.send_fds(self._writer, [order.model_dump_json(by_alias=True).encode()], descriptors)
+
+    def on_result(self, result: SaveResult) -> None:
+        """Take in what the writer says, and pass it on to the agent."""
+        with self._condition:
+            if result.step == self._in_flight:
+                self._in_flight = None
+            if result.step == self._unverified and (result.verified or result.failure):
+                self._unverified = None
+            if result.failure is not None:
+                self.failure = result.failure
+                self._report.tell(save_failure=result.failure)
+            elif result.committed is not None:
+                self.committed, self.failure = result.committed, None
+                self._report.tell(committed=result.committed, save_failure=None, save_seconds=result.seconds)
+            elif result.verified is not None:
+                self._report.tell(verified=result.verified)
+            self._condition.notify_all()
+
+    def wait_until_free(self, seconds: float | None = None) -> bool:
+        """Wait until no snapshot is in the writer's hands."""
+        with self._condition:
+            return self._condition.wait_for(lambda: not self.busy, seconds)
+
+    def wait_verified(self, step: int, seconds: float) -> CheckpointReference | None:
+        """Wait until the save of `step` is committed and read back; None if it failed or took longer."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._unverified != step, seconds)
+            committed = self.committed
+        return committed if committed is not None and committed.step == step and self.failure is None else None
+
+    def _image(self, name: str, tensors: dict[str, Tensor]) -> ShardImage:
+        """The preallocated image of a shard; made anew only when the number of ranks has changed."""
+        image = self._images.get(name)
+        if image is None or not image.fits(tensors):
+            if image is not None:
+                image.close()
+            self._images[name] = image = ShardImage(name, tensors)
+        return image
+
+
+def now_rfc3339() -> str:
+    """This moment in UTC as RFC 3339, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,210 @@
+"""The life of one trainer process: wait for a generation, meet, agree on the state, train, regroup, and end.
+
+Ready -> (generation g announced) -> meet -> agree on the state -> train -> target: save, publish, exit 0
+^                                                                  |
++---- a newer generation, at a step boundary, state in memory <----+----> told to leave: save, exit 75
++---- a peer has gone: state of the last complete step kept, generation reported broken
+"""
+
+import logging
+import socket
+import threading
+import time
+import traceback
+
+import torch
+
+from diffusion_contract.exit_codes import ExitCode
+from diffusion_contract.run_config import RunConfig
+from diffusion_core.denoisers import ConfigRefused
+from diffusion_core.normalization import measure_normalization
+from diffusion_trainer.checkpoint.fencing import Fenced
+from diffusion_trainer.checkpoint.names import run_folder
+from diffusion_trainer.dataset import load_dataset
+from diffusion_trainer.departure import Departure
+from diffusion_trainer.finish import Finish
+from diffusion_trainer.group import Group
+from diffusion_trainer.inbox import Inbox, Reporter
+from diffusion_trainer.live_config import LiveConfig
+from diffusion_trainer.placement import Placement, drops_without_notice, must_leave, placement
+from diffusion_trainer.process_messages import Orders
+from diffusion_trainer.refusal import ConfigurationRefused
+from diffusion_trainer.rendezvous import Superseded, is_peer_loss
+from diffusion_trainer.resumption import start_state
+from diffusion_trainer.sampler import StatelessSampler
+from diffusion_trainer.saver import Saver
+from diffusion_trainer.settings import Settings
+from diffusion_trainer.snapshot import Snapshots
+from diffusion_trainer.state_agreement import find_most_advanced, share_state
+from diffusion_trainer.training_loop import Data, Diverged, Interruption, Training
+from diffusion_trainer.training_state import TrainingState, build_state
+
+log = logging.getLogger(__name__)
+_HUNG_PEER_SECONDS = 3.0
+
+
+def run_trainer(settings: Settings, local_rank: int, inbox: Inbox, report: Reporter, writer: socket.socket) -> int:
+    """Run one trainer process to its end; returns its exit code. Everything that went wrong was reported."""
+    try:
+        return TrainerProcess(settings, local_rank, inbox, report, writer).run()
+    except (ConfigurationRefused, ConfigRefused) as error:
+        report.tell(state="Failed", refused_path=error.path, message=error.why)
+        return ExitCode.CONFIGURATION_REFUSED
+    except Diverged as error:
+        report.tell(state="Failed", message=str(error))
+        return ExitCode.DO_NOT_RETRY
+    except Fenced as error:
+        report.tell(state="Leaving", message=str(error))
+        return ExitCode.RUN_AGAIN
+    except Exception as error:  # noqa: BLE001 - the last words of a process that ends now
+        log.error("the trainer ends: %s", traceback.format_exc())
+        report.tell(state="Failed", message=f"{type(error).__name__}: {error}"[:1000])
+        return 1
+
+
+class TrainerProcess:
+    """One process; see the module's drawing. All methods run in its training thread."""
+
+    def __init__(
+        self, settings: Settings, local_rank: int, inbox: Inbox, report: Reporter, writer: socket.socket
+    ) -> None:
+        self.settings, self.local_rank, self.inbox, self.report = settings, local_rank, inbox, report
+        self.live = LiveConfig(settings.config_file)
+        config = self.live.current
+        self.folder = run_folder(settings.checkpoints, config.name, config.uid)
+        self.saver = Saver(writer, self.folder, report)
+        inbox.hear_writer(writer, self.saver.on_result)
+        inbox.on_orders(self._watch_for_hung_peers)
+        inbox.start()
+        refuse_precision(config)
+        self.device = torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
+        self.state: TrainingState = build_state(config, self.device)
+        dataset = load_dataset(config)
+        normalization = measure_normalization(dataset.pixels)
+        self.data = Data(dataset, StatelessSampler(len(dataset), config.training.seed), normalization)
+        self.snapshots = Snapshots(settings, self.live, self.data, self.saver, self.state)
+        self.left = 0
+        """The newest generation that this process has been in, or tried to be in."""
+        self.interruption: Interruption | None = None
+        self._group: Group | None = None
+        self._members: frozenset[str] = frozenset()
+
+    def run(self) -> int:
+        """Take part in one generation after the other until one of them says how to end."""
+        report_state = "Ready"
+        while True:
+            self.report.tell(state=report_state, generation=0)
+            self.inbox.wait(self._has_something_to_do)
+            orders = self.inbox.orders
+            place = self._place(orders)
+            departure = Departure(self.settings, self.inbox, self.report, self.snapshots, self.folder)
+            if place is None:
+                return departure.leave_alone()
+            code = self._take_part(place, orders, departure)
+            if code is not None:
+                return code
+            report_state = "Regrouping" if self.state.counters.step is not None else "Ready"
+
+    def _has_something_to_do(self, orders: Orders) -> bool:
+        instruction = orders.instruction
+        if orders.terminating or (instruction is not None and must_leave(instruction, self.settings.uid)):
+            return True
+        return self._place(orders) is not None
+
+    def _place(self, orders: Orders) -> Placement | None:
+        """The place to take now: in a generation newer than the last one, unless this pod is to end."""
+        instruction = orders.instruction
+        if instruction is None or orders.terminating or must_leave(instruction, self.settings.uid):
+            return None
+        place = placement(instruction, self.settings.uid, self.local_rank)
+        return place if place is not None and place.generation > self.left else None
+
+    def _take_part(self, place: Placement, orders: Orders, departure: Departure) -> int | None:
+        """One generation; returns an exit code if this process ends with it, None to wait for the next."""
+        self.left = place.generation
+        assert orders.instruction is not None
+        self._members = frozenset(member.uid for member in orders.instruction.members)
+        training: Training | None = None
+        try:
+            with Group(
+                place, self.settings.address, lambda: self.inbox.newest_generation, self.settings.rendezvous_seconds
+            ) as group:
+                self._group = group
+                training = self._begin(group, orders)
+                return self._train(training, departure)
+        except Superseded as error:
+            log.info("generation %d: %s", place.generation, error)
+            return None
+        except (RuntimeError, OSError) as error:
+            if place.world == 1 or not is_peer_loss(error):
+                raise
+            self._note_broken(place, training, error)
+            return None
+        finally:
+            self._group = None
+            if training is not None:
+                training.close()
+
+    def _begin(self, group: Group, orders: Orders) -> Training:
+        """Agree on the state of the last complete step, read it from a checkpoint if nobody has it, and get ready."""
+        config = self.live.refresh()
+        agreement = find_most_advanced(group, self.state)
+        if agreement.source is None:
+            resume = orders.instruction.resume_step if orders.instruction is not None else None
+            start_state(group, self.state, self.folder, config, self.data, self.report, resume, self.settings.attempt)
+        elif not agreement.everyone_has_it:
+            share_state(group, self.state, agreement.source, config.training.seed)
+        log.info("generation %d: rank %d of %d, step %d", group.generation, group.rank, group.world, self.state.step)
+        self.report.tell(state="Training", generation=group.generation, broken=None, step=self.state.step)
+        training = Training(group, self.state, self.data, self.live, self.saver, self.inbox, self.report)
+        training.patience = self.settings.operator_patience_seconds
+        return training
+
+    def _train(self, training: Training, departure: Departure) -> int | None:
+        """Steps until the target or the generation's end; then finish, leave, or go on to the next."""
+        interruption, self.interruption = self.interruption, None
+        group = training.group
+        boundary = training.run(lambda: self.snapshots.take(group), interruption)
+        if boundary is None:
+            boundary = Finish(self.settings, training, self.snapshots, self.folder).run()
+            if boundary is None:
+                return ExitCode.TARGET_COMMITTED
+        ended = time.monotonic()
+        log.info("generation %d ends at step %d", group.generation, self.state.step)
+        code = departure.settle(group, boundary)
+        if code is None:
+            self.interruption = Interruption(ended, lost_steps=0)
+        return code
+
+    def _note_broken(self, place: Placement, training: Training | None, error: Exception) -> None:
+        lost = 1 if training is not None and training.step_under_way else 0
+        if training is not None:
+            self.interruption = Interruption(time.monotonic(), lost)
+        log.warning(
+            "generation %d is broken, state of step %s kept: %s", place.generation, self.state.counters.step, error
+        )
+        self.report.tell(state="Regrouping", generation=0, broken=place.generation, step=self.state.counters.step)
+
+    def _watch_for_hung_peers(self, orders: Orders) -> None:
+        """A member that is dropped without notice may hang with its connections open: break them after a while."""
+        group, instruction = self._group, orders.instruction
+        if group is None or instruction is None or instruction.generation <= group.generation:
+            return
+        if drops_without_notice(instruction, self._members):
+            timer = threading.Timer(_HUNG_PEER_SECONDS, self._break_if_still_in, (group,))
+            timer.daemon = True
+            timer.start()
+
+    def _break_if_still_in(self, group: Group) -> None:
+        if self._group is group:
+            log.warning(
+                "generation %d: a member was dropped and its connections are still open; breaking them",
+                group.generation,
+            )
+            group.break_off()
+
+
+def refuse_precision(config: RunConfig) -> None:
+    """FP16 needs an accelerator: raise ConfigurationRefused without one."""
+    if config.training.precision == "FP16" and not torch.cuda.is_available():
+        raise ConfigurationRefused("spec.training.precision", "FP16 needs a GPU: use FP32 or BF16 on CPUs")

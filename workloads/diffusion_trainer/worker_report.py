@@ -1,0 +1,105 @@
+"""From what the processes of a pod say to what the pod reports: pure functions."""
+
+from collections.abc import Iterable, Mapping
+
+from diffusion_contract.agent_messages import TerminationMessage, TrainerReport, TrainerState
+from diffusion_contract.exit_codes import ExitCode
+from diffusion_trainer.process_messages import ProcessUpdate
+
+URGENT = frozenset(
+    {
+        "state",
+        "generation",
+        "broken",
+        "committed",
+        "verified",
+        "passed_over",
+        "save_failure",
+        "recovery",
+        "published",
+        "message",
+    }
+)
+"""Fields whose change is reported at once; the others are progress."""
+
+_EARLIEST_FIRST: tuple[TrainerState, ...] = (
+    "Failed", "Starting", "Ready", "Regrouping", "Leaving", "Training", "Publishing", "Finished",
+)  # fmt: skip
+
+Known = Mapping[str, object]
+"""Fields of ProcessUpdate as one process has told them so far."""
+
+
+def merged(known: Known, update: ProcessUpdate) -> dict[str, object]:
+    """What is known of a process after its update: fields that it set replace what was known."""
+    return {**known, **{name: getattr(update, name) for name in update.model_fields_set}}
+
+
+def is_urgent(known: Known, update: ProcessUpdate) -> bool:
+    """True if the update changes something that the operator should hear at once."""
+    return any(name in URGENT and getattr(update, name) != known.get(name) for name in update.model_fields_set)
+
+
+def worker_report(processes: Iterable[Known], attempt: int, ready: bool, terminating: bool) -> TrainerReport:
+    """One report for the pod. It is where its slowest process is; what one process knows of commits, all know."""
+    known = list(processes)
+    if not ready or not known:
+        return TrainerReport(attempt=attempt, state="Starting", leaving=terminating)
+    state = min((str(one.get("state") or "Starting") for one in known), key=lambda name: _EARLIEST_FIRST.index(name))  # type: ignore[arg-type]
+    first = known[0]
+    fields: dict[str, object] = {
+        "attempt": attempt,
+        "state": state,
+        "leaving": terminating or state == "Leaving",
+        "generation": min(_number(one, "generation") or 0 for one in known),
+        "broken": max((number for one in known if (number := _number(one, "broken")) is not None), default=None),
+        "step": max((number for one in known if (number := _number(one, "step")) is not None), default=None),
+        "passed_over": first.get("passed_over") or (),
+        "message": next((one["message"] for one in known if one.get("message")), ""),
+    }
+    for name in ("loss", "samples_per_second", "samples_seen", "save_failure", "save_seconds", "recovery", "published"):
+        fields[name] = next((one[name] for one in known if one.get(name) is not None), None)
+    for name in ("committed", "verified"):
+        fields[name] = max((one[name] for one in known if one.get(name)), key=lambda ref: ref.step, default=None)  # type: ignore[attr-defined]
+    return TrainerReport.model_validate(fields)
+
+
+def exit_code_for(codes: Iterable[int]) -> int | None:
+    """The pod's exit code once it can be told: a refusal at once, an agreed end when all processes have ended with it.
+
+    None while processes still run (they are not in `codes`) is the caller's to know: this judges finished ones only.
+    """
+    ended = list(codes)
+    for decisive in (ExitCode.CONFIGURATION_REFUSED, ExitCode.DO_NOT_RETRY):
+        if decisive in ended:
+            return int(decisive)
+    if crashed := [code for code in ended if code not in (ExitCode.TARGET_COMMITTED, ExitCode.RUN_AGAIN)]:
+        return crashed[0] if crashed[0] > 0 else 128 - crashed[0]
+    if ExitCode.RUN_AGAIN in ended:
+        return int(ExitCode.RUN_AGAIN)
+    return int(ExitCode.TARGET_COMMITTED) if ended else None
+
+
+_REASONS = {
+    ExitCode.TARGET_COMMITTED: "Finished",
+    ExitCode.CONFIGURATION_REFUSED: "ConfigurationRefused",
+    ExitCode.RUN_AGAIN: "RunAgain",
+    ExitCode.DO_NOT_RETRY: "DoNotRetry",
+}
+
+
+def last_words(report: TrainerReport, code: int, message: str, path: str | None) -> TerminationMessage:
+    """The termination message: what the operator must know even if every report was lost."""
+    return TerminationMessage(
+        reason={int(known): reason for known, reason in _REASONS.items()}.get(code, "Crashed"),
+        message=message or report.message,
+        path=path,
+        step=report.step,
+        committed=report.committed,
+        published=report.published,
+    )
+
+
+def _number(known: Known, name: str) -> int | None:
+    value = known.get(name)
+    return value if isinstance(value, int) else None

@@ -1,0 +1,166 @@
+"""The process that has imported everything once, and is forked for every trainer process and its checkpoint writer.
+
+Importing torch, diffusers and accelerate takes seconds; a fork of a process that has them takes milliseconds. It must
+be forked before any thread or CUDA context exists, so this process does nothing but import, fork and reap.
+
+    agent ----socket---- zygote            fork orders; exits of trainers
+      \\                    | fork
+       ----socket---- trainer ----socket---- writer
+"""
+
+import gc
+import json
+import logging
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import NoReturn
+
+from diffusion_trainer.dying_with_parent import die_with_parent
+from diffusion_trainer.log_lines import start_logging
+from diffusion_trainer.settings import Settings
+
+log = logging.getLogger(__name__)
+PACKET_BYTES = 4096
+
+
+def import_everything() -> float:
+    """Import what trainer processes need; returns the seconds that it took."""
+    started = time.monotonic()
+    import accelerate
+    import diffusers
+    import sklearn.datasets  # noqa: F401
+    import torch
+    from diffusers import UNet2DModel  # noqa: F401 - diffusers loads its classes only when they are named
+
+    import diffusion_trainer.trainer_process  # noqa: F401
+
+    log.info("torch %s, diffusers %s, accelerate %s", torch.__version__, diffusers.__version__, accelerate.__version__)
+    return time.monotonic() - started
+
+
+class Zygote:
+    """Serves one agent. `agent` is a SEQPACKET socket; fork orders come in, children's ends and exits go out."""
+
+    def __init__(self, agent: socket.socket, settings: Settings) -> None:
+        self.agent, self.settings = agent, settings
+        self.trainers: set[int] = set()
+
+    def serve(self) -> NoReturn:
+        """Fork on demand until the agent goes away."""
+        wake, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+        selector = selectors.DefaultSelector()
+        selector.register(self.agent, selectors.EVENT_READ)
+        selector.register(wake, selectors.EVENT_READ)
+        while True:
+            for key, _events in selector.select():
+                if key.fileobj is self.agent:
+                    packet = self.agent.recv(PACKET_BYTES)
+                    if not packet:
+                        os._exit(0)
+                    self.fork_trainer(int(json.loads(packet)["fork"]))
+                else:
+                    os.read(wake, 4096)
+                    self.reap()
+
+    def fork_trainer(self, local_rank: int) -> None:
+        """Fork a checkpoint writer and a trainer process, and hand the trainer's socket to the agent."""
+        ours, trainers_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        writers_end, writers_other_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        keep = [trainers_end, writers_other_end]
+        writer = fork(lambda: _writer_main(self.settings, local_rank, writers_end), [writers_end])
+        trainer = fork(lambda: _trainer_main(self.settings, local_rank, trainers_end, writers_other_end), keep)
+        self.trainers.add(trainer)
+        log.info("process %d: trainer is pid %d, its checkpoint writer pid %d", local_rank, trainer, writer)
+        message = json.dumps({"forked": local_rank, "pid": trainer}).encode()
+        socket.send_fds(self.agent, [message], [ours.fileno()])
+        for end in (ours, *keep, writers_end):
+            end.close()
+
+    def reap(self) -> None:
+        """Collect children that have ended; trainers' exits are told to the agent."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid in self.trainers:
+                self.trainers.discard(pid)
+                self.agent.send(json.dumps({"exited": pid, "code": os.waitstatus_to_exitcode(status)}).encode())
+
+
+def fork(main: Callable[[], int], keep: list[socket.socket]) -> int:
+    """Run `main` in a forked child that ends with its return value; the pid."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        die_with_parent()
+        _close_all_but(keep)
+        code = main()
+    finally:
+        logging.shutdown()
+        os._exit(code)
+
+
+def _close_all_but(keep: list[socket.socket]) -> None:
+    """Close what was inherited: another process's socket held open here would hide that its owner has gone."""
+    kept = {0, 1, 2, *(end.fileno() for end in keep)}
+    for descriptor in {int(name) for name in os.listdir("/proc/self/fd")} - kept:
+        try:
+            os.close(descriptor)
+        except OSError:
+            continue  # The descriptor that listed the folder.
+
+
+def _trainer_main(settings: Settings, local_rank: int, agent: socket.socket, writer: socket.socket) -> int:
+    from diffusion_trainer.inbox import Inbox, Reporter
+    from diffusion_trainer.trainer_process import run_trainer
+
+    _name_process(f"diffusion-trainer: process {local_rank} of {settings.pod}")
+    start_logging(f"{settings.pod}/{local_rank}")
+    return run_trainer(settings, local_rank, Inbox(agent), Reporter(agent.send), writer)
+
+
+def _writer_main(settings: Settings, local_rank: int, trainer: socket.socket) -> int:
+    from diffusion_trainer.checkpoint.writer import run_writer
+
+    _name_process(f"diffusion-trainer: checkpoint writer of {settings.pod}/{local_rank}")
+    start_logging(f"{settings.pod}/{local_rank}/writer")
+    return run_writer(trainer)
+
+
+def _name_process(title: str) -> None:
+    from setproctitle import setproctitle
+
+    setproctitle(title)
+
+
+def main(arguments: list[str]) -> NoReturn:
+    """Entry of the child process that the agent starts: descriptor of its socket, and the settings as JSON."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # Told to the whole process group; only the agent acts on them.
+    die_with_parent()
+    agent = socket.socket(fileno=int(arguments[0]))
+    settings = Settings.model_validate_json(arguments[1])
+    start_logging(f"{settings.pod}/zygote")
+    seconds = import_everything()
+    gc.collect()
+    gc.freeze()  # Children share these pages for as long as nobody's garbage collector touches them.
+    agent.send(json.dumps({"ready": round(seconds, 2), "threads": len(os.listdir("/proc/self/task"))}).encode())
+    Zygote(agent, settings).serve()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
