@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import shutil
 import signal
 import time
 from collections.abc import Coroutine
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 class Agent:
     """One node."""
 
-    def __init__(self, configuration: NodeConfiguration, api: ApiClient) -> None:
+    def __init__(self, configuration: NodeConfiguration, api: ApiClient, cloud: ApiClient) -> None:
         self.configuration = configuration
         self.api = api
         self.services = NodeServices(
@@ -48,7 +49,7 @@ class Agent:
         self.workers: dict[str, PodWorker] = {}
         self.tasks: set[asyncio.Task[Any]] = set()
         self.finished = asyncio.Event()
-        self.preemption = Preemption(self)
+        self.preemption = Preemption(self, cloud)
 
     async def run(self) -> None:
         """Until the node is preempted or the agent is told to stop."""
@@ -182,7 +183,16 @@ def allow_low_ports() -> None:
 
 async def run_agent(configuration: NodeConfiguration) -> None:
     """Run one node until it ends."""
-    context = client_ssl(configuration.ca_file, configuration.cert_file, configuration.key_file)
-    async with ApiClient(configuration.server, context) as api:
-        agent = Agent(configuration, api)
-        await agent.run()
+    own = client_ssl(configuration.ca_file, configuration.cert_file, configuration.key_file)
+    certificate = configuration.cloud_cert_file or configuration.cert_file
+    cloud_identity = client_ssl(
+        configuration.ca_file, certificate, configuration.cloud_key_file or configuration.key_file
+    )
+    remove_earlier_pods(configuration.state_directory / "pods")
+    async with ApiClient(configuration.server, own) as api, ApiClient(configuration.server, cloud_identity) as cloud:
+        await Agent(configuration, api, cloud).run()
+
+
+def remove_earlier_pods(folder: Path) -> None:
+    """Clear what an agent left that was killed; its pods died with it, and so did its mounts."""
+    shutil.rmtree(folder, ignore_errors=True)

@@ -2,24 +2,39 @@
 
 import asyncio
 import contextlib
+import ctypes
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from diffusion_local.node.configuration import Manifest
 from diffusion_local.node.container_log import LogWriter
 
 LAUNCH = Path(__file__).with_name("launch.py")
-UNSHARE = ("unshare", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child")
+CLONE_NEWPID = 0x20000000
 DRAIN_SECONDS = 2.0
-STARTING = b"starting"
 
 
 class CommandNotStarted(Exception):
     """The container's command could not be started: reason StartError, exit code 128."""
+
+
+@contextlib.contextmanager
+def children_in_new_process_table() -> Iterator[None]:
+    """The next child becomes process 1 of a new PID namespace, and still is a child that can be waited for."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    own = os.open("/proc/self/ns/pid", os.O_RDONLY)
+    try:
+        if libc.unshare(CLONE_NEWPID) != 0:
+            raise OSError(ctypes.get_errno(), "cannot make a process table for a container")
+        yield
+    finally:
+        libc.setns(own, CLONE_NEWPID)
+        os.close(own)
 
 
 class ContainerProcess:
@@ -30,7 +45,7 @@ class ContainerProcess:
         self.directory = directory
         self.log = LogWriter(log_path)
         self.pid = 0
-        """The first process, as this node numbers it; also its process group."""
+        """The first process, as this node numbers it; also its process group once it runs."""
         self.exited = asyncio.Event()
         self.exit_code = 0
         self.out_of_memory = False
@@ -43,34 +58,28 @@ class ContainerProcess:
         file = self.directory / "launch.json"
         file.touch(mode=0o600)
         file.write_text(json.dumps({**self.spec, "statusFd": status_write}))
-        argv = [*UNSHARE, sys.executable, "-I", "-S", str(LAUNCH), str(file)]
+        argv = [sys.executable, "-I", "-S", str(LAUNCH), str(file)]
         try:
-            self.process = subprocess.Popen(  # noqa: ASYNC220 (returns after vfork and exec)
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=output_write,
-                stderr=output_write,
-                pass_fds=[status_write],
-                env={},
-            )
+            with children_in_new_process_table():
+                self.process = subprocess.Popen(  # noqa: ASYNC220 (returns after fork and exec)
+                    argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output_write,
+                    stderr=output_write,
+                    pass_fds=[status_write],
+                    env={},
+                )
         finally:
             os.close(status_write)
             os.close(output_write)
+        self.pid = self.process.pid
         self.drained = asyncio.create_task(self.pump(output_read))
         self.watch_exit()
-        self.reports = await pipe_reader(status_read)
-        first, verdict = await self.reports.readline(), await self.reports.readline()
+        problem = await (await pipe_reader(status_read)).read()
         file.unlink()
-        if verdict.strip() == STARTING:
-            self.pid = int(first)
-            return
-        await self.exited.wait()
-        problem = verdict + await self.reports.read()
-        raise CommandNotStarted(problem.decode(errors="replace") or f"the launcher ended with {self.exit_code}")
-
-    async def start_problem(self) -> str:
-        """Why the very last step, exec, failed, once the process has ended; empty when it did not fail."""
-        return (await self.reports.read()).decode(errors="replace")
+        if problem:
+            await self.exited.wait()
+            raise CommandNotStarted(problem.decode(errors="replace"))
 
     async def pump(self, output: int) -> None:
         """Copy what the container writes into its log until nobody holds the pipe any more."""

@@ -53,8 +53,6 @@ class ContainerRun:
         started_at = known.state.started_at if isinstance(known.state, Running) else now
         files = place.termination_file(self.name), place.log_path(self.name, self.number)
         end = end_of(self.container, self.process, exit_code, (started_at, now), files)
-        if problem := await self.process.start_problem():
-            end = replace(end, reason="StartError", message=problem)
         end = replace(end, container_id=known.container_id)
         failures = failures_in_a_row(known.failures, now - started_at)
         self.worker.put(self.name, replace(known, state=end, failures=failures, started=False, ready=False))

@@ -1,8 +1,8 @@
 """The last steps before a container's command: a file system of its own, a host name, an identity, then `exec`.
 
-Runs as process 1 of fresh mount, UTS, IPC and PID namespaces, under a bare interpreter (`python -I -S launch.py SPEC`),
+Runs as process 1 of a fresh PID namespace, under a bare interpreter (`python -I -S launch.py SPEC`),
 so it imports the standard library only and keeps no state. SPEC is the JSON file that `launch_plan` writes. What goes
-wrong is written to the descriptor `statusFd`, after this process's number and, if it comes that far, "starting".
+wrong is written to the descriptor `statusFd`, which `exec` closes: silence means that the command runs.
 
 The root is a tmpfs: the machine's programs are bound into it read-only, `/etc` is a folder of links into the machine's
 own, `/dev` holds the harmless devices and the GPUs, `/tmp`, `/var`, `/run` and `/root` are fresh and empty.
@@ -11,15 +11,17 @@ own, `/dev` holds the harmless devices and the GPUs, `/tmp`, `/var`, `/run` and 
 import ctypes
 import json
 import os
+import signal
 import stat
 import sys
 from pathlib import Path
 from typing import Any
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC = 1, 2, 4, 32, 4096, 16384
+MS_PRIVATE, CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 1 << 18, 0x00020000, 0x04000000, 0x08000000
 MNT_DETACH, AT_FDCWD, AT_RECURSIVE, MOUNT_ATTR_RDONLY = 2, -100, 0x8000, 1
 SYS_PIVOT_ROOT, SYS_MOUNT_SETATTR = {"x86_64": (155, 442)}.get(os.uname().machine, (41, 442))
-PR_SET_NO_NEW_PRIVS, PR_CAPBSET_DROP, LAST_CAPABILITY = 38, 24, 63
+PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS, PR_CAPBSET_DROP, LAST_CAPABILITY = 1, 38, 24, 63
 PROGRAM_FOLDERS = ("usr", "opt", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "nix", "sys")
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "fuse", "dri", "kfd")
 DEVICE_LINKS = {
@@ -196,6 +198,9 @@ def program_path(name: str, search: str) -> str:
 def start(spec: dict[str, Any]) -> None:
     """Do all of it; returns only by an exception."""
     os.setsid()
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    checked(libc.unshare(CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC), "namespaces of its own")
+    mount("none", "/", flags=MS_REC | MS_PRIVATE)
     os.umask(0o022)
     hostname = spec["hostname"].encode()
     checked(libc.sethostname(hostname, len(hostname)), "sethostname")
@@ -207,16 +212,13 @@ def start(spec: dict[str, Any]) -> None:
     become(spec)
     os.chdir(working)
     argv, environment = spec["argv"], spec["environment"]
-    program = program_path(argv[0], environment.get("PATH", ""))
-    os.write(spec["statusFd"], b"starting\n")
-    os.execve(program, argv, environment)  # noqa: S606
+    os.execve(program_path(argv[0], environment.get("PATH", "")), argv, environment)  # noqa: S606
 
 
 def main() -> None:
     """Start the container described by the file in the first argument; on failure say why and exit 128."""
     spec = json.loads(Path(sys.argv[1]).read_text())
     os.set_inheritable(spec["statusFd"], False)
-    os.write(spec["statusFd"], f"{os.readlink('/proc/self')}\n".encode())  # this process as the node numbers it
     try:
         start(spec)
     except (OSError, StartError) as error:

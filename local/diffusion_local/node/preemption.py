@@ -10,7 +10,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from diffusion_local.node.api_client import STRATEGIC_MERGE, ApiClient, ApiError, client_ssl, persistently
+from diffusion_local.node.api_client import STRATEGIC_MERGE, ApiClient, ApiError, persistently
 from diffusion_local.node.configuration import Manifest
 from diffusion_local.node.node_object import node_condition, ready_condition
 from diffusion_local.node.pod_record import Verdict
@@ -22,15 +22,17 @@ TAINT_KEY = "aws-node-termination-handler/spot-itn"
 CONDITION = "SpotInterruption"
 SHUTDOWN = "Pod was terminated in response to imminent node shutdown."
 LONGEST_HEAD_START = 1.0
+NOT_FOUND = 404
 STATUS_WRITING_SECONDS = 5.0
 log = logging.getLogger(__name__)
 
 
 class Preemption:
-    """The end of this node, at most once."""
+    """The end of this node, at most once. `cloud` is how the pretended cloud reaches the API server."""
 
-    def __init__(self, agent: "Agent") -> None:
+    def __init__(self, agent: "Agent", cloud: ApiClient) -> None:
         self.agent = agent
+        self.cloud = cloud
         self.begun = False
 
     async def begin(self, notice: float) -> None:
@@ -53,14 +55,14 @@ class Preemption:
         condition = node_condition(CONDITION, "True", "SpotInterruptionNotice", message, now, now)
         await self.patch("/status", {"status": {"conditions": [condition]}})
         taint = {"key": TAINT_KEY, "value": "preempt", "effect": "NoSchedule"}
-        node = await persistently(lambda: self.agent.api.request("GET", self.agent.heartbeat.path), "read the node")
+        node = await persistently(lambda: self.cloud.request("GET", self.agent.heartbeat.path), "read the node")
         others = [entry for entry in node["spec"].get("taints") or [] if entry["key"] != TAINT_KEY]
         await self.patch("", {"spec": {"taints": [*others, taint]}})
 
     async def patch(self, subresource: str, body: Manifest) -> None:
         """Change the Node."""
         path = self.agent.heartbeat.path + subresource
-        await persistently(lambda: self.agent.api.request("PATCH", path, body, STRATEGIC_MERGE), "notice on the node")
+        await persistently(lambda: self.cloud.request("PATCH", path, body, STRATEGIC_MERGE), "notice on the node")
 
     async def wind_down(self, notice: float, deadline: float) -> None:
         """Pods get what is left, then the node ends."""
@@ -91,20 +93,10 @@ class Preemption:
 
     async def vanish(self) -> None:
         """The cloud deletes the Node; the agent ends."""
-        configuration, path = self.agent.configuration, self.agent.heartbeat.path
-        if configuration.cloud_cert_file is not None and configuration.cloud_key_file is not None:
-            context = client_ssl(configuration.ca_file, configuration.cloud_cert_file, configuration.cloud_key_file)
-            async with ApiClient(configuration.server, context) as cloud:
-                await delete_node(cloud, path)
-        else:
-            await delete_node(self.agent.api, path)
+        path = self.agent.heartbeat.path
+        try:
+            await persistently(lambda: self.cloud.request("DELETE", path), "delete the node")
+        except ApiError as error:
+            if error.status != NOT_FOUND:
+                log.error("the Node cannot be deleted: %s", error)
         self.agent.finished.set()
-
-
-async def delete_node(api: ApiClient, path: str) -> None:
-    """Delete the Node; one that is gone already is fine."""
-    try:
-        await persistently(lambda: api.request("DELETE", path), "delete the node")
-    except ApiError as error:
-        if error.status != 404:
-            log.error("the Node cannot be deleted: %s", error)

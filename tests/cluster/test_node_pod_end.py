@@ -1,0 +1,117 @@
+"""How pods are asked to end: signals, grace, hooks, and what is written before they are gone."""
+
+import pytest
+
+from cluster_fixtures import Kubernetes
+from deadline import wait_until
+from node_pods import Pods, pod, python, shell, terminated
+
+OBEDIENT = (
+    "import signal,sys,time\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit({code}))\nprint('up')\ntime.sleep(300)"
+)
+STUBBORN = (
+    "import signal,time\nsignal.signal(signal.SIGTERM, lambda *_: print('no'))\nprint('up')\nwhile True: time.sleep(1)"
+)
+
+
+@pytest.fixture
+def pods(cluster: Kubernetes, cluster_namespace: str) -> Pods:
+    return Pods(cluster, cluster_namespace)
+
+
+def held(name: str, *containers: dict[str, object], **spec: object) -> dict[str, object]:
+    """A pod that stays in the API when it is deleted, so that its last status can be read."""
+    made = pod(name, *containers, **spec)
+    return made | {"metadata": {"name": name, "finalizers": ["test.diffusion.dev/hold"]}}
+
+
+def release(pods: Pods, name: str) -> None:
+    pods.patch("pod", name, {"metadata": {"finalizers": None}})
+    wait_until(lambda: not pods.exists(name), 30, f"{name} is gone")
+
+
+def end_of(pods: Pods, name: str, *phases: str) -> dict[str, object]:
+    found = pods.wait_phase(name, *phases)
+    return terminated(found["status"]["containerStatuses"][0])
+
+
+def test_sigterm_reaches_the_process_and_its_exit_code_is_kept(pods: Pods) -> None:
+    pods.apply(held("obeys", python(OBEDIENT.format(code=75)), terminationGracePeriodSeconds=20))
+    pods.wait_log("obeys", "up")
+    pods.run("delete", "pod", "obeys", "--wait=false")
+    assert end_of(pods, "obeys", "Failed")["exitCode"] == 75
+    release(pods, "obeys")
+
+
+def test_a_process_that_dies_of_sigterm_shows_143(pods: Pods) -> None:
+    # A first process without a handler never hears SIGTERM, here as in every container; its shell's child does.
+    script = "trap : TERM; echo up; sh -c 'kill -STOP $$' & sh -c 'exec sleep 300' & wait $!; exit 143"
+    pods.apply(held("dies", shell(script), terminationGracePeriodSeconds=20))
+    pods.wait_log("dies", "up")
+    pods.run("delete", "pod", "dies", "--wait=false")
+    assert end_of(pods, "dies", "Failed")["exitCode"] == 143
+    release(pods, "dies")
+
+
+def test_a_process_that_does_not_go_is_killed_when_its_grace_is_over(pods: Pods) -> None:
+    pods.apply(held("stays", python(STUBBORN), terminationGracePeriodSeconds=2))
+    pods.wait_log("stays", "up")
+    pods.run("delete", "pod", "stays", "--wait=false")
+    end = end_of(pods, "stays", "Failed")
+    assert (end["exitCode"], end["reason"]) == (137, "Error")
+    release(pods, "stays")
+
+
+def test_a_deleted_pod_that_ends_well_succeeds(pods: Pods) -> None:
+    pods.apply(held("fine", python(OBEDIENT.format(code=0)), restartPolicy="Always"))
+    pods.wait_log("fine", "up")
+    pods.run("delete", "pod", "fine", "--wait=false")
+    assert end_of(pods, "fine", "Succeeded")["exitCode"] == 0
+    release(pods, "fine")
+
+
+def test_pre_stop_runs_before_sigterm(pods: Pods) -> None:
+    waits = "trap 'cat /share/said; exit 0' TERM; echo up; while true; do sleep 0.1; done"
+    hook = {"preStop": {"exec": {"command": ["sh", "-c", "echo goodbye > /share/said"]}}}
+    mounts = [{"name": "share", "mountPath": "/share"}]
+    container = shell(waits, lifecycle=hook, volumeMounts=mounts)
+    volumes = [{"name": "share", "emptyDir": {}}]
+    pods.apply(held("hooked", container, volumes=volumes, terminationGracePeriodSeconds=20))
+    pods.wait_log("hooked", "up")
+    pods.run("delete", "pod", "hooked", "--wait=false")
+    assert end_of(pods, "hooked", "Succeeded")["exitCode"] == 0
+    assert pods.logs("hooked").endswith("goodbye\n")
+    release(pods, "hooked")
+
+
+def test_a_deleted_pod_is_gone_soon_after_its_process(pods: Pods) -> None:
+    pods.apply(pod("quick", python(OBEDIENT.format(code=0)), terminationGracePeriodSeconds=30))
+    pods.wait_log("quick", "up")
+    assert pods.delete("quick") < 15
+
+
+def test_a_pod_that_never_started_can_be_deleted(pods: Pods) -> None:
+    volumes = [{"name": "missing", "configMap": {"name": "does-not-exist"}}]
+    pods.apply(pod("waits", shell("true"), volumes=volumes))
+    pods.wait_waiting("waits", "ContainerCreating")
+    assert pods.delete("waits") < 30
+
+
+def test_a_second_deletion_without_grace_ends_the_first(pods: Pods) -> None:
+    pods.apply(pod("patient", python(STUBBORN), terminationGracePeriodSeconds=120))
+    pods.wait_log("patient", "up")
+    pods.run("delete", "pod", "patient", "--wait=false")
+    pods.run("delete", "pod", "patient", "--wait=false", "--grace-period=1")
+    wait_until(lambda: not pods.exists("patient"), 30, "the pod is gone")
+
+
+def test_nothing_of_a_container_outlives_its_first_process(pods: Pods) -> None:
+    mounts = [{"name": "share", "mountPath": "/share"}]
+    leaves = shell(
+        "(while true; do date > /share/beat; sleep 0.1; done) & sleep 1; exit 0", "leaves", volumeMounts=mounts
+    )
+    look = "sleep 3; cp /share/beat /tmp/a; sleep 1.5; cmp /share/beat /tmp/a && echo still"
+    watches = shell(look, "watches", volumeMounts=mounts)
+    pods.apply(pod("alone", watches, leaves, volumes=[{"name": "share", "emptyDir": {}}]))
+    pods.wait_phase("alone", "Succeeded")
+    assert pods.logs("alone", "-c", "watches") == "still\n"

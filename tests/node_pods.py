@@ -1,0 +1,126 @@
+"""Pods for the tests of nodes, and what kubectl says about them. They run on any cluster: two public images only."""
+
+import json
+import time
+from typing import Any
+
+from cluster_fixtures import Kubernetes, apply, get
+from deadline import wait_until
+
+SHELL_IMAGE = "busybox:1.37"
+PYTHON_IMAGE = "python:3.11-slim"
+PATIENCE = 120.0
+"""Seconds: a real cluster pulls images first."""
+
+
+def shell(script: str, name: str = "main", **fields: Any) -> dict[str, Any]:
+    """A container that runs a shell script."""
+    return {"name": name, "image": SHELL_IMAGE, "command": ["sh", "-c", script], **fields}
+
+
+def python(program: str, name: str = "main", **fields: Any) -> dict[str, Any]:
+    """A container that runs a Python program."""
+    return {"name": name, "image": PYTHON_IMAGE, "command": ["python3", "-u", "-c", program], **fields}
+
+
+def pod(name: str, *containers: dict[str, Any], **spec: Any) -> dict[str, Any]:
+    """A pod that is not restarted unless `spec` says so, with a short grace."""
+    defaults = {"restartPolicy": "Never", "terminationGracePeriodSeconds": 2}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name},
+        "spec": {**defaults, "containers": list(containers), **spec},
+    }
+
+
+class Pods:
+    """One namespace of a cluster, seen through kubectl."""
+
+    def __init__(self, kubernetes: Kubernetes, namespace: str) -> None:
+        self.kubernetes = kubernetes
+        self.namespace = namespace
+
+    def apply(self, *objects: dict[str, Any]) -> None:
+        """Create or change objects in the namespace."""
+        apply(
+            self.kubernetes,
+            *({**item, "metadata": {**item["metadata"], "namespace": self.namespace}} for item in objects),
+        )
+
+    def get(self, name: str, kind: str = "pod") -> dict[str, Any]:
+        """One object as it is now."""
+        return get(self.kubernetes, kind, name, "-n", self.namespace)
+
+    def main(self, name: str) -> dict[str, Any]:
+        """The status of the first container; empty when there is none yet."""
+        statuses = self.get(name)["status"].get("containerStatuses") or [{}]
+        first: dict[str, Any] = statuses[0]
+        return first
+
+    def wait_phase(self, name: str, *phases: str, seconds: float = PATIENCE) -> dict[str, Any]:
+        """The pod, once its phase is one of `phases`."""
+
+        def there() -> dict[str, Any] | None:
+            found = self.get(name)
+            return found if found["status"].get("phase") in phases else None
+
+        found = wait_until(there, seconds, f"pod {name} is {' or '.join(phases)}")
+        assert found is not None
+        return found
+
+    def wait_waiting(self, name: str, reason: str, seconds: float = PATIENCE) -> dict[str, Any]:
+        """The status of the first container, once it waits for `reason`."""
+
+        def there() -> dict[str, Any] | None:
+            found = self.main(name)
+            return found if ((found.get("state") or {}).get("waiting") or {}).get("reason") == reason else None
+
+        found = wait_until(there, seconds, f"the container of {name} waits with {reason}")
+        assert found is not None
+        return found
+
+    def run(self, *args: str) -> str:
+        """What `kubectl ARGS` prints in the namespace; AssertionError when it fails."""
+        done = self.kubernetes.kubectl("-n", self.namespace, *args)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def logs(self, name: str, *args: str) -> str:
+        """The log of a pod."""
+        return self.run("logs", name, *args)
+
+    def wait_log(self, name: str, text: str, seconds: float = PATIENCE) -> str:
+        """The log of a pod, once it holds `text`."""
+
+        def there() -> str:
+            done = self.kubernetes.kubectl("-n", self.namespace, "logs", name)
+            return done.stdout if done.returncode == 0 and text in done.stdout else ""
+
+        return wait_until(there, seconds, f"{text!r} is in the log of {name}")
+
+    def exists(self, name: str) -> bool:
+        """Whether the pod is still in the API."""
+        return self.kubernetes.kubectl("-n", self.namespace, "get", "pod", name).returncode == 0
+
+    def delete(self, name: str, seconds: float = PATIENCE) -> float:
+        """Delete a pod and wait until it is gone; how many seconds that took."""
+        begun = time.monotonic()
+        self.run("delete", "pod", name, "--wait=false")
+        wait_until(lambda: not self.exists(name), seconds, f"pod {name} is gone")
+        return time.monotonic() - begun
+
+    def patch(self, kind: str, name: str, change: dict[str, Any]) -> None:
+        """Merge a change into an object."""
+        self.run("patch", kind, name, "--type=merge", "-p", json.dumps(change))
+
+
+def terminated(status: dict[str, Any]) -> dict[str, Any]:
+    """The terminated state of a container status."""
+    ended: dict[str, Any] = status["state"]["terminated"]
+    return ended
+
+
+def conditions(found: dict[str, Any]) -> dict[str, str]:
+    """The conditions of an object: type to status."""
+    return {entry["type"]: entry["status"] for entry in found["status"].get("conditions") or []}
