@@ -10,7 +10,7 @@ import math
 from typing import Annotated
 
 import torch
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -35,12 +35,6 @@ class DiTConfig(FrozenModel):
     """Attention heads of each block."""
     mlp_ratio: Annotated[float, Field(gt=0, le=16)] = 4.0
     """Width of a block's hidden layer, in units of D."""
-
-    @model_validator(mode="after")
-    def _widths_divide(self) -> "DiTConfig":
-        if self.hidden_size % 4 or self.hidden_size % self.num_heads:
-            raise ValueError("hidden_size must be a multiple of 4 and of num_heads")
-        return self
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -82,10 +76,11 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """Tokens x [B,N,D] under a condition [B,D] that has been through SiLU -> [B,N,D]."""
-        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(condition).chunk(6, 1)  # [B,D] each
+        parts: Tensor = self.modulation(condition)  # [B,6D]
+        shift1, scale1, gate1, shift2, scale2, gate2 = parts.chunk(6, 1)  # [B,D] each
         x = x + gate1.unsqueeze(1) * self._attend(modulate(self.norm1(x), shift1, scale1))
-        change: Tensor = self.mlp(modulate(self.norm2(x), shift2, scale2))
-        return x + gate2.unsqueeze(1) * change
+        fed_forward: Tensor = self.mlp(modulate(self.norm2(x), shift2, scale2))  # [B,N,D]
+        return x + gate2.unsqueeze(1) * fed_forward
 
     def _attend(self, x: Tensor) -> Tensor:
         parts: Tensor = self.qkv(x).view(*x.shape[:2], 3, self.heads, -1)  # [B,N,3,heads,D/heads]
@@ -103,6 +98,8 @@ class DiT(nn.Module):
         if sample_size % config.patch_size:
             raise ValueError(f"sampleSize {sample_size} is not a multiple of patch_size {config.patch_size}")
         width, patch = config.hidden_size, config.patch_size
+        if width % 4 or width % config.num_heads:
+            raise ValueError(f"hidden_size {width} is not a multiple of 4 and of num_heads {config.num_heads}")
         self.side = sample_size // patch
         self.patches = nn.Conv2d(channels, width, patch, stride=patch)
         self.register_buffer("positions", position_embedding(self.side, width), persistent=False)  # [N,D]

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from pydantic import ValidationError
 
@@ -116,7 +116,7 @@ def _store_file(layout: Path, folder: Path, file: str) -> Descriptor:
     )
 
 
-def copy_and_hash(source: BinaryIO, target: BinaryIO, at_most: int | None = None) -> tuple[str, int]:
+def copy_and_hash(source: IO[bytes], target: IO[bytes], at_most: int | None = None) -> tuple[str, int]:
     """Copy to the end, or until more than `at_most` bytes were read; the sha256 (hex) and size of what was copied."""
     digest = hashlib.sha256()
     size = 0
@@ -173,7 +173,7 @@ def _replace(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def _written_aside(directory: Path) -> Iterator[tuple[BinaryIO, Path]]:
+def _written_aside(directory: Path) -> Iterator[tuple[IO[bytes], Path]]:
     """A new file in `directory` that is removed unless the block renames it. Readable by everyone who may enter."""
     with tempfile.NamedTemporaryFile(prefix=".new-", dir=directory, delete=False) as aside:
         try:
@@ -183,7 +183,7 @@ def _written_aside(directory: Path) -> Iterator[tuple[BinaryIO, Path]]:
             Path(aside.name).unlink(missing_ok=True)
 
 
-def sync(file: BinaryIO) -> None:
+def sync(file: IO[bytes]) -> None:
     """Flush a file to the disk."""
     file.flush()
     os.fsync(file.fileno())

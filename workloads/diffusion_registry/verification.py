@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Literal
+from typing import IO, Literal
 
 from pydantic import ValidationError
 
@@ -142,14 +142,16 @@ def _copy_verified(layout: Path, descriptor: Descriptor, path: Path, name: str) 
 
 
 @contextmanager
-def _opened(layout: Path, digest: str, what: str) -> Iterator[BinaryIO]:
+def _opened(layout: Path, digest: str, what: str) -> Iterator[IO[bytes]]:
     path = blob_path(layout, digest)
+    if not path.is_file():  # a pipe, for one, would hold the reader up for ever
+        message = f"{what} is missing (blob {digest}): publish the model again, or correct the digest in the reference"
+        raise ModelVersionRefused("NotFound", message)
     try:
         with path.open("rb") as blob:
             yield blob
-    except FileNotFoundError as error:
-        message = f"{what} is missing (blob {digest}): publish the model again, or correct the digest in the reference"
-        raise ModelVersionRefused("NotFound", message) from error
+    except PermissionError as error:
+        raise ModelVersionRefused("NotFound", f"{what} may not be read (blob {digest}): check its mode") from error
 
 
 def _mismatch(digest: str, what: str) -> ModelVersionRefused:
