@@ -1,5 +1,6 @@
 """Fixtures that more than one room's tests use; how clusters are made stands in cluster_fixtures.py."""
 
+import asyncio
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,15 @@ from cluster_fixtures import (
     fresh_namespace,
 )
 from diffusion_local.cluster import Cluster
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _main_event_loop() -> Iterator[None]:
+    """Have a current event loop: pytest's asyncio plugins would each make one for a plain test, and never close it."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    loop.close()
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import orjson
@@ -20,6 +20,9 @@ _LONGEST_PAUSE = 5.0
 CallObserver = Callable[[str, str, float], None]
 """Told of each answered or failed try: verb, code (or "unreachable"), seconds."""
 
+Sleep = Callable[[float], Awaitable[None]]
+"""Pauses for so many seconds; tests only note it."""
+
 
 def _nobody(_verb: str, _code: str, _seconds: float) -> None:
     return None
@@ -32,9 +35,9 @@ class ApiClient:
     also retried when no answer came or the server failed. A write is not: the reconcile starts afresh instead.
     """
 
-    def __init__(self, transport: Transport, observed: CallObserver = _nobody) -> None:
+    def __init__(self, transport: Transport, observed: CallObserver = _nobody, sleep: Sleep = asyncio.sleep) -> None:
         self.transport = transport
-        self._observed = observed
+        self._observed, self._sleep = observed, sleep
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Raw | None:
         """The object, or None where there is none."""
@@ -102,12 +105,12 @@ class ApiClient:
             except Unreachable:
                 if method != "GET" or attempt == _TRIES:
                     raise
-                await asyncio.sleep(0.1 * 2**attempt)
+                await self._sleep(0.1 * 2**attempt)
                 continue
             again = reply.code == 429 or (reply.code >= 500 and method == "GET")
             if not again or attempt == _TRIES:
                 return _understood(reply, f"{method} {path}")
-            await asyncio.sleep(min(_LONGEST_PAUSE, reply.retry_after or 0.1 * 2**attempt))
+            await self._sleep(min(_LONGEST_PAUSE, reply.retry_after or 0.1 * 2**attempt))
         raise AssertionError("the loop returns or raises in its last round")
 
     async def _timed(

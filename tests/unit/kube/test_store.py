@@ -1,0 +1,135 @@
+import time
+
+from diffusion_operator.kube.resources import JOB, POD
+from diffusion_operator.kube.store import Change, Store
+
+
+def thing(name, version, uid=None, owner=None, namespace="ns", **more):
+    metadata = {"name": name, "namespace": namespace, "uid": uid or name, "resourceVersion": str(version)}
+    if owner:
+        metadata["ownerReferences"] = [{"uid": owner}]
+    return {"metadata": metadata, **more}
+
+
+def told(store):
+    changes: list[Change] = []
+    store.listeners.append(changes.append)
+    return changes
+
+
+def names(changes):
+    return [
+        (c.object["metadata"]["name"], "came" if c.old is None else "went" if c.new is None else "changed")
+        for c in changes
+    ]
+
+
+def test_an_object_is_found_by_name_and_carries_its_kind():
+    store = Store()
+    store.put(JOB, thing("a", 1))
+    found = store.get(JOB, "ns", "a")
+    assert (found["apiVersion"], found["kind"]) == ("batch/v1", "Job")
+    assert store.get(POD, "ns", "a") is None
+
+
+def test_managed_fields_are_not_kept():
+    store = Store()
+    given = thing("a", 1)
+    given["metadata"]["managedFields"] = [{"manager": "x"}]
+    store.put(JOB, given)
+    assert "managedFields" not in store.get(JOB, "ns", "a")["metadata"]
+    assert "managedFields" in given["metadata"]
+
+
+def test_children_are_found_by_the_uid_of_their_owner_and_not_by_a_name():
+    store = Store()
+    store.put(JOB, thing("a", 1, owner="uid-1"))
+    store.put(POD, thing("b", 2, owner="uid-1"))
+    store.put(POD, thing("c", 3, owner="uid-2"))
+    assert [item["metadata"]["name"] for _, item in store.owned_by("uid-1")] == ["a", "b"]
+
+
+def test_an_object_that_changes_its_owner_is_no_longer_found_under_the_old_one():
+    store = Store()
+    store.put(POD, thing("a", 1, owner="one"))
+    store.put(POD, thing("a", 2, owner="two"))
+    assert not list(store.owned_by("one"))
+    assert [item["metadata"]["name"] for _, item in store.owned_by("two")] == ["a"]
+
+
+def test_an_older_version_of_the_same_object_is_passed_over():
+    store = Store()
+    changes = told(store)
+    store.put(POD, thing("a", 5, phase="new"))
+    store.put(POD, thing("a", 4, phase="old"))
+    store.put(POD, thing("a", 5, phase="again"))
+    assert store.get(POD, "ns", "a")["phase"] == "new"
+    assert names(changes) == [("a", "came")]
+
+
+def test_a_namesake_with_another_uid_replaces_the_object_whatever_its_version():
+    store = Store()
+    store.put(POD, thing("a", 9, uid="first"))
+    store.put(POD, thing("a", 3, uid="second"))
+    assert store.get(POD, "ns", "a")["metadata"]["uid"] == "second"
+
+
+def test_a_relist_replaces_the_store_and_tells_what_vanished():
+    store = Store()
+    for name in "ab":
+        store.put(POD, thing(name, 1))
+    changes = told(store)
+    store.replace(POD, "", [thing("b", 2), thing("c", 3)], 10, time.monotonic())
+    assert sorted(names(changes)) == [("a", "went"), ("b", "changed"), ("c", "came")]
+    assert store.position(POD, "ns").resource_version == 10
+
+
+def test_a_relist_that_brings_nothing_new_tells_nothing():
+    store = Store()
+    store.put(POD, thing("a", 1))
+    changes = told(store)
+    store.replace(POD, "", [thing("a", 1)], 10, time.monotonic())
+    assert not changes
+
+
+def test_a_relist_of_one_namespace_leaves_the_others_alone():
+    store = Store()
+    store.put(POD, thing("a", 1, namespace="other"))
+    store.put(POD, thing("b", 1, uid="b"))
+    store.replace(POD, "ns", [], 10, time.monotonic())
+    assert store.get(POD, "other", "a") is not None
+    assert store.get(POD, "ns", "b") is None
+
+
+def test_what_was_seen_to_go_while_a_list_was_made_does_not_come_back():
+    store = Store()
+    store.put(POD, thing("a", 1))
+    began = time.monotonic()
+    store.remove(POD, "ns", "a")
+    store.replace(POD, "", [thing("a", 1)], 2, began)
+    assert store.get(POD, "ns", "a") is None
+
+
+def test_a_late_event_about_an_object_that_went_does_not_bring_it_back():
+    store = Store()
+    store.put(POD, thing("a", 1))
+    store.remove(POD, "ns", "a")
+    store.put(POD, thing("a", 2))
+    assert store.get(POD, "ns", "a") is None
+    store.put(POD, thing("a", 3, uid="a new one"))
+    assert store.get(POD, "ns", "a") is not None
+
+
+def test_removing_what_is_not_there_tells_nothing():
+    store = Store()
+    changes = told(store)
+    store.remove(POD, "ns", "a")
+    assert not changes
+
+
+def test_the_position_of_a_namespace_is_its_own_where_it_has_one():
+    store = Store()
+    store.replace(POD, "ns", [], 7, 1.0)
+    store.replace(POD, "", [], 5, 1.0)
+    assert store.position(POD, "ns").resource_version == 7
+    assert store.position(POD, "elsewhere").resource_version == 5
