@@ -1,0 +1,192 @@
+import asyncio
+from datetime import UTC, datetime
+
+from diffusion_contract.agent_messages import CheckpointReference, RouterReport, TrainerInstruction, TrainerReport
+from diffusion_operator.agents.reports import Reports
+from diffusion_operator.kube.keys import Key
+from operator_harness import until
+
+KEY = Key("DiffusionTraining", "ns", "digits")
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Book:
+    """Reports with a record of who was enqueued."""
+
+    def __init__(self):
+        self.enqueued, self.later = [], []
+        self.reports = Reports(self.enqueued.append, lambda key, seconds: self.later.append((key, seconds)))
+
+    async def poll(self, uid="pod-1", seen="", wait=0.0, **report):
+        return await self.reports.exchange(
+            KEY, uid, TrainerReport(attempt=0, state="Training", **report), seen, wait, NOW
+        )
+
+    def hold(self, uid="pod-1", seen="", **report):
+        return asyncio.create_task(self.poll(uid, seen, 30, **report))
+
+    def tell(self, generation, *uids):
+        instruction = TrainerInstruction(attempt=0, generation=generation)
+        self.reports.answer(KEY, dict.fromkeys(uids or ("pod-1",), instruction))
+
+    def record(self, uid="pod-1"):
+        return self.reports.about(KEY)[uid]
+
+
+async def test_a_report_is_stamped_and_enqueues_its_custom_resource():
+    book = Book()
+    await book.poll(step=3)
+    assert book.record().report.step == 3
+    assert book.record().received == NOW
+    assert book.enqueued == [KEY]
+
+
+async def test_a_pod_that_never_reported_is_not_in_the_book():
+    assert Book().reports.about(KEY) == {}
+
+
+async def test_without_an_instruction_a_poll_waits_and_says_nothing():
+    book = Book()
+    answer = await book.poll(wait=0.01)
+    assert (answer.revision, answer.instruction) == ("", None)
+
+
+async def test_after_a_restart_an_agent_that_knows_its_instruction_is_not_answered_with_nothing_at_once():
+    book = Book()
+    held = book.hold(seen="something that an earlier process said")
+    await asyncio.sleep(0)
+    assert not held.done()
+    book.tell(4)
+    assert (await held).instruction.generation == 4
+
+
+async def test_a_held_poll_is_answered_the_moment_that_the_instruction_changes():
+    book = Book()
+    held = book.hold()
+    await until(lambda: book.enqueued, 1, "the poll")
+    book.tell(1)
+    first = await asyncio.wait_for(held, 1)
+    again = book.hold(seen=first.revision)
+    book.tell(1)
+    await asyncio.sleep(0.01)
+    assert not again.done(), "the same instruction is not news"
+    book.tell(2)
+    assert (await asyncio.wait_for(again, 1)).instruction.generation == 2
+
+
+async def test_an_instruction_waits_for_a_pod_that_has_not_asked_yet():
+    book = Book()
+    book.tell(1)
+    assert (await book.poll(wait=30)).instruction.generation == 1
+
+
+async def test_only_the_pods_that_are_named_are_told():
+    book = Book()
+    other = book.hold("pod-2")
+    await asyncio.sleep(0)
+    book.tell(1, "pod-1")
+    assert (await book.poll(wait=30)).instruction.generation == 1
+    assert not other.done()
+    other.cancel()
+
+
+async def test_a_newer_poll_of_the_same_pod_ends_the_older_one_at_once():
+    book = Book()
+    older = book.hold()
+    await asyncio.sleep(0)
+    newer = book.hold(broken=1)
+    assert (await asyncio.wait_for(older, 1)).instruction is None
+    assert not newer.done()
+    assert book.record().report.broken == 1
+    newer.cancel()
+
+
+async def test_something_urgent_enqueues_at_once():
+    book = Book()
+    await book.poll(step=1)
+    committed = CheckpointReference(step=1, digest="sha256:" + "0" * 64, time="2026-01-01T00:00:00Z")
+    for urgent in ({"broken": 1}, {"leaving": True}, {"committed": committed}, {"message": "no space left"}):
+        before = len(book.enqueued)
+        await book.poll(step=1, **urgent)
+        assert len(book.enqueued) == before + 1, urgent
+    assert not book.later
+
+
+async def test_progress_alone_is_looked_at_now_and_then():
+    book = Book()
+    await book.poll(step=1)
+    for step in range(2, 50):
+        await book.poll(step=step, loss=1 / step, samples_per_second=9.0, samples_seen=step)
+    assert len(book.enqueued) == 2, "the first report, and the first progress"
+    assert all(0 < seconds <= 5 for _, seconds in book.later)
+    assert len(book.later) == 47
+
+
+async def test_a_report_that_says_nothing_new_enqueues_nothing():
+    book = Book()
+    await book.poll(step=1)
+    await book.poll(step=1)
+    assert book.enqueued == [KEY]
+
+
+async def test_a_router_that_finds_engines_is_progress():
+    book = Book()
+    for ready in (0, 1):
+        await book.reports.exchange(KEY, "r", RouterReport(ready_engines={"a": ready}), "", 0, NOW)
+    assert book.reports.about(KEY)["r"].report.ready_engines == {"a": 1}
+
+
+async def test_a_broken_connection_counts_as_lost_only_after_a_moment():
+    book = Book()
+    held = book.hold()
+    await asyncio.sleep(0)
+    held.cancel()
+    await asyncio.gather(held, return_exceptions=True)
+    assert book.record().connected
+    await until(lambda: not book.record().connected, 2, "the loss")
+    assert book.record().lost_at is not None
+    assert book.enqueued == [KEY, KEY]
+
+
+async def test_an_agent_that_comes_back_in_time_was_never_lost():
+    book = Book()
+    held = book.hold()
+    await asyncio.sleep(0)
+    held.cancel()
+    await asyncio.gather(held, return_exceptions=True)
+    again = book.hold()
+    await asyncio.sleep(0.4)
+    assert book.record().connected
+    assert book.enqueued == [KEY]
+    again.cancel()
+
+
+async def test_an_agent_that_comes_back_late_enqueues_again():
+    book = Book()
+    held = book.hold()
+    await asyncio.sleep(0)
+    held.cancel()
+    await until(lambda: not book.record().connected, 2, "the loss")
+    await book.poll()
+    assert book.record().connected
+    assert len(book.enqueued) == 3
+
+
+async def test_a_pod_that_is_gone_is_forgotten_and_its_poll_ends():
+    book = Book()
+    held = book.hold()
+    await asyncio.sleep(0)
+    book.reports.forget_pod("pod-1")
+    await asyncio.wait_for(held, 1)
+    assert book.reports.about(KEY) == {}
+    assert book.reports.connected == 0
+
+
+async def test_a_custom_resource_that_is_gone_is_forgotten_with_all_its_pods():
+    book = Book()
+    held = [book.hold(uid) for uid in ("pod-1", "pod-2")]
+    await asyncio.sleep(0)
+    assert book.reports.connected == 2
+    book.reports.forget(KEY)
+    await asyncio.wait_for(asyncio.gather(*held), 1)
+    assert book.reports.about(KEY) == {}

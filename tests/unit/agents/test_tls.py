@@ -1,0 +1,59 @@
+import ssl
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from diffusion_operator.agents.tls import AUTHORITY_LIFE, OVERLAP, SERVER_LIFE, AgentCertificates, renewed
+
+HOST = "diffusion-operator-agents.system.svc"
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
+
+
+def test_a_fresh_set_is_made_and_survives_the_secret():
+    made = renewed(None, HOST, NOW)
+    assert AgentCertificates.from_data(made.to_data()) == made
+    assert made.trusted == made.issuer.certificate
+
+
+def test_nothing_is_renewed_before_it_is_due():
+    made = renewed(None, HOST, NOW)
+    assert renewed(made, HOST, NOW + SERVER_LIFE / 2) is not None
+    assert renewed(made, HOST, NOW + SERVER_LIFE / 2) == made
+
+
+def test_the_certificate_is_renewed_a_month_before_it_ends_by_the_same_authority():
+    made = renewed(None, HOST, NOW)
+    later = renewed(made, HOST, NOW + SERVER_LIFE * 2 / 3 + DAY)
+    assert later.server != made.server
+    assert later.issuer == made.issuer
+
+
+def test_another_host_name_gets_another_certificate():
+    made = renewed(None, HOST, NOW)
+    assert renewed(made, "elsewhere.svc", NOW).server != made.server
+
+
+def test_a_new_authority_is_trusted_before_it_signs():
+    made = renewed(None, HOST, NOW)
+    near = NOW + AUTHORITY_LIFE * 0.91
+    announced = renewed(made, HOST, near)
+    assert announced.issuer == made.issuer
+    assert announced.trusted == announced.next.certificate + made.issuer.certificate
+    assert renewed(announced, HOST, near + DAY).issuer == made.issuer
+    switched = renewed(announced, HOST, near + OVERLAP + DAY)
+    assert switched.issuer == announced.next
+    assert switched.next is None
+    assert switched.server != announced.server
+
+
+@pytest.mark.parametrize(
+    "data", [{}, {"tls.crt": "eA=="}, dict.fromkeys(("tls.crt", "tls.key", "issuer.crt", "issuer.key"), "eA==")]
+)
+def test_a_secret_that_holds_no_set_is_replaced(data):
+    assert AgentCertificates.from_data(data) is None
+
+
+def test_the_server_side_accepts_its_own_set():
+    made = renewed(None, HOST, datetime.now(UTC))
+    assert isinstance(made.server_context(), ssl.SSLContext)
