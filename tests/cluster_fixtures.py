@@ -93,5 +93,6 @@ def get(kubernetes: Kubernetes, *args: str) -> dict[str, Any]:
 
 def apply(kubernetes: Kubernetes, *objects: dict[str, Any]) -> None:
     """Apply `objects`; AssertionError with kubectl's words when one is refused."""
-    done = kubernetes.kubectl("apply", "-f", "-", input="\n---\n".join(json.dumps(item) for item in objects))
+    listed = {"apiVersion": "v1", "kind": "List", "items": objects}
+    done = kubernetes.kubectl("apply", "-f", "-", input=json.dumps(listed))
     assert done.returncode == 0, done.stderr

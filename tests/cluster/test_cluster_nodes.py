@@ -68,7 +68,7 @@ def test_a_preempted_node_is_announced_first_and_gone_at_last(
     embedded.preempt_node(spot, 5)
     wait_until(lambda: is_announced(get(embedded, "node", spot)), 5, "taint and condition")
     wait_until(lambda: not exists(embedded, "node", spot), 30, "the end of the Node object")
-    assert embedded.order("status")["nodes"][spot] is False
+    wait_until(lambda: not embedded.order("status")["nodes"][spot], 10, "the end of the node's processes")
 
 
 def test_without_notice_everything_on_the_node_is_dead_at_once(
