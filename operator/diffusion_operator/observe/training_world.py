@@ -56,6 +56,16 @@ class Worker:
     connected: bool | None
     heard: datetime | None = None
 
+    @property
+    def noticed(self) -> bool:
+        """Whether this worker's node has announced its end.
+
+        An announcement that is older than the pod is not one to it: the scheduler put the pod there all the same, and
+        a worker that leaves such a node might come back to it for ever.
+        """
+        since, created = self.node.since, self.pod.created
+        return self.node.state == "Noticed" and (not since or not created or since >= created)
+
 
 @dataclass(frozen=True)
 class TrainingWorld:

@@ -82,7 +82,7 @@ def is_leaving(worker: Worker) -> bool:
     """Whether the end of a worker that still runs is announced, by whomever."""
     report = worker.report
     told = report is not None and (report.leaving or report.state in ("Leaving", "Failed"))
-    return told or worker.pod.deleting or bool(worker.pod.disruption) or worker.node.state == "Noticed"
+    return told or worker.pod.deleting or bool(worker.pod.disruption) or worker.noticed
 
 
 def in_trouble(rendezvous: Rendezvous, workers: Iterable[Worker]) -> bool:
@@ -217,7 +217,7 @@ def why_gone(worker: Worker | None) -> str:
     if worker is None:
         return "its pod is gone"
     pod, node = worker.pod, worker.node
-    if node.state == "Noticed":
+    if worker.noticed:
         return f"node {pod.node} announced its end ({node.source})"
     if node.state == "Unreachable":
         return f"node {pod.node} does not answer"

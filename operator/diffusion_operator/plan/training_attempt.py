@@ -16,7 +16,7 @@ from diffusion_operator.children.job import worker_hash
 from diffusion_operator.observe.training_history import Rendezvous
 from diffusion_operator.observe.training_world import TrainingWorld, Worker
 from diffusion_operator.plan.conditions import from_timestamp
-from diffusion_operator.plan.membership import Bounds, in_trouble, next_rendezvous, standing, stop
+from diffusion_operator.plan.membership import Bounds, in_trouble, is_leaving, next_rendezvous, standing, stop
 from diffusion_operator.plan.training_progress import Learned
 from diffusion_operator.plan.training_restarts import Restarts, ending
 
@@ -92,7 +92,8 @@ def _is_over(world: TrainingWorld, training: TrainingCustomResource, rendezvous:
         return not _living(world, rendezvous, members_only=True) or _stopped_for_too_long(rendezvous, now)
     if not rendezvous.members and (training.spec.suspend or workers_changed(world, training)):
         return bool(world.jobs)
-    if _living(world, rendezvous, members_only=False):
+    staying = _living(world, rendezvous, members_only=False)
+    if rendezvous.members and staying or any(not is_leaving(worker) for worker in staying):
         return False
     return _nobody_is_active(world) and (bool(rendezvous.members) or bool(world.workers))
 

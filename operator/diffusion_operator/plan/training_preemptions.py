@@ -59,7 +59,7 @@ def _as_member(worker: Worker) -> StoredMember:
 
 
 def _entry(member: StoredMember, worker: Worker | None, generation: int, now: datetime) -> Preemption:
-    time = from_timestamp(worker.node.since) if worker is not None and worker.node.state == "Noticed" else None
+    time = from_timestamp(worker.node.since) if worker is not None and worker.noticed else None
     notice = worker.pod.grace_seconds if worker is not None and worker.pod.deleting else None
     return Preemption(
         time=to_timestamp(time or now),
@@ -76,7 +76,7 @@ def _source(worker: Worker | None) -> str:
     """What took it away, in the words of whoever said so."""
     if worker is None:
         return "PodGone"
-    if worker.node.state in ("Noticed", "Unreachable"):
+    if worker.noticed or worker.node.state == "Unreachable":
         return worker.node.source
     if worker.pod.disruption:
         return worker.pod.disruption

@@ -39,7 +39,7 @@ def ending(worker: Worker, world: TrainingWorld) -> Ending | None:
         return "Done"
     if pod.exit_code in _FINAL:
         return "Refused"
-    if pod.disruption or worker.node.state != "Fine":
+    if pod.disruption or worker.noticed or worker.node.state in ("Unreachable", "Unknown"):
         return "Disruption"
     if _is_our_doing(worker, world):
         return "Ours"
