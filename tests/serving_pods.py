@@ -120,10 +120,10 @@ class Pod:
         """Wait until /readyz is green."""
         wait_until(lambda: self.status_of("/readyz") == 200, seconds, f"{self.url} is ready\n{self.log}")
 
-    def generate(self, timeout: float = 60, **asked: object) -> httpx.Response:
+    def generate(self, **asked: object) -> httpx.Response:
         """POST /v1/images/generations with this body."""
         url = self.url + "/v1/images/generations"
-        return httpx.post(url, json=asked, headers=self.headers, timeout=timeout, trust_env=False)
+        return httpx.post(url, json=asked, headers=self.headers, timeout=60, trust_env=False)
 
     def images(self, **asked: object) -> list[bytes]:
         """The PNG files that a request gives."""

@@ -70,6 +70,24 @@ def serve(**given: object) -> None:
     _leave(code)
 
 
+@main.command()
+@click.argument("image_id")
+@click.option("--model", required=True, help="The model version: pvc://CLAIM/NAME@sha256:HEX.")
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="The PNG file to write.")
+@path_option("--models-directory", default=names.MODELS_DIRECTORY, help="The folder that holds CLAIM/NAME.")
+@path_option("--scratch-directory", default=names.SCRATCH_DIRECTORY, help="Where the model is unpacked.")
+def draw(image_id: str, model: str, output: Path, models_directory: Path, scratch_directory: Path) -> None:
+    """Make the picture of an IMAGE_ID again, offline, from the model version that made it."""
+    from diffusion_server.redraw import redraw
+
+    try:
+        output.write_bytes(redraw(image_id, model, models_directory, scratch_directory))
+    except OpeningRefusedError as refused:
+        raise click.ClickException(f"{refused.reason}: {refused.message}") from refused
+    except (ValueError, OSError) as problem:
+        raise click.ClickException(str(problem)) from problem
+
+
 async def _serve(options: ServeOptions) -> None:
     began = time.monotonic()
     told_to_end = ending_event()

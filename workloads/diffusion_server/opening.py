@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffusion_registry.verification import ModelVersionRefused, open_model_version
-
 from diffusion_contract.model_reference import ModelReference, parse_model_reference
-from diffusion_contract.serving_config import EngineConfig
+from diffusion_contract.serving_config import EngineConfig, Sampler
+from diffusion_registry.verification import ModelVersionRefused, open_model_version
 from diffusion_server.engine import Opened
 from diffusion_server.measures import EngineMeasures
 from diffusion_server.picture import can_be_shown
@@ -49,25 +48,31 @@ def read_engine_config(file: Path) -> EngineConfig:
 
 def open_engine(config: EngineConfig, models_directory: Path, scratch: Path, measures: EngineMeasures) -> Opened:
     """Verify, load and warm up the model version of `config`; raises OpeningRefusedError. Takes seconds to minutes."""
-    reference = _reference(config)
-    with tempfile.TemporaryDirectory(dir=scratch) as folder:
-        verified = _verified(models_directory, reference, Path(folder) / "model")
-        _LOGGER.info("verified %s", reference)
-        loaded = _loaded(verified)
-    served = _served(loaded, reference)
+    reference = checked_reference(config.model)
+    loaded = load_verified(reference, models_directory, scratch)
+    served = served_model(loaded, reference)
     _check_sampling(config, loaded)
-    painter = _painter(loaded, config)
+    painter = painter_of(loaded, config.sampling.sampler)
     times = _warm_up(painter, config, served)
     loop = StepLoop(painter, config.max_batch, measures.observe_step)
     loop.start()
     return Opened(served, loop, times)
 
 
-def _reference(config: EngineConfig) -> ModelReference:
+def checked_reference(text: str) -> ModelReference:
+    """Parse a reference; raises OpeningRefusedError that says what is wrong with it."""
     try:
-        return parse_model_reference(config.model)
+        return parse_model_reference(text)
     except ValueError as problem:
         raise OpeningRefusedError("ModelReferenceInvalid", str(problem), "spec.model.ref") from problem
+
+
+def load_verified(reference: ModelReference, models_directory: Path, scratch: Path) -> "LoadedModel":
+    """Copy a model version to `scratch` while its digests are verified, then load it; raises OpeningRefusedError."""
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        verified = _verified(models_directory, reference, Path(folder) / "model")
+        _LOGGER.info("verified %s", reference)
+        return _loaded(verified)
 
 
 def _verified(models_directory: Path, reference: ModelReference, target: Path) -> Path:
@@ -89,7 +94,8 @@ def _loaded(folder: Path) -> "LoadedModel":
         raise OpeningRefusedError("ModelMalformed", str(refused), "spec.model") from refused
 
 
-def _served(loaded: "LoadedModel", reference: ModelReference) -> ServedModel:
+def served_model(loaded: "LoadedModel", reference: ModelReference) -> ServedModel:
+    """What the HTTP face must know of a loaded model; raises OpeningRefusedError for one without a PNG form."""
     denoiser = loaded.model.denoiser
     if not can_be_shown(denoiser.channels):
         message = f"the model makes images of {denoiser.channels} channels, which have no PNG form (1, 3 and 4 have)"
@@ -117,14 +123,15 @@ def _check_sampling(config: EngineConfig, loaded: "LoadedModel") -> None:
         raise OpeningRefusedError("SamplingRefused", message, "spec.sampling.guidanceScale")
 
 
-def _painter(loaded: "LoadedModel", config: EngineConfig) -> "ModelPainter":
+def painter_of(loaded: "LoadedModel", sampler: Sampler) -> "ModelPainter":
+    """What draws from a loaded model, on the accelerator where there is one."""
     import torch
 
     from diffusion_server.painter import ModelPainter
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     _LOGGER.info("sampling on %s with %d threads", device, torch.get_num_threads())
-    return ModelPainter(loaded, config.sampling.sampler, device)
+    return ModelPainter(loaded, sampler, device)
 
 
 def _warm_up(painter: "ModelPainter", config: EngineConfig, model: ServedModel) -> StepTimes:

@@ -71,7 +71,9 @@ def parse_image_request(body: object) -> ImageRequest:
 def _named(refusal: ValidationError) -> ApiError:
     first = refusal.errors(include_url=False, include_input=False, include_context=False)[0]
     location = cast("tuple[object, ...]", first["loc"])
-    name = str(location[0])[:_NAME_SHOWN].encode("utf-8", "replace").decode() if location else None
+    if not location:
+        return ApiError("invalid_value", f"the body: {first['msg']}")
+    name = str(location[0])[:_NAME_SHOWN]
     if first["type"] == "extra_forbidden":
         return ApiError("unknown_parameter", f"there is no parameter {name!r}; see docs/http-api.md", param=name)
     return ApiError("invalid_value", f"{name}: {first['msg']}", param=name)

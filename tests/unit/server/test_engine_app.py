@@ -1,0 +1,299 @@
+"""The engine's HTTP face over a loop that is a stand-in: answers, headers, every code, and what the log may hold."""
+
+import asyncio
+import base64
+import hashlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from diffusion_contract.serving_config import EngineConfig
+from diffusion_router.door.api_keys import ApiKeys
+from diffusion_server.app import engine_app
+from diffusion_server.engine import Engine, Opened
+from diffusion_server.image_id import read_image_id
+from diffusion_server.measures import EngineMeasures
+from diffusion_server.samples import Sample, ServedModel
+from diffusion_server.step_loop import Done, Finished, Load, Outcome, SamplingFailedError
+from diffusion_server.step_times import StepTimes
+from serving_pods import KEY, SAMPLING, write_key
+
+DIGEST = "sha256:" + "ab" * 32
+MODEL = ServedModel(digest=DIGEST, width=8, height=8, classes=10, timesteps=1000)
+PATH = "/v1/images/generations"
+
+
+class StandInLoop:
+    """Answers every row at once with `outcome`, or never."""
+
+    def __init__(self, outcome: Outcome | None) -> None:
+        self.outcome = outcome
+        self.healthy = True
+        self.now = Load(0, 0, 0)
+        self.samples: list[Sample] = []
+        self.cancelled: list[int] = []
+        self.stopped = False
+        self.two_submitted = asyncio.Event()
+
+    def load(self) -> Load:
+        return self.now
+
+    def submit(self, sample: Sample, done: Done) -> int:
+        self.samples.append(sample)
+        if len(self.samples) == 2:
+            self.two_submitted.set()
+        if self.outcome is not None:
+            done(self.outcome)
+        return len(self.samples)
+
+    def cancel(self, key: int) -> bool:
+        self.cancelled.append(key)
+        return self.outcome is None
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+class Bench:
+    """An engine, its application and its loop."""
+
+    def __init__(self, folder: Path, outcome: Outcome | None = None, is_open: bool = True) -> None:
+        write_key(folder)
+        config = EngineConfig(
+            service="digits", namespace="default", revision="r1", model="pvc://c/n@" + DIGEST, sampling=SAMPLING
+        )
+        self.loop = StandInLoop(outcome or Finished(bytes(64), 0.010, 0.020))
+        self.measures = EngineMeasures()
+        self.engine = Engine(config, self.measures)
+        if is_open:
+            self.engine.open(Opened(MODEL, self.loop, StepTimes(((1, 0.001), (16, 0.004)))))
+        self.app = engine_app(self.engine, ApiKeys(folder), self.measures)
+
+    async def ask(self, method: str = "POST", path: str = PATH, key: str | None = KEY, **how: Any) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        transport = httpx.ASGITransport(app=self.app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://engine", headers=headers) as client:
+            return await client.request(method, path, **how)
+
+    def generate(self, **body: Any) -> httpx.Response:
+        return asyncio.run(self.ask(json=body))
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def test_an_answer_has_the_shape_of_openai_and_says_where_it_came_from(bench: Bench) -> None:
+    answer = bench.generate(seed=5, label=3, n=2)
+    assert answer.status_code == 200
+    body = answer.json()
+    assert isinstance(body["created"], int)
+    assert [(item["seed"], item["label"]) for item in body["data"]] == [(5, 3), (6, 3)]
+    assert base64.b64decode(body["data"][0]["b64_json"]).startswith(b"\x89PNG")
+    said = {name: value for name, value in answer.headers.items() if name.startswith("x-diffusion-")}
+    assert read_image_id(said.pop("x-diffusion-image-id")) == (DIGEST, bench.loop.samples[0])
+    assert said == {
+        "x-diffusion-revision": "r1",
+        "x-diffusion-model-digest": DIGEST,
+        "x-diffusion-seed": "5",
+        "x-diffusion-steps": "8",
+        "x-diffusion-sampler": "Euler",
+        "x-diffusion-queue-ms": "10",
+        "x-diffusion-compute-ms": "20",
+        "x-diffusion-cache": "miss",
+    }
+
+
+def test_each_image_has_an_id_of_its_own(bench: Bench) -> None:
+    ids = [item["id"] for item in bench.generate(seed=5, n=3).json()["data"]]
+    assert [read_image_id(text)[1].seed for text in ids] == [5, 6, 7]
+
+
+def raw(content: bytes) -> dict[str, Any]:
+    return {"content": content, "headers": {"Content-Type": "application/json"}}
+
+
+HASH = "sha256:" + hashlib.sha256(KEY.encode()).hexdigest()
+BASIC = {"Authorization": f"Basic {KEY}"}
+BAD_REQUESTS: list[tuple[str, dict[str, Any], int, str, str | None]] = [
+    ("no json", raw(b"{"), 400, "invalid_json", None),
+    ("no utf-8", raw(b'"\xff"'), 400, "invalid_json", None),
+    ("a name twice", raw(b'{"n":1,"n":2}'), 400, "invalid_json", None),
+    ("NaN", raw(b'{"guidance_scale":NaN}'), 400, "invalid_json", None),
+    ("deep", raw(b"[" * 60000), 400, "invalid_json", None),
+    ("a long number", raw(b'{"seed":' + b"9" * 5000 + b"}"), 400, "invalid_json", None),
+    ("no object", {"json": [1]}, 400, "invalid_value", None),
+    ("empty", raw(b""), 400, "invalid_json", None),
+    ("unknown", {"json": {"colour": "red"}}, 400, "unknown_parameter", "colour"),
+    ("its inner name", {"json": {"service_class": "final"}}, 400, "unknown_parameter", "service_class"),
+    ("n too small", {"json": {"n": 0}}, 400, "invalid_value", "n"),
+    ("n too large", {"json": {"n": 11}}, 400, "invalid_value", "n"),
+    ("n as text", {"json": {"n": "2"}}, 400, "invalid_value", "n"),
+    ("n as truth", {"json": {"n": True}}, 400, "invalid_value", "n"),
+    ("n as float", {"json": {"n": 2.5}}, 400, "invalid_value", "n"),
+    ("n null", {"json": {"n": None}}, 400, "invalid_value", "n"),
+    ("size", {"json": {"size": "1024x1024"}}, 400, "invalid_value", "size"),
+    ("size as word", {"json": {"size": "large"}}, 400, "invalid_value", "size"),
+    ("steps 0", {"json": {"steps": 0}}, 400, "invalid_value", "steps"),
+    ("steps 1001", {"json": {"steps": 1001}}, 400, "invalid_value", "steps"),
+    ("guidance", {"json": {"guidance_scale": -1}}, 400, "invalid_value", "guidance_scale"),
+    ("seed", {"json": {"seed": -1}}, 400, "invalid_value", "seed"),
+    ("seed large", {"json": {"seed": 2**63}}, 400, "invalid_value", "seed"),
+    ("class", {"json": {"class": "gold"}}, 400, "invalid_value", "class"),
+    ("label", {"json": {"label": 10}}, 400, "invalid_value", "label"),
+    ("label below", {"json": {"label": -1}}, 400, "invalid_value", "label"),
+    ("url", {"json": {"response_format": "url"}}, 400, "invalid_value", "response_format"),
+    ("prompt", {"json": {"prompt": "a cat"}}, 400, "invalid_value", "prompt"),
+    ("surrogate", raw(b'{"prompt":"\\ud800"}'), 400, "invalid_value", "prompt"),
+    ("surrogate name", raw(b'{"\\ud800":1}'), 400, "invalid_value", None),
+    ("model", {"json": {"model": "dall-e-3"}}, 404, "model_not_found", "model"),
+    ("path", {"path": "/v1/images", "json": {}}, 404, "not_found", None),
+    ("method", {"method": "GET"}, 405, "method_not_allowed", None),
+    ("too large", raw(b" " * 70000), 413, "body_too_large", None),
+    ("form", {"data": {"n": "1"}}, 415, "unsupported_media_type", None),
+    ("no type", {"content": b"{}"}, 415, "unsupported_media_type", None),
+    ("no key", {"key": None, "json": {}}, 401, "missing_api_key", None),
+    ("no key, no path", {"key": None, "path": "/nothing", "json": {}}, 401, "missing_api_key", None),
+    ("wrong key", {"key": "guess", "json": {}}, 401, "invalid_api_key", None),
+    ("the hash itself", {"key": HASH, "json": {}}, 401, "invalid_api_key", None),
+    ("another scheme", {"key": None, "json": {}, "headers": BASIC}, 401, "invalid_api_key", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "code", "param"), [row[1:] for row in BAD_REQUESTS], ids=[row[0] for row in BAD_REQUESTS]
+)
+def test_every_bad_request_gets_its_own_code(
+    bench: Bench, how: dict[str, Any], status: int, code: str, param: str | None
+) -> None:
+    answer = asyncio.run(bench.ask(**how))
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["param"]) == (status, code, param)
+    assert error["message"]
+    assert error["type"] == ("authentication_error" if status == 401 else "invalid_request_error")
+    assert not bench.loop.samples, "nothing was begun"
+    if status == 401:
+        assert answer.headers["www-authenticate"] == "Bearer"
+
+
+def test_a_body_without_an_announced_length_is_bounded_as_well(bench: Bench) -> None:
+    async def chunks() -> Any:
+        for _ in range(20):
+            yield b" " * 8192
+
+    answer = asyncio.run(bench.ask(content=chunks(), headers={"Content-Type": "application/json"}))
+    assert answer.json()["error"]["code"] == "body_too_large"
+
+
+def test_a_full_queue_says_when_to_come_back(bench: Bench) -> None:
+    bench.loop.now = Load(running=16, waiting=5000, outstanding_steps=500_000)
+    answer = bench.generate()
+    assert (answer.status_code, answer.json()["error"]["code"]) == (429, "too_many_requests")
+    assert 1 <= int(answer.headers["retry-after"]) <= 600
+    assert answer.json()["error"]["type"] == "rate_limit_error"
+
+
+def test_an_image_that_could_not_be_made_is_an_error_and_not_a_picture(tmp_path: Path) -> None:
+    answer = Bench(tmp_path, SamplingFailedError("sampling failed: RuntimeError")).generate()
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal_error")
+
+
+def test_an_engine_that_still_loads_is_alive_and_not_ready(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, is_open=False)
+    assert asyncio.run(bench.ask("GET", "/healthz", key=None)).status_code == 200
+    ready = asyncio.run(bench.ask("GET", "/readyz", key=None))
+    assert (ready.status_code, ready.json()["phase"]) == (503, "Loading")
+    answer = bench.generate()
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "no_engine_ready")
+    assert answer.headers["retry-after"]
+
+
+def test_readiness_says_whose_engine_it_is_and_how_busy(bench: Bench) -> None:
+    bench.loop.now = Load(2, 3, 77)
+    said = asyncio.run(bench.ask("GET", "/readyz", key=None))
+    assert said.status_code == 200
+    assert said.json() == {"ready": True, "phase": "Ready", "revision": "r1", "outstanding_steps": 77}
+
+
+def test_a_dead_compute_thread_turns_liveness_red(bench: Bench) -> None:
+    bench.loop.healthy = False
+    assert asyncio.run(bench.ask("GET", "/healthz", key=None)).status_code == 503
+    assert asyncio.run(bench.ask("GET", "/readyz", key=None)).status_code == 503
+
+
+def test_the_model_is_described(bench: Bench) -> None:
+    (model,) = asyncio.run(bench.ask("GET", "/v1/models")).json()["data"]
+    assert (model["id"], model["object"], model["digest"], model["size"]) == ("digits", "model", DIGEST, "8x8")
+    assert model["classes"] == [{"name": "final", "steps": 8}, {"name": "slow", "steps": 400}]
+
+
+def while_drawing(tmp_path: Path, then: Callable[[Bench, "asyncio.Task[httpx.Response]"], Any]) -> Any:
+    """Run `then` while a request waits for a row that is never finished."""
+
+    async def scene() -> Any:
+        bench = Bench(tmp_path)
+        bench.loop.outcome = None
+        task = asyncio.create_task(bench.ask(json={"n": 2}))
+        await asyncio.wait_for(bench.loop.two_submitted.wait(), 5)
+        return await then(bench, task)
+
+    return asyncio.run(scene())
+
+
+def test_a_request_that_is_dropped_frees_its_rows(tmp_path: Path) -> None:
+    async def drop(bench: Bench, task: "asyncio.Task[httpx.Response]") -> None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert bench.loop.cancelled == [1, 2]
+        assert bench.measures.abandoned._value.get() == 2
+
+    while_drawing(tmp_path, drop)
+
+
+def test_draining_refuses_the_new_waits_for_the_old_and_ends_the_loop(tmp_path: Path) -> None:
+    async def drain(bench: Bench, task: "asyncio.Task[httpx.Response]") -> None:
+        draining = asyncio.create_task(bench.engine.drain(seconds=0.2))
+        await asyncio.sleep(0)
+        refused = await bench.ask(json={})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "draining")
+        ready = await bench.ask("GET", "/readyz", key=None)
+        assert (ready.status_code, ready.json()["phase"]) == (503, "Draining")
+        assert not bench.loop.stopped
+        await draining
+        assert bench.loop.stopped
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    while_drawing(tmp_path, drain)
+
+
+def test_prompts_and_images_stay_out_of_the_log(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    bench.generate(prompt="7", seed=123456789)
+    bench.generate(prompt="a very secret wish")
+    asyncio.run(bench.ask(json={"prompt": 5, "hidden-secret": 1}))
+    text = caplog.text
+    assert "seed=123456789" in text
+    assert DIGEST in text
+    assert "prompt=1:" in text
+    assert "secret" not in text
+    assert "iVBOR" not in text
+    assert KEY not in text.replace("key=tester", "")
+
+
+def test_answers_are_counted_by_path_and_code(bench: Bench) -> None:
+    bench.generate(seed=1)
+    bench.generate(n=0)
+    asyncio.run(bench.ask("GET", "/surprise"))
+    samples = {
+        (sample.labels["path"], sample.labels["code"]): sample.value
+        for metric in bench.measures.requests.collect()
+        for sample in metric.samples
+        if sample.name.endswith("_total")
+    }
+    assert samples == {(PATH, "200"): 1, (PATH, "400"): 1, ("other", "404"): 1}
