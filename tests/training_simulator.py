@@ -11,9 +11,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from simulated_trainers import Trainer, Volume, obey, work
-from world_builders import OPERATOR, custom_resource, spec_with
-
 from diffusion_contract.exit_codes import ExitCode
 from diffusion_contract.names import ATTEMPT_LABEL
 from diffusion_operator.observe.agent_reports import AgentRecord
@@ -22,6 +19,8 @@ from diffusion_operator.observe.training_world import observe_training, referenc
 from diffusion_operator.plan.conditions import to_timestamp
 from diffusion_operator.plan.plan import Plan
 from diffusion_operator.plan.training import decide_training
+from simulated_trainers import Trainer, Volume, obey, work
+from world_builders import OPERATOR, custom_resource, spec_with
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 BACK_OFF_SECONDS = 10
@@ -240,7 +239,7 @@ class Simulator:
     # --- what can happen to it ------------------------------------------------------------------------------------
 
     def crash(self, number: int, code: int = 1) -> None:
-        """A worker's container ends by itself. Nobody counts that where its end, or that of its attempt, was decided."""
+        """A worker's container ends by itself. That does not count where its end was decided before."""
         if living := self.living():
             pod = living[number % len(living)]
             current = pod["metadata"]["labels"][ATTEMPT_LABEL] == str(self.status["attempt"])

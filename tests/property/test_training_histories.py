@@ -5,6 +5,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from training_simulator import Simulator
 from world_builders import TWO_POOLS, spec_with
 

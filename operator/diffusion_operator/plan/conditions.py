@@ -4,6 +4,7 @@ A plan states each condition as (type, status, reason, message). Here they becom
 a condition that keeps its status keeps its `lastTransitionTime`, so a pass that learns nothing new writes nothing.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -74,12 +75,17 @@ def stamped(
     return [_stamp(condition, stored.get(condition.type, {}), generation, now) for condition in conditions]
 
 
+def _word(reason: str) -> str:
+    """`reason` as the API accepts it: workloads may have written it, and one bad letter would refuse the status."""
+    return re.sub(r"[^A-Za-z0-9_]", "", reason).lstrip("0123456789_")[:64] or "Unknown"
+
+
 def _stamp(condition: Condition, old: Mapping[str, Any], generation: int, now: datetime) -> dict[str, Any]:
     unchanged = old.get("status") == condition.status and from_timestamp(old.get("lastTransitionTime")) is not None
     return {
         "type": condition.type,
         "status": condition.status,
-        "reason": condition.reason,
+        "reason": _word(condition.reason),
         "message": condition.message[:MESSAGE_LIMIT],
         "observedGeneration": generation,
         "lastTransitionTime": old["lastTransitionTime"] if unchanged else to_timestamp(now),

@@ -35,6 +35,7 @@ from typing import Literal
 
 from diffusion_operator.observe.training_history import Rendezvous, StoredMember
 from diffusion_operator.observe.training_world import Worker
+from diffusion_operator.plan.conditions import to_timestamp
 
 Standing = Literal["Lost", "Leaving", "Finished", "Ready", "Unknown"]
 
@@ -195,7 +196,7 @@ def stop(current: Rendezvous, reason: str, now: datetime) -> Rendezvous:
     """`current` with everyone told to save and leave; the first reason stays."""
     if current.stop:
         return current
-    return replace(current, stop=reason, stop_since=now.isoformat(timespec="seconds"))
+    return replace(current, stop=reason, stop_since=to_timestamp(now))
 
 
 def _why(current: Rendezvous, chosen: Sequence[StoredMember], workers: Sequence[Worker]) -> str:

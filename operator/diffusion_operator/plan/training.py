@@ -21,7 +21,7 @@ from diffusion_operator.plan.training_attempt import (
     seconds_until_stop_ends,
     without_members,
 )
-from diffusion_operator.plan.training_children import leftover_jobs, superfluous_jobs, wanted_children
+from diffusion_operator.plan.training_children import LEFTOVER_SECONDS, leftover_jobs, superfluous_jobs, wanted_children
 from diffusion_operator.plan.training_events import training_events
 from diffusion_operator.plan.training_outcome import outcome
 from diffusion_operator.plan.training_phase import Outlook, verdict
@@ -29,14 +29,11 @@ from diffusion_operator.plan.training_progress import learn, throttled
 from diffusion_operator.plan.training_restarts import count_restarts
 from diffusion_operator.plan.training_status import master_port, refused_status, training_status
 
-LEFTOVER_SECONDS = 30.0
-"""How soon an ended run looks again at workers that were about to leave by themselves."""
-
 
 def decide_training(world: TrainingWorld, now: datetime) -> Plan:
     """The next steps for one DiffusionTraining; it never raises, and the same arguments give the same plan."""
     if world.history.terminal:
-        return _after_the_end(world)
+        return _after_the_end(world, now)
     if world.training is None:
         return _untouched(world, now)
     outlook = _look_ahead(world, world.training, now)
@@ -52,11 +49,10 @@ def decide_training(world: TrainingWorld, now: datetime) -> Plan:
     )
 
 
-def _after_the_end(world: TrainingWorld) -> Plan:
+def _after_the_end(world: TrainingWorld, now: datetime) -> Plan:
     """Succeeded and Failed absorb: what is left of the run is cleared away, and nothing else happens."""
-    leftovers = leftover_jobs(world)
     active = any(job.outcome == "Active" and not job.deleting for job in world.jobs)
-    return Plan(delete=leftovers, requeue_seconds=LEFTOVER_SECONDS if active else None)
+    return Plan(delete=leftover_jobs(world, now), requeue_seconds=LEFTOVER_SECONDS if active else None)
 
 
 def _untouched(world: TrainingWorld, now: datetime) -> Plan:

@@ -93,7 +93,7 @@ def _is_over(world: TrainingWorld, training: TrainingCustomResource, rendezvous:
     if not rendezvous.members and (training.spec.suspend or workers_changed(world, training)):
         return bool(world.jobs)
     staying = _living(world, rendezvous, members_only=False)
-    if rendezvous.members and staying or any(not is_leaving(worker) for worker in staying):
+    if (rendezvous.members and staying) or any(not is_leaving(worker) for worker in staying):
         return False
     return _nobody_is_active(world) and (bool(rendezvous.members) or bool(world.workers))
 

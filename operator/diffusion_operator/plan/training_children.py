@@ -5,6 +5,7 @@ a higher one does.
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from diffusion_contract.names import WORKER_HASH_ANNOTATION
@@ -14,9 +15,13 @@ from diffusion_operator.children.headless_service import headless_service
 from diffusion_operator.children.job import training_job
 from diffusion_operator.children.run_config_map import run_config_map
 from diffusion_operator.children.training_disruption_budget import training_disruption_budget
-from diffusion_operator.observe.raw_values import mapping_at, text_at
+from diffusion_operator.observe.raw_values import condition_of, mapping_at, text_at
 from diffusion_operator.observe.training_world import TrainingJob, TrainingWorld
+from diffusion_operator.plan.conditions import from_timestamp
 from diffusion_operator.plan.plan import Manifest, ObjectReference
+
+LEFTOVER_SECONDS = 30
+"""How long after the end workers are given to end by themselves."""
 
 
 def wanted_children(world: TrainingWorld, training: TrainingCustomResource) -> tuple[Manifest, ...]:
@@ -79,15 +84,17 @@ def superfluous_jobs(world: TrainingWorld, training: TrainingCustomResource) -> 
     return references_of([*earlier, *dropped])
 
 
-def leftover_jobs(world: TrainingWorld) -> tuple[ObjectReference, ...]:
-    """After the end: Jobs that still run somebody who is not about to leave by itself. Ended Jobs keep their logs."""
-    busy = {
-        worker.job
-        for worker in world.workers
-        if not worker.pod.terminal and worker.report is not None and worker.report.state in ("Publishing", "Finished")
-    }
-    unfinished = [job for job in (*world.jobs, *world.previous) if job.outcome == "Active" and job.name not in busy]
-    return references_of(unfinished)
+def leftover_jobs(world: TrainingWorld, now: datetime) -> tuple[ObjectReference, ...]:
+    """After the end: Jobs that still run somebody. Ended Jobs stay, and their pods' logs with them.
+
+    Workers that reached the target end by themselves: for LEFTOVER_SECONDS after that they are left alone.
+    """
+    since = from_timestamp(text_at(condition_of({"status": world.history.raw}, "Complete"), "lastTransitionTime"))
+    ending = since is not None and now - since < timedelta(seconds=LEFTOVER_SECONDS)
+    trained = {worker.job for worker in world.workers if worker.report is not None and worker.report.generation > 0}
+    kept = trained if ending else frozenset()
+    jobs = [job for job in (*world.jobs, *world.previous) if job.outcome == "Active" and job.name not in kept]
+    return references_of(jobs)
 
 
 def references_of(jobs: Sequence[TrainingJob]) -> tuple[ObjectReference, ...]:

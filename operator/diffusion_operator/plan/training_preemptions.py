@@ -5,6 +5,7 @@ only later: an entry that says ConnectionLost is corrected when the pod tells ho
 a crash, which `restarts.counted` tells instead. What it cost is filled in by the first survivor that reports a regroup.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
@@ -91,7 +92,7 @@ def _costed(entry: Preemption, world: TrainingWorld) -> Preemption:
     if entry.recovery_seconds is not None:
         return entry
     told = [worker.report.recovery for worker in world.workers if worker.report and worker.report.recovery]
-    after = [recovery for recovery in told if recovery.generation >= entry.generation]
+    after = [one for one in told if one.generation >= entry.generation and math.isfinite(one.seconds)]
     if not after:
         return entry
     first: Recovery = min(after, key=lambda recovery: (recovery.generation, -recovery.seconds))

@@ -81,12 +81,12 @@ def progress(world: TrainingWorld, learned: Learned, target: int, batch: int) ->
         last = learned.committed.step if learned.committed else 0
         return stored | _position(max(integer_at(stored, "step") or 0, last) if not stored else _step(stored), target)
     report, heard = best
-    step = report.step or 0
+    step = max(report.step or 0, 0)
     fresh: dict[str, Any] = {**_position(step, target), "lastReportTime": to_timestamp(heard)}
     measured = {
         "loss": _finite(report.loss, 6),
-        "samplesPerSecond": _finite(report.samples_per_second, 1),
-        "samplesSeen": report.samples_seen,
+        "samplesPerSecond": _finite(max(report.samples_per_second or 0, 0) or None, 1),
+        "samplesSeen": None if report.samples_seen is None else max(report.samples_seen, 0),
         "estimatedRemainingSeconds": _remaining(report, target - step, batch),
     }
     return fresh | {name: value for name, value in measured.items() if value is not None}

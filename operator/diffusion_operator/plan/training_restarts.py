@@ -5,13 +5,14 @@ them. So the status carries the UIDs of ended pods that have been counted, and d
 exists and is no member: then nobody can count it again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from diffusion_contract.exit_codes import ExitCode
 from diffusion_operator.observe.training_history import StoredMember, TrainingHistory
 from diffusion_operator.observe.training_world import TrainingJob, TrainingWorld, Worker
+from diffusion_operator.plan.conditions import from_timestamp, to_timestamp
 
 Ending = Literal["Done", "Refused", "Ours", "Disruption", "Crash"]
 
@@ -71,10 +72,16 @@ def count_restarts(world: TrainingWorld) -> Restarts:
         counted=history.counted + len(crashes),
         disruptions=history.disruptions + len(disrupted) + len(vanished),
         recorded=_still_needed(history, world) | counted_now,
-        last_crash=max([history.last_crash, *(worker.pod.finished for worker in crashes)]),
+        last_crash=_latest([history.last_crash, *(worker.pod.finished for worker in crashes)]),
         crashes=crashes,
         disrupted=(*disrupted, *vanished),
     )
+
+
+def _latest(times: Iterable[str]) -> str:
+    """The latest of those that can be read, as RFC 3339; empty where none can."""
+    known = [moment for moment in map(from_timestamp, times) if moment is not None]
+    return to_timestamp(max(known)) if known else ""
 
 
 def _vanished_members(world: TrainingWorld) -> tuple[StoredMember, ...]:
