@@ -18,6 +18,7 @@ class _End(asyncio.Protocol):
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
         self.peer: _End | None = None
+        self.ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -27,7 +28,12 @@ class _End(asyncio.Protocol):
             self.peer.transport.write(data)
 
     def eof_received(self) -> bool:
-        if self.peer and self.peer.transport and self.peer.transport.can_write_eof():
+        """One direction is over; when the other is too, both ends close, else the other direction goes on."""
+        self.ended = True
+        if self.peer and self.peer.transport:
+            if self.peer.ended:
+                self.peer.transport.close()
+                return False
             self.peer.transport.write_eof()
         return True
 

@@ -37,8 +37,9 @@ def node() -> None:
 @cluster_option
 def add(name: str | None, spot: bool, gpus: int | None, cluster_name: str) -> None:
     """Start a node and wait until it is ready; NAME is the next free node-N or spot-N when left out."""
+    cluster = Cluster.find(cluster_name)
     with reporting("starting a node", "2 s"):
-        name = Cluster.find(cluster_name).add_node(name, spot=spot, gpus=gpus)
+        name = cluster.add_node(name, spot=spot, gpus=gpus)
     click.echo(f"node {name} is ready")
 
 

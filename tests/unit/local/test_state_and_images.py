@@ -1,0 +1,74 @@
+"""Where files lie, and the image map."""
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from diffusion_local.errors import LocalClusterError
+from diffusion_local.images import add_image, default_images
+from diffusion_local.log_files import tail
+from diffusion_local.state import HOME_VARIABLE, StateFolder, state_home, write_atomically
+
+
+def test_the_state_folder_is_the_users_choice_or_xdgs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(HOME_VARIABLE, raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg"))
+    assert state_home() == tmp_path / "xdg" / "diffusion-local"
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "own"))
+    assert StateFolder.of("a").root == tmp_path / "own" / "a"
+
+
+def test_a_path_that_no_socket_fits_in_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(LocalClusterError, match=HOME_VARIABLE):
+        StateFolder(tmp_path / ("x" * 100)).create()
+
+
+def test_folders_are_for_this_user_only(tmp_path: Path) -> None:
+    folder = StateFolder(tmp_path / "c")
+    folder.create()
+    for path in (folder.root, folder.certificates, folder.logs):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o700
+
+
+def test_a_write_replaces_the_whole_file_and_leaves_no_other(tmp_path: Path) -> None:
+    file = tmp_path / "f"
+    write_atomically(file, "long content")
+    write_atomically(file, b"short", mode=0o644)
+    assert file.read_text() == "short"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o644
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_the_default_images_are_the_four_programs_and_two_for_trials() -> None:
+    images = default_images()
+    assert {name.rpartition(":")[0] for name in images} == {
+        "diffusion-operator/operator",
+        "diffusion-operator/trainer",
+        "diffusion-operator/server",
+        "diffusion-operator/router",
+        "busybox",
+        "python",
+    }
+    assert images["busybox:1.37"] == ["sh"]
+
+
+def test_an_image_is_added_with_its_words(tmp_path: Path) -> None:
+    file = tmp_path / "images.json"
+    file.write_text('{"a:1": ["sh"]}')
+    assert add_image(file, "my/image:2=python3 -m 'my app'") == ("my/image:2", ["python3", "-m", "my app"])
+    assert json.loads(file.read_text()) == {"a:1": ["sh"], "my/image:2": ["python3", "-m", "my app"]}
+
+
+@pytest.mark.parametrize("text", ["", "image", "image=", "=sh", "image=  "])
+def test_another_form_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(LocalClusterError, match="NAME=COMMAND"):
+        add_image(tmp_path / "images.json", text)
+
+
+@pytest.mark.parametrize(("lines", "expected"), [(None, "a\nb\nc"), (0, ""), (1, "c"), (2, "b\nc"), (9, "a\nb\nc")])
+def test_the_tail_of_a_log(tmp_path: Path, lines: int | None, expected: str) -> None:
+    file = tmp_path / "log"
+    file.write_text("a\nb\nc")
+    assert tail(file, lines) == expected
