@@ -13,7 +13,7 @@ from diffusion_contract.model_version import (
     RunLineage,
 )
 from diffusion_contract.run_config import ConditioningSpec, DenoiserSpec, DiffusionSpec, ModelSpec, ScheduleSpec
-from diffusion_core.denoisers import build_denoiser
+from diffusion_core.denoisers import assemble_denoiser
 from diffusion_core.model_folder import save_model_folder
 from diffusion_core.normalization import Normalization
 
@@ -44,10 +44,12 @@ def tiny_dit(conditioning: ConditioningSpec = UNCONDITIONAL, size: int = 8) -> M
     return ModelSpec(denoiser=DenoiserSpec(type="DiT", sample_size=size, config=TINY_DIT), conditioning=conditioning)
 
 
-def weights_of(model: ModelSpec, seed: int = 0) -> dict[str, Tensor]:
-    """Fresh weights; the same for the same seed, and none of them zero, so that every part of a network shows."""
-    torch.manual_seed(seed)
-    return {name: torch.randn_like(tensor) * 0.2 for name, tensor in build_denoiser(model).state_dict().items()}
+def weights_of(model: ModelSpec) -> dict[str, Tensor]:
+    """The same weights each time, none of them zero, so that every part of a network shows."""
+    with torch.device("meta"):
+        shapes = {name: tensor.shape for name, tensor in assemble_denoiser(model).state_dict().items()}
+    generator = torch.Generator().manual_seed(0)
+    return {name: torch.randn(shape, generator=generator) * 0.2 for name, shape in shapes.items()}
 
 
 def save_tiny_model(folder: Path, model: ModelSpec, diffusion: DiffusionSpec = FLOW) -> None:

@@ -202,7 +202,7 @@ def _unet_defaults(sample_size: int, given: Mapping[str, JsonValue]) -> dict[str
     8x8 gives (32, 64), 0.7 M parameters; 16x16 gives (32, 64, 64), 1.1 M. The lowest level has attention.
     """
     halvings = 0
-    while sample_size % 2 ** (halvings + 1) == 0 and sample_size >> (halvings + 1) >= 4 and halvings < 3:
+    while sample_size % 2 ** (halvings + 1) == 0 and sample_size >> (halvings + 1) >= 4 and halvings < 5:
         halvings += 1
     widths = given.get("block_out_channels", [32, *(64,) * halvings])
     levels = len(widths) if isinstance(widths, list) else 1

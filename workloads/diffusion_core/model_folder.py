@@ -83,7 +83,9 @@ def save_model_folder(
     with torch.device("meta"):
         network = build_denoiser(model)
     if len(normalization.minimum) != model.denoiser.channels:
-        raise ValueError(f"normalization has {len(normalization.minimum)} channels, the model {model.denoiser.channels}")
+        raise ValueError(
+            f"normalization has {len(normalization.minimum)} channels, the model {model.denoiser.channels}"
+        )
     if problem := _mismatch(network.state_dict(), weights):
         raise ValueError(f"the weights do not fit the spec's {model.denoiser.type}: {problem}")
     part = folder / NETWORK_FOLDERS[model.denoiser.type]

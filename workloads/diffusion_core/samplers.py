@@ -124,13 +124,14 @@ def denoise_with_guidance(denoise: Denoise, x: Tensor, t: Tensor, labels: Tensor
     """
     if labels is None:
         return denoise(x, t, None)
-    twice = (scale != 1).nonzero().flatten().to(x.device)  # [G]
+    twice = (scale != 1).nonzero().flatten()  # [G], where `scale` is: on the CPU this waits for no accelerator
     if len(twice) == 0:
         return denoise(x, t, labels)
-    null = torch.full_like(labels[twice], NULL_LABEL)
-    out = denoise(torch.cat([x, x[twice]]), torch.cat([t, t[twice]]), torch.cat([labels, null]))  # [B+G,C,H,W]
+    rows = twice.to(x.device)
+    null = torch.full_like(labels[rows], NULL_LABEL)
+    out = denoise(torch.cat([x, x[rows]]), torch.cat([t, t[rows]]), torch.cat([labels, null]))  # [B+G,C,H,W]
     result = out[: len(x)].clone()
-    result[twice] = guided(result[twice], out[len(x) :], scale[twice])
+    result[rows] = guided(result[rows], out[len(x) :], scale[twice])
     return result
 
 

@@ -24,10 +24,9 @@ def refusal(config: dict[str, JsonValue], kind: str = "UNet2DModel", size: int =
     return caught.value
 
 
-@pytest.mark.parametrize("size", [4, 5, 8, 12, 16, 28, 64])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_the_default_unet_takes_every_size(size: int, channels: int) -> None:
-    check_denoiser(ModelSpec(denoiser=DenoiserSpec(sample_size=size, channels=channels)))
+@pytest.mark.parametrize("size", [4, 5, 8, 12, 28, 256])
+def test_the_default_unet_takes_every_size(size: int) -> None:
+    check_denoiser(ModelSpec(denoiser=DenoiserSpec(sample_size=size, channels=3)))
 
 
 def test_the_default_networks_are_small() -> None:

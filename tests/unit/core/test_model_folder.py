@@ -1,6 +1,7 @@
 """Model folders: what is saved is loaded, diffusers reads it too, and each broken file is refused by name."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,8 +30,15 @@ from tiny_models import (
 UNET_WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 
 
-@pytest.mark.parametrize("model", [tiny_unet(), tiny_unet(TEN_CLASSES), tiny_dit(TEN_CLASSES)])
-@pytest.mark.parametrize("diffusion", [EPSILON, COSINE, SHIFTED_FLOW])
+@pytest.mark.parametrize(
+    ("model", "diffusion"),
+    [
+        (tiny_unet(), EPSILON),
+        (tiny_unet(TEN_CLASSES), SHIFTED_FLOW),
+        (tiny_dit(), COSINE),
+        (tiny_dit(TEN_CLASSES), FLOW),
+    ],
+)
 def test_what_is_saved_is_loaded(tmp_path: Path, model: ModelSpec, diffusion: DiffusionSpec) -> None:
     save_tiny_model(tmp_path / "model", model, diffusion)
     loaded = load_model_folder(tmp_path / "model")
@@ -128,6 +136,14 @@ def test_weights_of_another_network_are_not_saved(tmp_path: Path) -> None:
         save_model_folder(tmp_path, smaller, tiny_unet(), FLOW, BYTE_RANGE)
 
 
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder to copy and to damage."""
+    folder = tmp_path_factory.mktemp("saved")
+    save_tiny_model(folder, tiny_unet())
+    return folder
+
+
 def edit(file: str, **changes: object) -> Callable[[Path], None]:
     def apply(folder: Path) -> None:
         path = folder / file
@@ -174,12 +190,12 @@ def save_a_picklelike_file(folder: Path) -> None:
     ],
 )
 def test_a_broken_folder_is_refused_by_the_file(
-    tmp_path: Path, damage: Callable[[Path], None], file: str, why: str
+    saved: Path, tmp_path: Path, damage: Callable[[Path], None], file: str, why: str
 ) -> None:
-    save_tiny_model(tmp_path, tiny_unet())
-    damage(tmp_path)
+    folder = Path(shutil.copytree(saved, tmp_path / "model"))
+    damage(folder)
     with pytest.raises(ModelFolderRefused) as caught:
-        load_model_folder(tmp_path)
+        load_model_folder(folder)
     assert caught.value.file == file
     assert why in caught.value.why
 
