@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +33,18 @@ MASTER_HOLD_SECONDS = 2.0
 HOLD_SECONDS = 25.0
 
 
+StartZygote = Callable[[Settings, socket.socket], int]
+"""Starts the process that forks the trainers, with the other end of its socket; returns its pid."""
+
+
+def spawn_zygote(settings: Settings, link: socket.socket) -> int:
+    """Start it with the thread limits in its environment; its imports take several seconds."""
+    environment = {**os.environ, **thread_environment(os.environ, settings.processes, cpu_limit())}
+    command = [sys.executable, "-m", "diffusion_trainer.zygote", str(link.fileno()), settings.model_dump_json()]
+    log.info("importing the libraries, %s thread(s) for each process", environment["OMP_NUM_THREADS"])
+    return subprocess.Popen(command, env=environment, pass_fds=[link.fileno()]).pid
+
+
 @dataclass
 class Process:
     """One trainer process as the agent knows it."""
@@ -46,8 +59,11 @@ class Process:
 class Agent:
     """One worker, from its start to its exit code."""
 
-    def __init__(self, settings: Settings, channel: AgentChannel | None) -> None:
+    def __init__(
+        self, settings: Settings, channel: AgentChannel | None, start_zygote: StartZygote = spawn_zygote
+    ) -> None:
         self.settings = settings
+        self._start_zygote = start_zygote
         self.orders = Orders()
         self.processes: dict[int, Process] = {}
         self.exit_codes: dict[int, int] = {}
@@ -68,31 +84,20 @@ class Agent:
         self._loop.add_signal_handler(signal.SIGCHLD, self._reap)
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._terminate)
-        self._start_zygote()
+        self._attend_zygote()
         if self._link is not None:
             self._link.start()
         code = await self._done
         await self._say_goodbye(code)
         return code
 
-    def _start_zygote(self) -> None:
-        environment = {**os.environ, **thread_environment(os.environ, self.settings.processes, cpu_limit())}
+    def _attend_zygote(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        command = [
-            sys.executable,
-            "-m",
-            "diffusion_trainer.zygote",
-            str(theirs.fileno()),
-            self.settings.model_dump_json(),
-        ]
-        self._zygote_pid = subprocess.Popen(command, env=environment, pass_fds=[theirs.fileno()]).pid
+        self._zygote_pid = self._start_zygote(self.settings, theirs)
         theirs.close()
         self._zygote = ours
         assert self._loop is not None
         self._loop.add_reader(ours, self._hear_zygote)
-        log.info(
-            "importing the libraries (several seconds), %s thread(s) for each process", environment["OMP_NUM_THREADS"]
-        )
 
     def _hear_zygote(self) -> None:
         assert self._zygote is not None

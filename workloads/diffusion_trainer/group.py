@@ -56,7 +56,7 @@ class Group:
         if self.world == 1:
             return mine[None]
         rows = torch.empty((self.world, len(row)), dtype=torch.float64)
-        dist.all_gather_into_tensor(rows, mine)
+        dist.all_gather_into_tensor(rows, mine[None])
         return rows
 
     def gather_bytes(self, row: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ class Group:
         if self.world == 1:
             return row[None]
         rows = torch.empty((self.world, len(row)), dtype=torch.uint8)
-        dist.all_gather_into_tensor(rows, row)
+        dist.all_gather_into_tensor(rows, row[None])
         return rows
 
     def broadcast_json(self, value: Any, source: int) -> Any:

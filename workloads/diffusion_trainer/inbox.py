@@ -1,5 +1,6 @@
 """The ears of a trainer process: one thread that hears its agent and its checkpoint writer while training goes on."""
 
+import logging
 import os
 import selectors
 import socket
@@ -9,6 +10,8 @@ from collections.abc import Callable
 
 from diffusion_trainer.checkpoint.writer_messages import SaveResult
 from diffusion_trainer.process_messages import PACKET_BYTES, Orders, ProcessUpdate
+
+log = logging.getLogger(__name__)
 
 
 class Inbox:
@@ -69,9 +72,13 @@ class Inbox:
             listener(orders)
 
     def _listen(self) -> None:
-        while True:
-            for key, _events in self._selector.select():
-                key.data()
+        try:
+            while True:
+                for key, _events in self._selector.select():
+                    key.data()
+        except Exception:  # noqa: BLE001 - a process that hears nothing any more must not go on
+            log.exception("the inbox has failed")
+            os._exit(1)
 
     def _hear_agent(self) -> None:
         assert self._agent is not None

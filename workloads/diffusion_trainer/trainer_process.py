@@ -69,6 +69,8 @@ class TrainerProcess:
         self, settings: Settings, local_rank: int, inbox: Inbox, report: Reporter, writer: socket.socket
     ) -> None:
         self.settings, self.local_rank, self.inbox, self.report = settings, local_rank, inbox, report
+        self._group: Group | None = None
+        self._members: frozenset[str] = frozenset()
         self.live = LiveConfig(settings.config_file)
         config = self.live.current
         self.folder = run_folder(settings.checkpoints, config.name, config.uid)
@@ -86,8 +88,6 @@ class TrainerProcess:
         self.left = 0
         """The newest generation that this process has been in, or tried to be in."""
         self.interruption: Interruption | None = None
-        self._group: Group | None = None
-        self._members: frozenset[str] = frozenset()
 
     def run(self) -> int:
         """Take part in one generation after the other until one of them says how to end."""

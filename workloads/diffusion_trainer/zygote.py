@@ -147,13 +147,11 @@ def _name_process(title: str) -> None:
     setproctitle(title)
 
 
-def main(arguments: list[str]) -> NoReturn:
-    """Entry of the child process that the agent starts: descriptor of its socket, and the settings as JSON."""
+def be_zygote(agent: socket.socket, settings: Settings) -> NoReturn:
+    """Import everything, say so to the agent, and serve it."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # Told to the whole process group; only the agent acts on them.
     die_with_parent()
-    agent = socket.socket(fileno=int(arguments[0]))
-    settings = Settings.model_validate_json(arguments[1])
     start_logging(f"{settings.pod}/zygote")
     seconds = import_everything()
     gc.collect()
@@ -163,4 +161,4 @@ def main(arguments: list[str]) -> NoReturn:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    be_zygote(socket.socket(fileno=int(sys.argv[1])), Settings.model_validate_json(sys.argv[2]))

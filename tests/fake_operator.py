@@ -1,0 +1,222 @@
+"""An operator in one thread: the agent API over TLS and the simplest generation policy, for tests of real workers.
+
+A worker's token is its own UID. A pod is dropped when the test says that it has gone, when its held poll was cut and a
+peer reports the generation broken, or when it is leaving; it is taken in as soon as it is ready.
+"""
+
+import asyncio
+import ipaddress
+import ssl
+import threading
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from diffusion_contract.agent_messages import Member, PollAnswer, PollRequest, TrainerInstruction, TrainerReport
+
+LOST_SECONDS = 0.3
+
+
+@dataclass
+class Pod:
+    """One worker as the operator knows it."""
+
+    uid: str
+    address: str
+    processes: int = 1
+    report: TrainerReport | None = None
+    reports: list[TrainerReport] = field(default_factory=list)
+    polls_open: int = 0
+    cut_at: float | None = None
+    gone: bool = False
+    noticed: bool = False
+
+    def is_live(self, now: float, broken: bool) -> bool:
+        if self.gone or self.noticed or self.report is None or self.report.leaving:
+            return False
+        if broken and self.polls_open == 0 and self.cut_at is not None and now - self.cut_at > LOST_SECONDS:
+            return False
+        return self.report.state not in ("Starting", "Leaving", "Finished", "Failed")
+
+
+class FakeOperator:
+    """Start with `start`, stop with `stop`. All fields may be read from the test's thread."""
+
+    def __init__(self, folder: Path, attempt: int = 0, minimum: int = 1) -> None:
+        self.attempt, self.minimum = attempt, minimum
+        self.pods: dict[str, Pod] = {}
+        self.instruction: TrainerInstruction | None = None
+        self.resume_step: int | None = None
+        self.stop_run = False
+        self.frozen = False
+        self.ca_file = folder / "agent-ca.crt"
+        self._key_file = folder / "agent.key"
+        self._changed: asyncio.Condition | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._runner: web.AppRunner | None = None
+        self.port = 0
+        write_certificate(self.ca_file, self._key_file)
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self.port}"
+
+    @property
+    def generation(self) -> int:
+        return self.instruction.generation if self.instruction else 0
+
+    def start(self) -> None:
+        started = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(started,), daemon=True)
+        self._thread.start()
+        assert started.wait(10)
+
+    def stop(self) -> None:
+        """Go away, as an operator that was killed: connections end, nobody answers any more."""
+        if self._loop is not None and self._loop.is_running():
+            asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(10)
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(10)
+
+    def expect(self, uid: str, address: str, processes: int = 1) -> None:
+        self.pods[uid] = Pod(uid, address, processes)
+
+    def change(self, **fields: object) -> None:
+        """Set fields of the operator and make it think again."""
+        self._in_loop(lambda: [setattr(self, name, value) for name, value in fields.items()])
+
+    def change_pod(self, uid: str, **fields: object) -> None:
+        """Say that a pod is `gone` or `noticed`."""
+        self._in_loop(lambda: [setattr(self.pods[uid], name, value) for name, value in fields.items()])
+
+    def newest(self, uid: str) -> TrainerReport | None:
+        return self.pods[uid].report
+
+    def _in_loop(self, action) -> None:
+        async def act() -> None:
+            action()
+            await self._think()
+
+        asyncio.run_coroutine_threadsafe(act(), self._loop).result(10)
+
+    def _run(self, started: threading.Event) -> None:
+        self._loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_until_complete(self._serve())
+        started.set()
+        self._loop.run_forever()
+        self._loop.close()
+
+    async def _serve(self) -> None:
+        self._changed = asyncio.Condition()
+        app = web.Application()
+        app.router.add_post("/v1/poll", self._poll)
+        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+        await self._runner.setup()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.ca_file, self._key_file)
+        await web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=context).start()
+        self.port = self._runner.addresses[0][1]
+        self._ticker = asyncio.ensure_future(self._tick())
+
+    async def _close(self) -> None:
+        self._ticker.cancel()
+        await self._runner.cleanup()
+        await asyncio.sleep(0.1)  # TLS connections close over several turns of the loop.
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(0.1)
+            await self._think()
+
+    async def _poll(self, request: web.Request) -> web.Response:
+        pod = self.pods[request.headers["Authorization"].removeprefix("Bearer ")]
+        poll = PollRequest.model_validate_json(await request.read())
+        assert isinstance(poll.report, TrainerReport)
+        pod.report = poll.report
+        pod.reports.append(poll.report)
+        pod.polls_open += 1
+        try:
+            await self._think()
+            async with self._changed:
+                with_deadline = self._changed.wait_for(lambda: self._revision() not in ("", poll.seen))
+                try:
+                    await asyncio.wait_for(with_deadline, max(0.001, poll.wait_seconds))
+                except TimeoutError:
+                    pass
+            answer = PollAnswer(revision=self._revision(), instruction=self.instruction)
+            return web.Response(body=answer.model_dump_json(by_alias=True).encode(), content_type="application/json")
+        finally:
+            pod.polls_open -= 1
+            pod.cut_at = time.monotonic()
+
+    def _revision(self) -> str:
+        return "" if self.instruction is None else str(hash(self.instruction.model_dump_json()))
+
+    async def _think(self) -> None:
+        instruction = self._plan()
+        if instruction != self.instruction:
+            self.instruction = instruction
+            async with self._changed:
+                self._changed.notify_all()
+
+    def _plan(self) -> TrainerInstruction | None:
+        current = self.instruction
+        if self.frozen:
+            return current
+        members = {member.uid for member in current.members} if current else set()
+        reports = {uid: pod.report for uid, pod in self.pods.items() if pod.report}
+        broken = any(report.broken == self.generation for report in reports.values() if report.broken)
+        live = [pod for pod in self.pods.values() if pod.is_live(time.monotonic(), broken and pod.uid in members)]
+        if self.stop_run:
+            return current.model_copy(update={"stop": True}) if current else None
+        if current is None and len(live) < self.minimum:
+            return None
+        if len(live) < self.minimum or (current and not broken and {pod.uid for pod in live} == members):
+            return current
+        if broken and any(pod.polls_open == 0 and pod.uid in members and not pod.gone for pod in live):
+            return current  # Wait for LOST_SECONDS to tell a cut connection from one that is being opened again.
+        live.sort(key=lambda pod: (-(reports[pod.uid].step if reports[pod.uid].step is not None else -1), pod.uid))
+        leaving = [pod.uid for pod in self.pods.values() if not pod.gone and (pod.noticed or reports_leaving(pod))]
+        return TrainerInstruction(
+            attempt=self.attempt,
+            generation=self.generation + 1,
+            members=tuple(Member(pod=p.uid, uid=p.uid, address=p.address, processes=p.processes) for p in live),
+            master_address=live[0].address,
+            resume_step=self.resume_step,
+            leaving=tuple(leaving),
+        )
+
+
+def reports_leaving(pod: Pod) -> bool:
+    return pod.report is not None and pod.report.leaving
+
+
+def write_certificate(certificate_file: Path, key_file: Path) -> None:
+    """A self-signed certificate for 127.0.0.1, with its key in another file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "fake operator")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    key_file.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )

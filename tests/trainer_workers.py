@@ -1,0 +1,155 @@
+"""Real workers of one training run, with a fake operator: what tests of processes start, kill and wait for."""
+
+import json
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+from deadline import wait_until
+from fake_operator import FakeOperator
+from worker_nursery import Nursery
+
+from diffusion_contract.agent_messages import TrainerReport
+from diffusion_trainer.checkpoint.names import committed_steps, run_folder
+
+TINY_UNET = {
+    "block_out_channels": [8, 8],
+    "down_block_types": ["DownBlock2D", "DownBlock2D"],
+    "up_block_types": ["UpBlock2D", "UpBlock2D"],
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+}
+
+
+def run_document(**changes: object) -> dict[str, object]:
+    """A run.json that trains a tiny network on the digits; `changes` replaces whole sections."""
+    return {
+        "name": "tiny",
+        "namespace": "default",
+        "uid": "0f7a6f7e-3c1f-4f2a-9d3e-2f6c8a1b4d5e",
+        "model": {
+            "denoiser": {"type": "UNet2DModel", "sampleSize": 8, "channels": 1, "config": TINY_UNET},
+            "conditioning": {"type": "Class", "classes": 10},
+        },
+        "diffusion": {"schedule": {"type": "FlowMatching"}, "prediction": "Flow"},
+        "dataset": {"uri": "builtin://digits"},
+        "training": {"targetSteps": 20, "globalBatchSize": 6, "seed": 3},
+        "checkpoint": {"interval": {"steps": 5}, "retain": {"last": 3}},
+        "publish": {"claim": "models", "name": "tiny"},
+        **changes,
+    }
+
+
+@dataclass
+class Worker:
+    """One worker pod."""
+
+    uid: str
+    pid: int
+    log: Path
+    termination_file: Path
+    run: "Run"
+
+    @property
+    def exit_code(self) -> int | None:
+        return self.run.nursery.exit_codes.get(self.pid)
+
+    @property
+    def report(self) -> TrainerReport | None:
+        return self.run.operator.newest(self.uid)
+
+    def reports(self) -> list[TrainerReport]:
+        return list(self.run.operator.pods[self.uid].reports)
+
+    def last_words(self) -> dict[str, object]:
+        return json.loads(self.termination_file.read_text())
+
+    def send(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """End everything of this pod at once, as a machine that loses power."""
+        os.killpg(self.pid, signal.SIGKILL)
+
+    def trainer_pids(self) -> list[int]:
+        """The trainer processes, by their titles."""
+        return [pid for pid in descendants(self.pid) if "process 0 of" in title(pid) or "process 1 of" in title(pid)]
+
+    def wait_exit(self, seconds: float = 30) -> int:
+        wait_until(lambda: self.exit_code is not None, seconds, f"{self.uid} ends", 0.02)
+        assert self.exit_code is not None
+        return self.exit_code
+
+    def wait_step(self, step: int, seconds: float = 40) -> None:
+        wait_until(
+            lambda: (self.report and self.report.step or -1) >= step, seconds, f"{self.uid} at step {step}", 0.01
+        )
+
+
+class Run:
+    """A folder, a configuration, an operator and the workers of one run."""
+
+    def __init__(self, nursery: Nursery, folder: Path, document: dict[str, object], minimum: int = 1) -> None:
+        self.nursery, self.folder = nursery, folder
+        self.document = document
+        self.operator = FakeOperator(folder, minimum=minimum)
+        self.operator.start()
+        self.config_file = folder / "run.json"
+        self.config_file.write_text(json.dumps(document))
+        self.checkpoints, self.models = folder / "checkpoints", folder / "models"
+        for each in (self.checkpoints, self.models, folder / "scratch"):
+            each.mkdir()
+        self.workers: list[Worker] = []
+
+    @property
+    def run_folder(self) -> Path:
+        return run_folder(self.checkpoints, str(self.document["name"]), str(self.document["uid"]))
+
+    def committed(self) -> list[int]:
+        return committed_steps(self.run_folder)
+
+    def start_worker(self, processes: int = 1, attempt: int = 0) -> Worker:
+        number = len(self.workers)
+        uid, address = f"worker-{number}", f"127.0.{os.getpid() % 250 + 1}.{number + 2}"
+        self.operator.expect(uid, address, processes)
+        token = self.folder / f"token-{uid}"
+        token.write_text(uid)
+        settings = {
+            "pod": uid, "uid": uid, "address": address, "attempt": attempt, "processes": processes,
+            "config_file": self.config_file, "checkpoints": self.checkpoints, "models": self.models,
+            "scratch": self.folder / "scratch", "termination_file": self.folder / f"termination-{uid}",
+            "operator_patience_seconds": 1.0, "leave_seconds": 15.0,
+        }  # fmt: skip
+        log = self.folder / f"{uid}.log"
+        pid = self.nursery.start_worker(settings, self.operator.url, self.operator.ca_file, token, log)
+        worker = Worker(uid, pid, log, self.folder / f"termination-{uid}", self)
+        self.workers.append(worker)
+        return worker
+
+    def close(self) -> None:
+        """End all workers, then the operator."""
+        for worker in self.workers:
+            if worker.exit_code is None:
+                worker.kill()
+        self.operator.stop()
+
+    def logs(self) -> str:
+        return "\n".join(
+            f"=== {worker.uid}\n{worker.log.read_text()}" for worker in self.workers if worker.log.exists()
+        )
+
+
+def descendants(pid: int) -> list[int]:
+    """Processes below `pid`, nearest first."""
+    found = []
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        found += [int(child), *descendants(int(child))]
+    return found
+
+
+def title(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""
