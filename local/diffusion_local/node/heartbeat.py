@@ -28,7 +28,7 @@ class Heartbeat:
         self.path = f"/api/v1/nodes/{configuration.name}"
 
     async def register(self) -> None:
-        """Have a Node with a status of ours; one that an earlier agent left is taken over, its taints replaced."""
+        """Have a Node with a status of ours; one that an earlier agent left is taken over."""
         wanted = node_manifest(self.configuration)
         node = await persistently(lambda: self.created_or_taken(wanted), "register the node")
         self.uid = node["metadata"]["uid"]

@@ -61,11 +61,12 @@ class Hosts:
     def __init__(self, path: Path) -> None:
         self.file = WatchedFile(path)
         self.file.read()
-        self.own: dict[Path, str] = {}
+        self.own: dict[Path, tuple[str, str]] = {}
+        """By file: the lines that are the pod's own, and the pod's namespace."""
 
-    def add(self, path: Path, own: str) -> None:
+    def add(self, path: Path, own: str, namespace: str) -> None:
         """Write a pod's file and keep it fresh."""
-        self.own[path] = own
+        self.own[path] = own, namespace
         self.write(path)
 
     def remove(self, path: Path) -> None:
@@ -74,7 +75,8 @@ class Hosts:
 
     def write(self, path: Path) -> None:
         """Write in place, since the file is bound into running containers; never shorter than it ends up in between."""
-        raw = (self.own[path] + self.file.text).encode()
+        own, namespace = self.own[path]
+        raw = (own + with_short_names(self.file.text, namespace)).encode()
         with path.open("r+b" if path.exists() else "wb") as file:
             file.write(raw)
             file.truncate(len(raw))
@@ -86,6 +88,16 @@ class Hosts:
                 for path in list(self.own):
                     self.write(path)
             await asyncio.sleep(LOOK_SECONDS)
+
+
+def with_short_names(text: str, namespace: str) -> str:
+    """Add the names that are enough within the pod's namespace, as a cluster's search domains allow them."""
+    suffix = f".{namespace}.svc"
+    lines = []
+    for line in text.splitlines():
+        shorts = [name.removesuffix(suffix) for name in line.split()[1:] if name.endswith(suffix)]
+        lines.append(" ".join([line, *shorts]))
+    return "\n".join(lines) + "\n"
 
 
 def own_lines(ip: str, hostname: str, subdomain: str, namespace: str, aliases: list[dict[str, object]]) -> str:

@@ -56,6 +56,8 @@ class PodWorker:
         self.place = PodPlace(directory, "", PodVolumes(services.api, pod, directory / "volumes"))
         self.runs: dict[str, ContainerRun] = {}
         self.woken = asyncio.Event()
+        self.refresh_now = asyncio.Event()
+        self.refresher: asyncio.Task[None] | None = None
         self.removed = False
         """The pod is no longer in the API."""
         self.stop = PodStop(self)
@@ -64,7 +66,9 @@ class PodWorker:
 
     def update(self, pod: Manifest) -> None:
         """The pod changed in the API."""
-        self.pod = pod
+        before, self.pod = self.pod["metadata"], pod
+        if any(before.get(field) != pod["metadata"].get(field) for field in ("labels", "annotations")):
+            self.objects_changed()
         self.wake()
 
     def forget(self) -> None:
@@ -172,7 +176,7 @@ class PodWorker:
         own = own_lines(
             self.place.ip, hostname_of(self.pod), spec.get("subdomain") or "", namespace, spec.get("hostAliases") or []
         )
-        self.services.hosts.add(self.place.hosts_file, own)
+        self.services.hosts.add(self.place.hosts_file, own, namespace)
 
     def shown_objects(self) -> set[tuple[str, str]]:
         """The ConfigMaps and Secrets that the pod's volumes show."""
@@ -202,11 +206,11 @@ class PodWorker:
 
     def objects_changed(self) -> None:
         """A ConfigMap or Secret that the pod refers to is new or different."""
-        self.refresh_now.set() if hasattr(self, "refresh_now") else self.wake()
+        self.refresh_now.set()
+        self.wake()
 
     async def refresh(self) -> None:
         """Keep the volumes' content fresh while the pod lives."""
-        self.refresh_now = asyncio.Event()
         while True:
             due = self.place.volumes.tokens.next_renewal - self.services.clock()
             with contextlib.suppress(TimeoutError):
@@ -298,7 +302,7 @@ class PodWorker:
         self.services.objects.release(self.uid)
         self.services.hosts.remove(self.place.hosts_file)
         self.services.addresses.give_back(self.place.ip)
-        if hasattr(self, "refresher"):
+        if self.refresher is not None:
             self.refresher.cancel()
         self.place.volumes.remove()
         shutil.rmtree(self.place.directory, ignore_errors=True)

@@ -1,5 +1,6 @@
 """Kubernetes quantities (`250m`, `64Mi`, `1e3`) as exact numbers."""
 
+import math
 from decimal import Decimal, InvalidOperation
 
 SUFFIXES = {
@@ -27,4 +28,4 @@ def parse_quantity(text: str) -> Decimal:
 
 def in_units_of(amount: Decimal, divisor: Decimal) -> int:
     """`amount / divisor` rounded up, as resourceFieldRef does."""
-    return int(-(-amount // divisor))
+    return math.ceil(amount / divisor)

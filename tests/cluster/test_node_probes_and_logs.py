@@ -1,0 +1,128 @@
+"""Probes and logs, as on any cluster."""
+
+import subprocess
+import threading
+
+import pytest
+
+from cluster_fixtures import Kubernetes
+from deadline import wait_until
+from node_pods import Pods, conditions, pod, python, shell
+
+POD_IP = {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
+SERVER = """
+import os
+from http.server import *
+HTTPServer((os.environ["IP"], 8000), SimpleHTTPRequestHandler).serve_forever()
+"""
+
+
+@pytest.fixture
+def pods(cluster: Kubernetes, cluster_namespace: str) -> Pods:
+    return Pods(cluster, cluster_namespace)
+
+
+def wait_ready(pods: Pods, name: str, ready: bool) -> None:
+    wanted = "True" if ready else "False"
+    wait_until(lambda: conditions(pods.get(name)).get("Ready") == wanted, 120, f"Ready of {name} is {wanted}")
+
+
+def test_http_readiness_over_a_named_port(pods: Pods) -> None:
+    container = python(
+        "import time; time.sleep(1)\n" + SERVER,
+        env=[POD_IP],
+        ports=[{"name": "web", "containerPort": 8000}],
+        readinessProbe={"httpGet": {"path": "/", "port": "web"}, "periodSeconds": 1},
+    )
+    pods.apply(pod("serves", container))
+    wait_until(lambda: pods.main("serves").get("started"), 60, "the container is started")
+    wait_ready(pods, "serves", True)
+
+
+def test_http_readiness_takes_4xx_as_no(pods: Pods) -> None:
+    probe = {"httpGet": {"path": "/missing", "port": 8000}, "periodSeconds": 1}
+    pods.apply(pod("refuses", python(SERVER, env=[POD_IP], readinessProbe=probe)))
+    pods.wait_log("refuses", "404")
+    assert conditions(pods.get("refuses"))["Ready"] == "False"
+    assert pods.get("refuses")["status"]["phase"] == "Running"
+
+
+def test_tcp_readiness(pods: Pods) -> None:
+    probe = {"tcpSocket": {"port": 8000}, "periodSeconds": 1}
+    pods.apply(pod("listens", python(SERVER, env=[POD_IP], readinessProbe=probe)))
+    wait_ready(pods, "listens", True)
+
+
+def test_exec_readiness_comes_and_goes(pods: Pods) -> None:
+    probe = {"exec": {"command": ["test", "-e", "/tmp/ready"]}, "periodSeconds": 1, "failureThreshold": 1}
+    pods.apply(pod("turns", shell("touch /tmp/ready; sleep 4; rm /tmp/ready; sleep 300", readinessProbe=probe)))
+    wait_ready(pods, "turns", True)
+    wait_ready(pods, "turns", False)
+    ready = next(entry for entry in pods.get("turns")["status"]["conditions"] if entry["type"] == "Ready")
+    assert ready["reason"] == "ContainersNotReady"
+    assert ready["message"] == "containers with unready status: [main]"
+
+
+def test_a_failing_liveness_probe_restarts_the_container(pods: Pods) -> None:
+    probe = {"exec": {"command": ["test", "-e", "/tmp/alive"]}, "periodSeconds": 1, "failureThreshold": 2}
+    script = "trap 'exit 5' TERM; touch /tmp/alive; sleep 2; rm /tmp/alive; while true; do sleep 0.2; done"
+    pods.apply(pod("ails", shell(script, livenessProbe=probe), restartPolicy="Always"))
+    wait_until(lambda: pods.main("ails").get("restartCount", 0) >= 1, 120, "the container was restarted")
+    assert pods.main("ails")["lastState"]["terminated"]["exitCode"] == 5
+
+
+def test_a_startup_probe_holds_the_others_back(pods: Pods) -> None:
+    startup = {"exec": {"command": ["test", "-e", "/tmp/up"]}, "periodSeconds": 1, "failureThreshold": 60}
+    liveness = {"exec": {"command": ["test", "-e", "/tmp/up"]}, "periodSeconds": 1, "failureThreshold": 1}
+    container = shell("sleep 3; touch /tmp/up; sleep 300", startupProbe=startup, livenessProbe=liveness)
+    pods.apply(pod("slow", container, restartPolicy="Always"))
+    wait_until(lambda: pods.main("slow").get("state", {}).get("running"), 60, "the container runs")
+    assert not pods.main("slow")["ready"]
+    wait_until(lambda: pods.main("slow").get("started"), 60, "the container is started")
+    wait_ready(pods, "slow", True)
+    assert pods.main("slow")["restartCount"] == 0
+
+
+def test_a_startup_probe_that_never_passes_kills(pods: Pods) -> None:
+    startup = {
+        "tcpSocket": {"port": 9999},
+        "periodSeconds": 1,
+        "failureThreshold": 2,
+        "terminationGracePeriodSeconds": 1,
+    }
+    pods.apply(pod("never", shell("sleep 300", startupProbe=startup), restartPolicy="Never"))
+    found = pods.wait_phase("never", "Failed")
+    assert found["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] in (137, 143)
+
+
+def test_logs_tail_since_bytes_and_timestamps(pods: Pods) -> None:
+    pods.apply(pod("talks", shell("for i in 1 2 3 4 5; do echo line $i; done; printf end")))
+    pods.wait_phase("talks", "Succeeded")
+    assert pods.logs("talks") == "line 1\nline 2\nline 3\nline 4\nline 5\nend"
+    assert pods.logs("talks", "--tail=2") == "line 5\nend"
+    assert pods.logs("talks", "--limit-bytes=6") == "line 1"
+    stamp, text = pods.logs("talks", "--timestamps", "--tail=2").splitlines()[0].split(" ", 1)
+    assert stamp.endswith("Z")
+    assert text == "line 5"
+    assert "line 1" in pods.logs("talks", "--since=1h")
+
+
+def test_logs_follow_until_the_container_ends(pods: Pods) -> None:
+    pods.apply(pod("counts", shell("for i in 1 2 3; do echo $i; sleep 1; done")))
+    wait_until(lambda: "running" in (pods.main("counts").get("state") or {}), 60, "the container runs")
+    heard: list[subprocess.CompletedProcess[str]] = []
+    follow = threading.Thread(
+        target=lambda: heard.append(pods.kubernetes.kubectl("-n", pods.namespace, "logs", "-f", "counts")), daemon=True
+    )
+    follow.start()
+    follow.join(60)
+    assert not follow.is_alive()
+    assert heard[0].stdout == "1\n2\n3\n"
+
+
+def test_logs_of_a_container_that_was_never_restarted_have_no_previous(pods: Pods) -> None:
+    pods.apply(pod("single", shell("echo x")))
+    pods.wait_phase("single", "Succeeded")
+    done = pods.kubernetes.kubectl("-n", pods.namespace, "logs", "--previous", "single")
+    assert done.returncode != 0
+    assert "previous terminated container" in done.stderr
