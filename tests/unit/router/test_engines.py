@@ -1,0 +1,149 @@
+"""Finding engines and choosing among them, with a network that the test controls."""
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from diffusion_contract.agent_messages import Route
+from diffusion_router.discovery import Discovery
+from diffusion_router.engine_table import TIMEOUTS_UNTIL_RED, EngineTable
+
+DIGEST = "sha256:" + "0" * 64
+STABLE = Route(revision="stable", host="stable.test", port=8000, model_digest=DIGEST, weight=100)
+
+
+def ready(revision: str = "stable", steps: int = 0) -> httpx.Response:
+    return httpx.Response(200, json={"ready": True, "revision": revision, "outstanding_steps": steps})
+
+
+class Network:
+    """Names and engines: `names` maps host to addresses, `engines` maps address to its answer or failure."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.names: dict[str, list[str]] = {}
+        self.engines: dict[str, Callable[[], httpx.Response]] = {}
+        self.routes: tuple[Route, ...] = (STABLE,)
+        self.changes = 0
+        self.table = EngineTable()
+        client = httpx.AsyncClient(transport=httpx.MockTransport(self._answer))
+        self.discovery = Discovery(self.table, lambda: self.routes, client, self._changed)
+        monkeypatch.setattr("asyncio.base_events.BaseEventLoop.getaddrinfo", self._resolve)
+
+    async def _resolve(self, host: str, port: int, **_: Any) -> list[Any]:
+        if host not in self.names:
+            raise OSError(-2, "Name or service not known")
+        return [(2, 1, 6, "", (address, port)) for address in self.names[host]]
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
+        if request.url.host not in self.engines:
+            raise httpx.ConnectError("refused", request=request)
+        return self.engines[request.url.host]()
+
+    def _changed(self) -> None:
+        self.changes += 1
+
+    @property
+    def ready(self) -> set[str]:
+        return {engine.url for engine in self.table if engine.ready}
+
+
+@pytest.fixture
+def network(monkeypatch: pytest.MonkeyPatch) -> Network:
+    return Network(monkeypatch)
+
+
+def late() -> httpx.Response:
+    raise httpx.ReadTimeout("late")
+
+
+async def test_engines_are_found_by_name_and_used_when_they_say_so(network: Network) -> None:
+    network.names["stable.test"] = ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
+    network.engines = {"10.0.0.1": ready, "10.0.0.2": lambda: httpx.Response(503, json={"revision": "stable"})}
+    assert not network.discovery.complete
+    await network.discovery.one_round()
+    assert network.discovery.complete
+    assert network.ready == {"http://10.0.0.1:8000"}
+    assert network.changes == 1
+    await network.discovery.one_round()
+    assert network.changes == 1, "nothing changed, nothing is told"
+
+
+async def test_a_replaced_pod_is_found_at_the_next_round(network: Network) -> None:
+    network.names["stable.test"] = ["10.0.0.1"]
+    network.engines["10.0.0.1"] = ready
+    await network.discovery.one_round()
+    network.names["stable.test"], network.engines = ["10.0.0.9"], {"10.0.0.9": ready}
+    await network.discovery.one_round()
+    assert network.ready == {"http://10.0.0.9:8000"}
+    await network.discovery.one_round()
+    assert len(list(network.table)) == 1, "the old address is forgotten once it is neither named nor ready"
+
+
+async def test_a_silent_name_server_takes_no_working_engine_away(network: Network) -> None:
+    network.names["stable.test"] = ["10.0.0.1"]
+    network.engines["10.0.0.1"] = ready
+    await network.discovery.one_round()
+    network.names.clear()
+    await network.discovery.one_round()
+    assert network.ready == {"http://10.0.0.1:8000"}
+
+
+async def test_an_address_that_another_service_has_now_is_not_used(network: Network) -> None:
+    network.names["stable.test"] = ["10.0.0.1"]
+    network.engines["10.0.0.1"] = lambda: ready("someone-elses")
+    await network.discovery.one_round()
+    assert not network.ready
+
+
+async def test_a_busy_engine_is_red_only_after_several_silences(network: Network) -> None:
+    network.names["stable.test"] = ["10.0.0.1"]
+    network.engines["10.0.0.1"] = ready
+    await network.discovery.one_round()
+    network.engines["10.0.0.1"] = late
+    for _ in range(TIMEOUTS_UNTIL_RED - 1):
+        await network.discovery.one_round()
+        assert network.ready
+    await network.discovery.one_round()
+    assert not network.ready
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"null", b"{}", b'{"revision": "stable", "outstanding_steps": null}'])
+async def test_an_answer_that_makes_no_sense_is_not_ready(network: Network, body: bytes) -> None:
+    network.names["stable.test"] = ["10.0.0.1"]
+    network.engines["10.0.0.1"] = lambda: httpx.Response(200, content=body)
+    await network.discovery.one_round()
+    assert not network.ready
+
+
+async def test_a_revision_without_a_route_is_forgotten(network: Network) -> None:
+    network.names["stable.test"] = ["10.0.0.1"]
+    network.engines["10.0.0.1"] = ready
+    await network.discovery.one_round()
+    network.routes = ()
+    await network.discovery.one_round()
+    assert not list(network.table)
+
+
+async def test_work_that_other_routers_gave_counts_in_the_choice(network: Network) -> None:
+    network.names["stable.test"] = ["10.0.0.1", "10.0.0.2"]
+    network.engines = {"10.0.0.1": lambda: ready(steps=500), "10.0.0.2": lambda: ready(steps=20)}
+    await network.discovery.one_round()
+    chosen = network.table.choose("stable", frozenset())
+    assert chosen is not None
+    assert chosen.url == "http://10.0.0.2:8000"
+    with network.table.working(chosen, 600):
+        other = network.table.choose("stable", frozenset())
+        assert other is not None
+        assert other.url == "http://10.0.0.1:8000"
+
+
+async def test_our_own_work_is_not_counted_twice(network: Network) -> None:
+    network.names["stable.test"] = ["10.0.0.1"]
+    network.engines["10.0.0.1"] = lambda: ready(steps=50)
+    await network.discovery.one_round()
+    (engine,) = network.table
+    with network.table.working(engine, 50):
+        await network.discovery.one_round()
+        assert (engine.ours, engine.others) == (50, 0)

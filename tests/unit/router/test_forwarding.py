@@ -1,0 +1,221 @@
+"""Which failures are tried again elsewhere, and what the client is told when all is in vain."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+
+from diffusion_contract.agent_messages import Route
+from diffusion_router.door.errors import ApiError
+from diffusion_router.engine_table import EngineTable
+from diffusion_router.forwarding import MAX_TRIES, Answer, Call, Forwarder
+
+DIGEST = "sha256:" + "0" * 64
+CALL = Call("POST", "/v1/images/generations", "Bearer k", b"{}", work=8)
+
+
+class BreakingBody(httpx.AsyncByteStream):
+    """An answer that begins and does not end."""
+
+    async def __aiter__(self):  # type: ignore[no-untyped-def]
+        yield b'{"data":'
+        raise httpx.ReadError("gone")
+
+
+class Engines:
+    """Engines by address, each with a behaviour, behind a Forwarder."""
+
+    def __init__(self, weights: dict[str, int] | None = None) -> None:
+        self.asked: list[str] = []
+        self.retries: list[str] = []
+        self.table = EngineTable()
+        self.behaviour: dict[str, Callable[[httpx.Request], httpx.Response]] = {}
+        self.routes = tuple(
+            Route(revision=name, host=name, port=80, model_digest=DIGEST, weight=weight)
+            for name, weight in (weights or {"r": 100}).items()
+        )
+        client = httpx.AsyncClient(transport=httpx.MockTransport(self._answer))
+        self.forwarder = Forwarder(self.table, lambda: self.routes, client, self.retries.append)
+
+    def add(self, address: str, behaviour: Callable[[httpx.Request], httpx.Response], revision: str = "r") -> None:
+        self.behaviour[address] = behaviour
+        route = next(route for route in self.routes if route.revision == revision)
+        known = [httpx.URL(engine.url).host for engine in self.table if engine.revision == revision]
+        self.table.resolved(route, [*known, address])
+        for engine in self.table:
+            engine.answered(ready=True, outstanding_steps=0)
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(request.url.host)
+        return self.behaviour[request.url.host](request)
+
+    def send(self) -> Answer:
+        return asyncio.run(self.forwarder.send(CALL))
+
+    def refusal(self) -> ApiError:
+        with pytest.raises(ApiError) as caught:
+            self.send()
+        return caught.value
+
+
+def good(request: httpx.Request) -> httpx.Response:
+    return httpx.Response(200, json={"by": request.url.host})
+
+
+def says(status: int, code: str) -> Callable[[httpx.Request], httpx.Response]:
+    return lambda request: httpx.Response(status, json={"error": {"code": code}}, headers={"retry-after": "7"})
+
+
+def raises(error: type[httpx.TransportError]) -> Callable[[httpx.Request], httpx.Response]:
+    def answer(request: httpx.Request) -> httpx.Response:
+        raise error("no", request=request)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        raises(httpx.ConnectError),
+        raises(httpx.ConnectTimeout),
+        raises(httpx.RemoteProtocolError),
+        raises(httpx.ReadError),
+        says(503, "draining"),
+        says(429, "too_many_requests"),
+        says(401, "invalid_api_key"),
+    ],
+)
+def test_what_did_not_begin_is_done_by_another_engine(failure: Callable[[httpx.Request], httpx.Response]) -> None:
+    engines = Engines()
+    engines.add("10.0.0.1", failure)
+    engines.add("10.0.0.2", good)
+    answer = engines.send()
+    assert (answer.status, answer.engine) == (200, "http://10.0.0.2:80")
+    assert engines.asked == ["10.0.0.1", "10.0.0.2"]
+    assert len(engines.retries) == 1
+
+
+@pytest.mark.parametrize("status", [200, 400, 404, 413, 500, 502, 504])
+def test_an_answer_is_an_answer(status: int) -> None:
+    engines = Engines()
+    engines.add("10.0.0.1", says(status, "some_code"))
+    engines.add("10.0.0.2", good)
+    assert engines.send().status == status
+    assert engines.asked == ["10.0.0.1"]
+
+
+def test_an_answer_that_broke_off_is_not_tried_again() -> None:
+    engines = Engines()
+    engines.add("10.0.0.1", lambda request: httpx.Response(200, stream=BreakingBody()))
+    engines.add("10.0.0.2", good)
+    assert engines.refusal().code == "engine_failed"
+    assert engines.asked == ["10.0.0.1"]
+
+
+def test_an_engine_that_refused_a_connection_is_not_asked_again_until_it_answers() -> None:
+    engines = Engines()
+    engines.add("10.0.0.1", raises(httpx.ConnectError))
+    engines.add("10.0.0.2", good)
+    for _ in range(3):
+        engines.send()
+    assert engines.asked == ["10.0.0.1", "10.0.0.2", "10.0.0.2", "10.0.0.2"]
+
+
+@pytest.mark.parametrize("behaviours", [[], [raises(httpx.ConnectError)] * 2, [says(503, "draining")]])
+def test_without_an_engine_the_client_is_told_when_to_come_back(
+    behaviours: list[Callable[..., httpx.Response]],
+) -> None:
+    engines = Engines()
+    for number, behaviour in enumerate(behaviours):
+        engines.add(f"10.0.0.{number}", behaviour)
+    error = engines.refusal()
+    assert (error.code, error.status) == ("no_engine_ready", 503)
+    assert int(error.headers["Retry-After"]) >= 1
+
+
+def test_full_queues_everywhere_are_told_as_such() -> None:
+    engines = Engines()
+    engines.add("10.0.0.1", says(429, "too_many_requests"))
+    engines.add("10.0.0.2", raises(httpx.ConnectError))
+    answer = engines.send()
+    assert (answer.status, answer.headers["retry-after"]) == (429, "7")
+
+
+def test_tries_are_bounded() -> None:
+    engines = Engines()
+    for number in range(10):
+        engines.add(f"10.0.0.{number}", raises(httpx.ConnectError))
+    engines.refusal()
+    assert len(engines.asked) == MAX_TRIES
+
+
+def test_another_revision_helps_out_but_never_one_without_weight() -> None:
+    engines = Engines({"stable": 90, "candidate": 10, "parked": 0})
+    engines.add("10.0.0.3", good, "parked")
+    assert engines.refusal().code == "no_engine_ready"
+    engines.add("10.0.0.2", good, "candidate")
+    assert engines.send().engine == "http://10.0.0.2:80"
+
+
+def test_weights_are_kept_over_a_hundred_requests() -> None:
+    engines = Engines({"stable": 95, "candidate": 5})
+    engines.add("10.0.0.1", good, "stable")
+    engines.add("10.0.0.2", good, "candidate")
+    for _ in range(100):
+        engines.send()
+    assert engines.asked.count("10.0.0.2") == 5
+
+
+def test_no_work_is_left_counted_after_success_failure_or_a_client_that_left() -> None:
+    engines = Engines()
+    engines.add("10.0.0.1", good)
+    engines.send()
+    assert engines.table.outstanding_work == 0
+
+    async def leave() -> None:
+        begun, never = asyncio.Event(), asyncio.Event()
+
+        async def hang(request: httpx.Request) -> httpx.Response:
+            begun.set()
+            await never.wait()
+            return good(request)
+
+        forwarder = Forwarder(
+            engines.table, lambda: engines.routes, httpx.AsyncClient(transport=httpx.MockTransport(hang)), str
+        )
+        task = asyncio.create_task(forwarder.send(CALL))
+        await begun.wait()
+        assert engines.table.outstanding_work == CALL.work
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert engines.table.outstanding_work == 0
+
+    asyncio.run(leave())
+
+
+@pytest.fixture(autouse=True)
+def _short_deadline(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr("diffusion_router.forwarding.ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr("diffusion_router.forwarding._GRACE_SECONDS", 0.0)
+    return
+
+
+def test_an_engine_that_never_answers_ends_in_a_timeout_and_is_not_tried_elsewhere() -> None:
+    async def scene() -> ApiError:
+        engines = Engines()
+        engines.add("10.0.0.1", good)
+        asked = []
+
+        async def hang(request: httpx.Request) -> httpx.Response:
+            asked.append(request.url.host)
+            await asyncio.Event().wait()
+            return good(request)
+
+        client = httpx.AsyncClient(transport=httpx.MockTransport(hang))
+        with pytest.raises(ApiError) as caught:
+            await Forwarder(engines.table, lambda: engines.routes, client, str).send(CALL)
+        assert asked == ["10.0.0.1"]
+        return caught.value
+
+    assert asyncio.run(scene()).code == "timeout"

@@ -1,0 +1,132 @@
+"""Routes: from the configuration, from the operator, and from disk while the operator is away."""
+
+import os
+import threading
+from pathlib import Path
+from queue import Queue
+
+import pytest
+
+from deadline import wait_until
+from diffusion_contract.agent_channel import ChannelInterrupted, ChannelRefused, ChannelUnavailable
+from diffusion_contract.agent_messages import PollAnswer, PollRequest, Route, RouterInstruction, RouterReport
+from diffusion_router.instructions import InstructionThread
+from diffusion_router.route_book import FILE_NAME, RouteBook
+
+OLD = Route(revision="old", host="old.test", port=8000, model_digest="sha256:" + "0" * 64)
+NEW = Route(revision="new", host="new.test", port=8000, model_digest="sha256:" + "1" * 64)
+
+
+def test_at_first_the_configuration_holds(tmp_path: Path) -> None:
+    assert RouteBook(tmp_path, (OLD,)).routes == (OLD,)
+
+
+def test_what_the_operator_said_outlives_a_restart_without_it(tmp_path: Path) -> None:
+    RouteBook(tmp_path, (OLD,)).told((NEW,))
+    assert RouteBook(tmp_path, (OLD,)).routes == (NEW,)
+
+
+def test_that_there_is_no_route_is_remembered_as_well(tmp_path: Path) -> None:
+    RouteBook(tmp_path, (OLD,)).told(())
+    assert RouteBook(tmp_path, (OLD,)).routes == ()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"kind": "trainer"}', '{"kind": "router", "routes": [{}]}'])
+def test_a_broken_file_is_of_no_use_and_does_no_harm(tmp_path: Path, content: str) -> None:
+    (tmp_path / FILE_NAME).write_text(content)
+    assert RouteBook(tmp_path, (OLD,)).routes == (OLD,)
+
+
+def test_routes_are_in_force_also_where_they_cannot_be_kept(tmp_path: Path) -> None:
+    book = RouteBook(tmp_path / "missing", (OLD,))
+    book.told((NEW,))
+    assert book.routes == (NEW,)
+
+
+def test_a_crash_while_writing_leaves_the_older_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    book = RouteBook(tmp_path, ())
+    book.told((OLD,))
+
+    def crash(_: int) -> None:
+        raise OSError("power is gone")
+
+    monkeypatch.setattr(os, "fsync", crash)
+    book.told((NEW,))
+    assert RouteBook(tmp_path, ()).routes == (OLD,)
+
+
+class StandInChannel:
+    """Answers what the test puts into it, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.answers: Queue[PollAnswer | Exception] = Queue()
+        self.asked: list[PollRequest] = []
+
+    def poll(self, request: PollRequest, timeout: float | None = None) -> PollAnswer:
+        self.asked.append(request)
+        answer = self.answers.get(timeout=20)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def interrupt(self) -> None:
+        self.answers.put(ChannelInterrupted("interrupted"))
+
+
+class Scene:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("diffusion_router.instructions.FIRST_PAUSE_SECONDS", 0.01)
+        self.channel = StandInChannel()
+        self.told: list[tuple[Route, ...]] = []
+        self.ready = {"old": 1}
+        self.thread = InstructionThread(
+            self.channel, lambda: RouterReport(ready_engines=self.ready), lambda routes: self.told.append(routes)
+        )
+        self.thread.start()
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
+    return Scene(monkeypatch)
+
+
+def test_instructions_are_followed_and_not_asked_for_twice(scene: Scene) -> None:
+    scene.channel.answers.put(PollAnswer(revision="7", instruction=RouterInstruction(routes=(NEW,))))
+    wait_until(lambda: len(scene.channel.asked) == 2, 5, "the next poll")
+    scene.thread.stop()
+    assert scene.told == [(NEW,)]
+    assert [request.seen for request in scene.channel.asked[:2]] == ["", "7"]
+    assert scene.channel.asked[0].report == RouterReport(ready_engines={"old": 1})
+
+
+def test_an_operator_that_is_away_changes_nothing_and_is_asked_again(scene: Scene) -> None:
+    scene.channel.answers.put(PollAnswer(revision="7", instruction=RouterInstruction(routes=(NEW,))))
+    scene.channel.answers.put(ChannelUnavailable("connection refused"))
+    scene.channel.answers.put(ChannelRefused("403"))
+    scene.channel.answers.put(PollAnswer(revision="8", instruction=RouterInstruction(routes=(OLD,))))
+    wait_until(lambda: len(scene.told) == 2, 5, "the operator is back")
+    scene.thread.stop()
+    assert scene.told == [(NEW,), (OLD,)]
+    assert [request.seen for request in scene.channel.asked[:4]] == ["", "7", "7", "7"]
+
+
+def test_a_change_is_reported_at_once(scene: Scene) -> None:
+    wait_until(lambda: len(scene.channel.asked) == 1, 5, "the first poll is held")
+    scene.ready = {"old": 2}
+    scene.thread.report_now()
+    wait_until(lambda: len(scene.channel.asked) == 2, 5, "the next poll")
+    scene.thread.stop()
+    assert scene.channel.asked[1].report == RouterReport(ready_engines={"old": 2})
+    assert not scene.told
+
+
+def test_no_instruction_yet_changes_nothing(scene: Scene) -> None:
+    scene.channel.answers.put(PollAnswer())
+    wait_until(lambda: len(scene.channel.asked) == 2, 5, "the next poll")
+    scene.thread.stop()
+    assert not scene.told
+
+
+def test_stopping_ends_the_thread(scene: Scene) -> None:
+    scene.thread.stop()
+    assert "instructions" not in [thread.name for thread in threading.enumerate()]
