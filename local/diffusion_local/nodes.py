@@ -36,6 +36,7 @@ LEAVE_SECONDS = 60.0
 """How long after its notice a preempted node may take to be gone before it is ended."""
 POLL_SECONDS = 0.1
 NOT_FOUND = 404
+RETRY_SECONDS = 1.0
 CORDONED = "node.kubernetes.io/unschedulable"
 
 
@@ -90,9 +91,12 @@ class Nodes:
         process = self._process(name)
         if process is None:
             raise LocalClusterError(f"node {name} is not running")
+        if name in self._departures and not self._departures[name].done():
+            raise LocalClusterError(f"node {name} is leaving already")
         if notice_seconds <= 0:
             await self.kill(name)
-            await self._forget(name)
+            self._departures[name] = asyncio.create_task(self._forget(name))
+            await asyncio.wait({self._departures[name]}, timeout=ORDER_SECONDS)
             return
         await self._tell(name, {"preempt": {"noticeSeconds": notice_seconds}})
         self._departures[name] = asyncio.create_task(self._depart(name, process, notice_seconds + LEAVE_SECONDS))
@@ -142,13 +146,20 @@ class Nodes:
         await self._forget(name)
 
     async def _forget(self, name: str) -> None:
-        """Remove the machine's disk and its Node object; the agent may have removed the object itself."""
+        """Remove the machine's disk and its Node object (the agent may have done so itself), through outages too."""
         await asyncio.to_thread(shutil.rmtree, self._folder.node(name), ignore_errors=True)
-        try:
-            await self._client.request("DELETE", f"/api/v1/nodes/{name}")
-        except ApiError as error:
-            if error.code != NOT_FOUND:
-                raise
+        while True:
+            try:
+                await self._client.request("DELETE", f"/api/v1/nodes/{name}")
+            except ApiError as error:
+                if error.code == NOT_FOUND:
+                    return
+                LOG.warning("cannot remove the Node %s: %s; trying again", name, error)
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                LOG.warning("cannot remove the Node %s: %r; trying again", name, error)
+            else:
+                return
+            await asyncio.sleep(RETRY_SECONDS)
 
     async def _tell(self, name: str, order: dict[str, Any]) -> None:
         try:

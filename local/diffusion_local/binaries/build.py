@@ -15,6 +15,7 @@ from diffusion_local.errors import LocalClusterError
 
 Report = Callable[[str], None]
 SHOWN_ERROR_LINES = 5
+REPORT_SECONDS = 60.0
 
 
 @contextmanager
@@ -39,15 +40,24 @@ def build(module: Module, programs: tuple[str, ...], report: Report) -> None:
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache_home(), prefix=".building-") as folder:
         output = Path(folder)
-        _run(module, module.command(go, output, programs), programs)
+        _run(module, module.command(go, output, programs), programs, report)
         for program in programs:
             (output / Module.built_name(module.tools[program])).replace(target / program)
     report(f"built {', '.join(programs)} in {time.monotonic() - started:.0f} s")
 
 
-def _run(module: Module, command: list[str], programs: tuple[str, ...]) -> None:
+def _run(module: Module, command: list[str], programs: tuple[str, ...], report: Report) -> None:
     environment = os.environ | {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off", "GOFLAGS": "-mod=readonly"}
-    done = subprocess.run(command, cwd=module.source, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = " | ".join(done.stderr.strip().splitlines()[-SHOWN_ERROR_LINES:])
+    started = time.monotonic()
+    with subprocess.Popen(
+        command, cwd=module.source, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while True:
+            try:
+                _, said = process.communicate(timeout=REPORT_SECONDS)
+                break
+            except subprocess.TimeoutExpired:
+                report(f"still building {', '.join(programs)}: {(time.monotonic() - started) / 60:.0f} min so far")
+    if process.returncode:
+        reason = " | ".join(said.strip().splitlines()[-SHOWN_ERROR_LINES:])
         raise LocalClusterError(f"could not build {', '.join(programs)} ({' '.join(command[:2])} said: {reason})")

@@ -8,6 +8,7 @@ from diffusion_local.binaries import build, download
 from diffusion_local.binaries.recipe import Module, module_of
 
 ASSETS_VARIABLE = "KUBEBUILDER_ASSETS"
+SAME_VERSION = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
 Report = Callable[[str], None]
 
 
@@ -30,11 +31,23 @@ def ensure(programs: Iterable[str], report: Report) -> dict[str, Path]:
 
 def present(program: str) -> Path | None:
     """Return where `program` already lies: in $KUBEBUILDER_ASSETS or in the cache."""
-    assets = os.environ.get(ASSETS_VARIABLE)
-    if assets and os.access(given := Path(assets) / program, os.X_OK):
+    if (given := _given(program)) is not None:
         return given
     cached = module_of(program).cache_folder() / program
     return cached if os.access(cached, os.X_OK) else None
+
+
+def _given(program: str) -> Path | None:
+    """The program in $KUBEBUILDER_ASSETS; the three of the control plane are taken from there together or not at all.
+
+    They must be of one version, and the archives that controller-runtime's tools fetch hold the API server only.
+    """
+    folder = os.environ.get(ASSETS_VARIABLE)
+    if not folder:
+        return None
+    needed = SAME_VERSION if program in SAME_VERSION else (program,)
+    whole = all(os.access(Path(folder) / name, os.X_OK) for name in needed)
+    return Path(folder) / program if whole else None
 
 
 def _missing(wanted: Iterable[str], found: dict[str, Path]) -> dict[Module, list[str]]:

