@@ -34,7 +34,9 @@ class TrainingJob:
     worker_hash: str
     succeeded: int
     active: int
+    failed: int
     size: int
+    created: str
     deleting: bool
     raw: Raw
 
@@ -147,7 +149,9 @@ def _job(raw: Raw) -> TrainingJob:
         worker_hash=text_at(raw, "metadata", "annotations", WORKER_HASH_ANNOTATION),
         succeeded=integer_at(raw, "status", "succeeded") or 0,
         active=integer_at(raw, "status", "active") or 0,
+        failed=integer_at(raw, "status", "failed") or 0,
         size=integer_at(raw, "spec", "parallelism") or 0,
+        created=text_at(raw, "metadata", "creationTimestamp"),
         deleting=bool(text_at(raw, "metadata", "deletionTimestamp")),
         raw=raw,
     )

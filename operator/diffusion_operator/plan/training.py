@@ -23,6 +23,7 @@ from diffusion_operator.plan.training_attempt import (
 )
 from diffusion_operator.plan.training_children import LEFTOVER_SECONDS, leftover_jobs, superfluous_jobs, wanted_children
 from diffusion_operator.plan.training_events import training_events
+from diffusion_operator.plan.training_obstacles import CREATION_SECONDS, makes_too_few
 from diffusion_operator.plan.training_outcome import outcome
 from diffusion_operator.plan.training_phase import Outlook, verdict
 from diffusion_operator.plan.training_progress import learn, throttled
@@ -81,6 +82,7 @@ def _look_ahead(world: TrainingWorld, training: TrainingCustomResource, now: dat
         restarts=restarts,
         learned=learned,
         outcome=end,
+        now=now,
         waiting_seconds=following.waiting_seconds,
     )
 
@@ -112,4 +114,6 @@ def _requeue(outlook: Outlook, held_back: float, now: datetime) -> float | None:
     waits = [held_back or None, outlook.waiting_seconds or None, seconds_until_stop_ends(outlook.rendezvous, now)]
     if waits_for_a_lost_peer(replace(outlook.rendezvous), outlook.world.workers):
         waits.append(BROKEN_PATIENCE.total_seconds())
+    if not outlook.rendezvous.members and any(makes_too_few(job) for job in outlook.world.jobs):
+        waits.append(CREATION_SECONDS)
     return min((wait for wait in waits if wait is not None), default=None)

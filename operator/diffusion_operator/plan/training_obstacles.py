@@ -5,9 +5,14 @@ The order is that of causes: a pod that the quota refuses has no image to pull.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 
 from diffusion_operator.observe.pods import PULL_PROBLEMS, START_PROBLEMS
-from diffusion_operator.observe.training_world import TrainingWorld
+from diffusion_operator.observe.training_world import TrainingJob, TrainingWorld
+from diffusion_operator.plan.conditions import from_timestamp
+
+CREATION_SECONDS = 15
+"""How long a Job may take to make its pods before that is said."""
 
 
 @dataclass(frozen=True)
@@ -19,9 +24,9 @@ class Obstacle:
     stalls: bool = True
 
 
-def obstacles(world: TrainingWorld) -> tuple[Obstacle, ...]:
+def obstacles(world: TrainingWorld, now: datetime) -> tuple[Obstacle, ...]:
     """All that is in the way now, the deepest cause first."""
-    return (*_claims(world), *_refusals(world), *_pods(world))
+    return (*_claims(world), *_refusals(world), *_uncreated(world, now), *_pods(world))
 
 
 def _claims(world: TrainingWorld) -> Iterator[Obstacle]:
@@ -37,6 +42,28 @@ def _refusals(world: TrainingWorld) -> Iterator[Obstacle]:
         quota = "exceeded quota" in sentence
         remedy = "; raise the ResourceQuota or ask for less" if quota else ""
         yield Obstacle("QuotaExceeded" if quota else "Refused", f"{sentence}{remedy}")
+
+
+def _uncreated(world: TrainingWorld, now: datetime) -> Iterator[Obstacle]:
+    """Pods that the API server does not let a Job make. The Job controller says why in an event of the Job."""
+    for job in world.jobs:
+        if makes_too_few(job) and seconds_since(job.created, now) >= CREATION_SECONDS:
+            yield Obstacle(
+                "PodsNotCreated",
+                f"Job {job.name} could make {job.active} of {job.size} pods: a ResourceQuota or an admission policy "
+                f"refuses the others; `kubectl describe job {job.name}` shows which",
+            )
+
+
+def makes_too_few(job: TrainingJob) -> bool:
+    """Whether a Job that has not lost any pod yet runs fewer than it should."""
+    return job.outcome == "Active" and not job.deleting and job.active < job.size and not (job.failed or job.succeeded)
+
+
+def seconds_since(timestamp: str, now: datetime) -> float:
+    """Seconds from an RFC 3339 text to `now`; 0 where it cannot be read."""
+    moment = from_timestamp(timestamp)
+    return 0 if moment is None else (now - moment).total_seconds()
 
 
 def _pods(world: TrainingWorld) -> Iterator[Obstacle]:

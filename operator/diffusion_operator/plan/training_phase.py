@@ -6,6 +6,7 @@ interrupted and one that was not agree on it.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 from diffusion_operator.api.training_spec import TrainingCustomResource
@@ -44,6 +45,7 @@ class Outlook:
     restarts: Restarts
     learned: Learned
     outcome: Outcome | None
+    now: datetime
     waiting_seconds: float = 0
 
     @property
@@ -112,7 +114,7 @@ def _backing_off(outlook: Outlook) -> Verdict | None:
 
 
 def _held_up(outlook: Outlook) -> Verdict | None:
-    found = obstacles(outlook.world)
+    found = obstacles(outlook.world, outlook.now)
     if outlook.rendezvous.members or not found:
         return None
     first = found[0]
@@ -151,7 +153,7 @@ def _resizing(outlook: Outlook) -> Verdict | None:
 
 def _running(outlook: Outlook) -> Verdict:
     missing = outlook.training.spec.workers.max - len(outlook.rendezvous.members)
-    found = obstacles(outlook.world)
+    found = obstacles(outlook.world, outlook.now)
     more = f"; {missing} more wanted: {found[0].message}" if missing > 0 and found else ""
     return Verdict("Running", "Training", f"{_together(outlook)}{more}", "Ready")
 
