@@ -133,10 +133,13 @@ def world(
     spec: Mapping[str, Any] = MINIMAL,
     status: Mapping[str, Any] | None = None,
     records: tuple[AgentRecord, ...] = (),
-    nodes: Mapping[str, Raw] | None = None,
+    nodes: Mapping[str, Raw | None] | None = None,
     **snapshot: Any,
 ) -> TrainingWorld:
-    """The facts about `children`; every pod's node is fine unless `nodes` says otherwise."""
-    known = {str(child["spec"].get("nodeName")): node() for child in children if child["kind"] == "Pod"}
-    taken = Snapshot(custom_resource(spec, status), OPERATOR, children, {**known, **(nodes or {})}, **snapshot)
+    """The facts about `children`; every pod's node is fine unless `nodes` says otherwise (None: it is not there)."""
+    known: dict[str, Raw | None] = {
+        str(child["spec"].get("nodeName")): node() for child in children if child["kind"] == "Pod"
+    }
+    there = {name: found for name, found in (known | dict(nodes or {})).items() if found is not None}
+    taken = Snapshot(custom_resource(spec, status), OPERATOR, children, there, **snapshot)
     return observe_training(taken, {one.pod_uid: one for one in records})

@@ -48,7 +48,10 @@ def test_everything_that_may_be_added_is_read() -> None:
             "mount it elsewhere",
         ),
         ({"env": [{"name": "DIFFUSION_POD_UID", "value": "x"}]}, "without the prefix DIFFUSION_"),
-        ({"env": [{"name": "A", "value": "1", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}, "one of them"),
+        (
+            {"env": [{"name": "A", "value": "1", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]},
+            "one of them",
+        ),
         ({"env": [{"name": "A", "valueFrom": {}}]}, "exactly one of configMapKeyRef and secretKeyRef"),
         ({"env": [{"name": "A", "valueFrom": {"fieldRef": {}}}]}, "Extra inputs"),
         ({"labels": {"diffusion.dev/training": "other"}}, "belongs to the operator"),

@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 import pytest
-from world_builders import MINIMAL, TWO_POOLS, custom_resource, spec_with
 
 from diffusion_contract.run_config import RunConfig
 from diffusion_operator.api.training_spec import TrainingCustomResource, parse_training
@@ -13,6 +12,7 @@ from diffusion_operator.children.headless_service import headless_service
 from diffusion_operator.children.metadata import Owner, child_name, label_value, spec_hash
 from diffusion_operator.children.run_config_map import run_config_map
 from diffusion_operator.children.training_disruption_budget import training_disruption_budget
+from world_builders import MINIMAL, TWO_POOLS, custom_resource, spec_with
 
 
 def training(spec: Any = MINIMAL) -> TrainingCustomResource:
@@ -42,7 +42,9 @@ def test_claims_that_are_there_already_are_not_made() -> None:
 
 def test_claims_are_made_as_asked() -> None:
     claim = {"size": "20Gi", "storageClassName": "fast", "accessModes": ["ReadWriteOnce"]}
-    first, second = claims(training(spec_with(checkpoint__storage={"claim": claim}, publish={"claim": {"size": "1Gi"}})))
+    first, second = claims(
+        training(spec_with(checkpoint__storage={"claim": claim}, publish={"claim": {"size": "1Gi"}}))
+    )
     assert first["metadata"]["name"] == "digits-checkpoints"
     assert first["spec"] == {
         "accessModes": ["ReadWriteOnce"],
@@ -81,7 +83,9 @@ def test_a_drain_is_always_possible_and_never_takes_too_many(least: int, most: i
 def test_names_are_functions_of_the_uid() -> None:
     owner = Owner("DiffusionTraining", "digits", "team", "one")
     assert child_name(owner, "base", "1") == child_name(owner, "base", "1")
-    assert child_name(owner, "base", "1") != child_name(Owner("DiffusionTraining", "digits", "team", "two"), "base", "1")
+    assert child_name(owner, "base", "1") != child_name(
+        Owner("DiffusionTraining", "digits", "team", "two"), "base", "1"
+    )
     assert child_name(owner, "base", "1") != child_name(owner, "base", "2")
 
 
