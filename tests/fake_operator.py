@@ -5,6 +5,7 @@ peer reports the generation broken, or when it is leaving; it is taken in as soo
 """
 
 import asyncio
+import contextlib
 import ipaddress
 import ssl
 import threading
@@ -37,11 +38,15 @@ class Pod:
     cut_at: float | None = None
     gone: bool = False
     noticed: bool = False
+    dropped: bool = False
+    """Its poll was cut and a peer missed it: out until it polls again."""
 
     def is_live(self, now: float, broken: bool) -> bool:
         if self.gone or self.noticed or self.report is None or self.report.leaving:
             return False
         if broken and self.polls_open == 0 and self.cut_at is not None and now - self.cut_at > LOST_SECONDS:
+            self.dropped = True
+        if self.dropped:
             return False
         return self.report.state not in ("Starting", "Leaving", "Finished", "Failed")
 
@@ -143,14 +148,13 @@ class FakeOperator:
         pod.report = poll.report
         pod.reports.append(poll.report)
         pod.polls_open += 1
+        pod.dropped = False
         try:
             await self._think()
             async with self._changed:
                 with_deadline = self._changed.wait_for(lambda: self._revision() not in ("", poll.seen))
-                try:
+                with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(with_deadline, max(0.001, poll.wait_seconds))
-                except TimeoutError:
-                    pass
             answer = PollAnswer(revision=self._revision(), instruction=self.instruction)
             return web.Response(body=answer.model_dump_json(by_alias=True).encode(), content_type="application/json")
         finally:

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deadline import wait_until
-from fake_operator import FakeOperator
-from worker_nursery import Nursery
-
 from diffusion_contract.agent_messages import TrainerReport
 from diffusion_trainer.checkpoint.names import committed_steps, run_folder
+from fake_operator import FakeOperator
+from worker_nursery import Nursery
 
 TINY_UNET = {
     "block_out_channels": [8, 8],
@@ -83,7 +82,7 @@ class Worker:
 
     def wait_step(self, step: int, seconds: float = 40) -> None:
         wait_until(
-            lambda: (self.report and self.report.step or -1) >= step, seconds, f"{self.uid} at step {step}", 0.01
+            lambda: ((self.report and self.report.step) or -1) >= step, seconds, f"{self.uid} at step {step}", 0.01
         )
 
 

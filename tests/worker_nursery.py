@@ -71,7 +71,7 @@ class Nursery:
 
 def serve(link: socket.socket) -> None:
     """Fork workers until the test goes away."""
-    from diffusion_trainer.dying_with_parent import die_with_parent
+    from diffusion_trainer.own_process import die_with_parent
     from diffusion_trainer.zygote import import_everything
 
     die_with_parent()
@@ -123,8 +123,8 @@ def be_worker(order: dict[str, object], inherited: list[object]) -> int:
     """The forked child: an agent whose zygote is forked too."""
     from diffusion_contract.agent_channel import AgentChannel
     from diffusion_trainer.agent import Agent
-    from diffusion_trainer.dying_with_parent import die_with_parent
     from diffusion_trainer.log_lines import start_logging
+    from diffusion_trainer.own_process import die_with_parent
     from diffusion_trainer.settings import Settings
     from diffusion_trainer.zygote import be_zygote
 

@@ -6,7 +6,7 @@ checkpoint is the sha256 of this file's bytes, so a parent's digest pins the who
 
 import hashlib
 import json
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, JsonValue
 
@@ -15,7 +15,7 @@ from diffusion_contract.frozen_model import FrozenModel
 from diffusion_contract.run_config import RunConfig, Sha256
 
 MANIFEST_NAME = "MANIFEST.json"
-FORMAT = 1
+FORMAT: Final = 1
 
 Count = Annotated[int, Field(ge=0)]
 
@@ -101,7 +101,7 @@ class CheckpointManifest(FrozenModel):
         return (json.dumps(self.to_wire(), sort_keys=True, indent=1) + "\n").encode()
 
     def reference(self) -> CheckpointReference:
-        """This checkpoint as reports name it."""
+        """Name the checkpoint as reports do."""
         return CheckpointReference(step=self.step, digest=sha256_of(self.to_bytes()), time=self.created)
 
 
@@ -119,7 +119,7 @@ def sha256_of(content: bytes | memoryview) -> str:
 
 
 def identity_digest(config: RunConfig) -> str:
-    """Digest of what must not change while a run has checkpoints: model, diffusion, dataset, seed, batch, optimizer kind.
+    """Digest of what must not change while a run has checkpoints: model, diffusion, dataset, seed, batch, optimizer.
 
     Target steps, learning rate, interval, retention and publication are left out: a run may go on with others.
     """

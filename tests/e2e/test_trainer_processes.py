@@ -1,14 +1,19 @@
 """Real worker processes of a training run, from start to publication, through what machines do to them."""
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
-from trainer_workers import Run, run_document
-from worker_nursery import Nursery
 
+from deadline import wait_until
 from diffusion_contract.model_reference import parse_model_reference
 from diffusion_registry.verification import read_model_version
+from diffusion_trainer.checkpoint.names import committed_name
+from diffusion_trainer.checkpoint.verification import find_newest
+from trainer_workers import Run, run_document
+from worker_nursery import Nursery
 
 
 @pytest.fixture(scope="module")
@@ -47,3 +52,149 @@ def test_two_workers_train_save_and_publish(make_run):
     assert version.lineage.checkpoint.digest == words["committed"]["digest"]
     assert version.lineage.samples_seen == 120
     assert json.loads((run.models / "models/tiny/index.json").read_text())["manifests"]
+
+
+LONG = {"targetSteps": 100_000, "globalBatchSize": 6, "seed": 3}
+NEVER = {"interval": {"steps": 1_000_000}, "retain": {"last": 3}}
+
+
+def test_a_worker_killed_with_everything_costs_at_most_the_step_in_flight(make_run):
+    run = make_run(minimum=2, training=LONG, checkpoint=NEVER)
+    survivor, victim = run.start_worker(), run.start_worker()
+    survivor.wait_step(10)
+    run.operator.change(minimum=1)
+    before = survivor.report.step
+    victim.kill()
+    recovery = wait_until(lambda: survivor.report.recovery, 20, "the survivor recovers", 0.01)
+    print(f"kill to next optimizer step as the survivor measures it: {recovery.seconds} s, {recovery.lost_steps} lost")
+    assert recovery.lost_steps <= 1
+    assert recovery.seconds < 10
+    survivor.wait_step(before + 5)
+    assert run.committed() == [], "no checkpoint was needed"
+    assert [m.uid for m in run.operator.instruction.members] == [survivor.uid]
+
+
+def test_the_master_may_be_the_one_that_is_killed(make_run):
+    run = make_run(minimum=2, training=LONG, checkpoint=NEVER)
+    workers = [run.start_worker(), run.start_worker()]
+    workers[0].wait_step(5)
+    run.operator.change(minimum=1)
+    master = next(w for w in workers if w.uid == run.operator.instruction.members[0].uid)
+    survivor = next(w for w in workers if w is not master)
+    step = survivor.report.step or 0
+    master.kill()
+    survivor.wait_step(step + 5)
+    assert survivor.exit_code is None
+
+
+def test_a_noticed_worker_saves_and_leaves_and_a_newcomer_gets_the_state(make_run):
+    run = make_run(minimum=2, training=LONG, checkpoint=NEVER)
+    stays, leaves = run.start_worker(), run.start_worker()
+    stays.wait_step(5)
+    run.operator.change(minimum=1)
+    run.operator.change_pod(leaves.uid, noticed=True)
+    assert leaves.wait_exit(30) == 75
+    words = leaves.last_words()
+    assert words["reason"] == "RunAgain"
+    assert max(run.committed(), default=-1) >= words["step"], "what it left with is committed"
+    recovery = wait_until(lambda: stays.report.recovery, 20, "the one that stays goes on", 0.01)
+    assert recovery.lost_steps == 0
+    run.operator.change_pod(leaves.uid, gone=True)
+
+    newcomer = run.start_worker()
+    step = stays.report.step
+    newcomer.wait_step(step + 3)
+    assert stays.report.generation == newcomer.report.generation == run.operator.generation
+    assert [report.step for report in stays.reports() if report.step is not None] == sorted(
+        report.step for report in stays.reports() if report.step is not None
+    ), "no step was done twice"
+
+
+def test_when_all_die_the_newest_checkpoint_that_holds_is_read(make_run):
+    run = make_run(minimum=2, training=LONG, checkpoint={"interval": {"steps": 4}, "retain": {"last": 5}})
+    workers = [run.start_worker(), run.start_worker()]
+    wait_until(lambda: len(run.committed()) >= 3, 60, "three checkpoints")
+    for worker in workers:
+        worker.kill()
+    for worker in workers:
+        worker.wait_exit()
+        run.operator.change_pod(worker.uid, gone=True)
+    newest, second = run.committed()[:2]
+    weights = run.run_folder / committed_name(newest) / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-3] ^= 1
+    weights.write_bytes(content)
+
+    run.operator.change(attempt=1, instruction=None, minimum=1, resume_step=newest)
+    again = run.start_worker(attempt=1)
+    passed = wait_until(lambda: again.report and again.report.passed_over, 60, "the reader says what it passed over")
+    assert passed[0].step == newest
+    assert "model.safetensors has another sha256" in passed[0].reason
+    again.wait_step(second + 1)
+    first_steps = [report.step for report in again.reports() if report.step is not None]
+    assert first_steps[0] in (second, second + 1)
+    wait_until(lambda: run.committed()[0] > newest, 60, "a newer checkpoint")
+    assert find_newest(run.run_folder).found is not None
+
+
+def test_a_trainer_process_that_is_killed_is_replaced_inside_the_pod(make_run):
+    run = make_run(minimum=2, training=LONG, checkpoint=NEVER)
+    stays, hurt = run.start_worker(), run.start_worker()
+    stays.wait_step(5)
+    step = stays.report.step
+    os.kill(hurt.trainer_pids()[0], signal.SIGKILL)
+    stays.wait_step(step + 5)
+    hurt.wait_step(step + 5)
+    assert hurt.exit_code is None
+    assert len(run.operator.instruction.members) == 2
+    assert run.operator.generation >= 2
+
+
+def test_sigterm_while_the_operator_is_away_saves_and_leaves(make_run):
+    run = make_run(minimum=2, training=LONG, checkpoint=NEVER)
+    workers = [run.start_worker(), run.start_worker()]
+    workers[0].wait_step(5)
+    run.operator.stop()
+    workers[1].send(signal.SIGTERM)
+    assert workers[1].wait_exit(30) == 75
+    step = workers[1].last_words()["step"]
+    assert run.committed() == [step]
+    workers[0].send(signal.SIGTERM)
+    assert workers[0].wait_exit(30) == 75
+
+
+def test_sigterm_with_one_worker_and_suspension_save_everything(make_run):
+    run = make_run(training=LONG, checkpoint=NEVER)
+    only = run.start_worker()
+    only.wait_step(3)
+    run.operator.change(stop_run=True)
+    assert only.wait_exit(30) == 75
+    assert run.committed() == [only.last_words()["step"]]
+    assert only.last_words()["committed"]["step"] == run.committed()[0]
+
+
+def test_two_processes_in_one_worker(make_run):
+    run = make_run()
+    worker = run.start_worker(processes=2)
+    assert worker.wait_exit(60) == 0
+    assert run.committed()[0] == 20
+
+
+def test_a_full_checkpoint_volume_is_reported_and_training_goes_on(make_run):
+    run = make_run(training=LONG, checkpoint={"interval": {"steps": 3}, "retain": {"last": 2}})
+    run.checkpoints.rmdir()
+    run.checkpoints.write_text("a file where the folder should be")
+    worker = run.start_worker()
+    failure = wait_until(lambda: worker.report and worker.report.save_failure, 60, "the failure is reported")
+    assert failure.reason == "SaveFailed"
+    step = worker.report.step or 0
+    worker.wait_step(step + 5)
+
+
+def test_a_refused_dataset_ends_with_64_and_names_the_field(make_run):
+    run = make_run(dataset={"uri": "file:///nowhere/at-all.npz", "digest": "sha256:" + "0" * 64})
+    worker = run.start_worker()
+    assert worker.wait_exit(60) == 64
+    words = worker.last_words()
+    assert (words["reason"], words["path"]) == ("ConfigurationRefused", "spec.dataset.uri")
+    assert "/nowhere/at-all.npz does not exist" in words["message"]

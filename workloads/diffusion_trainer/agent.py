@@ -257,7 +257,7 @@ class Agent:
 
 
 def write_last_words(path: Path, words: TerminationMessage) -> None:
-    """Write the termination message, at most 4,096 bytes as the kubelet takes; a file that cannot be written is logged."""
+    """Write the termination message, at most 4,096 bytes as the kubelet takes; failing to is only logged."""
     content = words.model_dump_json(by_alias=True, exclude_none=True)
     if len(content.encode()) > 4096:
         content = words.model_copy(update={"message": words.message[:500]}).model_dump_json(

@@ -1,6 +1,7 @@
 """`diffusion-trainer`: the worker of a DiffusionTraining, a run on a laptop, and a look at checkpoints and datasets."""
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def agent(operator_url: str | None, operator_ca: str, token_file: str, **places:
     from diffusion_trainer.agent import Agent
     from diffusion_trainer.settings import settings_from
 
-    settings = settings_from(**places)
+    settings = settings_from(os.environ, places)
     start_logging(settings.pod)
     if not operator_url:
         raise click.UsageError(

@@ -20,6 +20,8 @@ from diffusion_trainer.refusal import ConfigurationRefused
 
 URI = "spec.dataset.uri"
 DIGEST = "spec.dataset.digest"
+Samples = tuple[NDArray[np.generic], NDArray[np.int64] | None]
+"""Pixels [N, C, H, W] and labels [N], before anything was checked against the model."""
 _IMAGES = (".png", ".jpg", ".jpeg")
 
 
@@ -39,8 +41,8 @@ def load_dataset(config: RunConfig) -> Dataset:
     """Load and check the dataset of a run; raises ConfigurationRefused with the field at fault."""
     uri = config.dataset.uri
     if uri == "builtin://digits":
-        pixels, labels = _digits()
-        digest = sha256_of(pixels.tobytes() + labels.tobytes())
+        pixels, labels = read_digits()
+        digest = sha256_of(pixels.tobytes() + np.asarray(labels).tobytes())
     else:
         path = Path(unquote(urlsplit(uri).path))
         digest = _checked_digest(path)
@@ -53,7 +55,7 @@ def load_dataset(config: RunConfig) -> Dataset:
     return Dataset(np.ascontiguousarray(pixels), _checked_labels(labels, len(pixels), config.model), digest)
 
 
-def _digits() -> tuple[NDArray[np.generic], NDArray[np.int64]]:
+def read_digits() -> Samples:
     """scikit-learn's 1,797 hand-written digits: float32 [N, 1, 8, 8] in 0..16, labels 0..9."""
     from sklearn.datasets import load_digits
 
@@ -82,7 +84,7 @@ def _refuse_other_digest(config: RunConfig, digest: str) -> None:
         )
 
 
-def _read_npz(path: Path) -> tuple[NDArray[np.generic], NDArray[np.int64] | None]:
+def _read_npz(path: Path) -> Samples:
     try:
         with np.load(path, allow_pickle=False) as archive:
             if "images" not in archive:
@@ -111,7 +113,7 @@ def _read_npz(path: Path) -> tuple[NDArray[np.generic], NDArray[np.int64] | None
     return images, labels
 
 
-def _read_folder(folder: Path, model: ModelSpec) -> tuple[NDArray[np.generic], NDArray[np.int64] | None]:
+def _read_folder(folder: Path, model: ModelSpec) -> Samples:
     """Images of a folder; with subfolders each is a class, numbered in byte order of their names."""
     names = [name for name in relative_files(folder) if name.lower().endswith(_IMAGES)]
     if not names:
@@ -157,7 +159,7 @@ def _check_shape(pixels: NDArray[np.generic], model: ModelSpec) -> None:
     if (height, width) != (wanted.sample_size, wanted.sample_size):
         raise ConfigurationRefused(
             "spec.model.denoiser.sampleSize",
-            f"the dataset's images are {height}x{width}, the model's {wanted.sample_size}x{wanted.sample_size}: make them equal",
+            f"the dataset's images are {height}x{width}, the model's side is {wanted.sample_size}: make them equal",
         )
 
 

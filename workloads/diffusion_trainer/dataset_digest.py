@@ -1,9 +1,9 @@
-"""The digest of a dataset, so that a run can say what it was trained on.
+r"""The digest of a dataset, so that a run can say what it was trained on.
 
 A file: the sha256 of its bytes. A folder: the sha256 of the text that `sha256sum` prints for its files, sorted by
 path in byte order, which a shell computes as
 
-    cd FOLDER && find . -type f -printf '%P\\n' | LC_ALL=C sort | xargs -d '\\n' sha256sum | sha256sum
+    cd FOLDER && find . -type f -printf '%P\n' | LC_ALL=C sort | xargs -d '\n' sha256sum | sha256sum
 
 Hidden files count, links are followed, empty folders do not count. File names must not contain a line break or a
 backslash, since `sha256sum` writes those in another way.

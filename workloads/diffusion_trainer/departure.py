@@ -30,7 +30,7 @@ class Departure:
         The lowest rank that stays writes, so that a leaving machine need not live until the last byte is on disk; if
         everyone leaves it is rank 0.
         """
-        self.inbox.wait(lambda orders: self.inbox.newest_generation >= boundary.generation)
+        self.inbox.wait(lambda _orders: self.inbox.newest_generation >= boundary.generation)
         leaves = boundary.stop or self._leaves()
         everyone = group.gather([leaves])[:, 0].tolist()
         saves = any(everyone) and (self.snapshots.live.current.checkpoint.on_preemption or boundary.stop)
@@ -60,7 +60,7 @@ class Departure:
         return named or orders.terminating
 
     def _wait_for_commit(self, step: int) -> None:
-        """Wait until a checkpoint of this step or a later one is committed, by whoever writes it; give up in the end."""
+        """Wait until a checkpoint of this step or a later one is committed, whoever writes it; give up in the end."""
         deadline = time.monotonic() + self.settings.leave_seconds
         saver = self.snapshots.saver
         while max(committed_steps(self.folder), default=-1) < step:

@@ -24,7 +24,7 @@ class Finish:
         self.settings, self.training, self.snapshots, self.folder = settings, training, snapshots, folder
 
     def run(self) -> Boundary | None:
-        """None when the target is committed (and published); the boundary if the generation ended before. Collective."""
+        """None when the target is committed and published, else the boundary that ended the generation. Collective."""
         group, report = self.training.group, self.training.report
         while True:
             self.snapshots.take(group)

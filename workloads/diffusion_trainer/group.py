@@ -89,7 +89,9 @@ class Group:
             dist.broadcast(flat, source)
             if self.rank != source:
                 with torch.no_grad():
-                    for tensor, part in zip(chunk, flat.split([tensor.numel() for tensor in chunk]), strict=True):
+                    for tensor, part in zip(
+                        chunk, torch.split(flat, [tensor.numel() for tensor in chunk]), strict=True
+                    ):
                         tensor.copy_(part.view_as(tensor))
 
 
@@ -115,7 +117,7 @@ def make_accelerator(place: Placement, training: TrainingSpec) -> Accelerator:
     return Accelerator(
         cpu=not torch.cuda.is_available(),
         mixed_precision=_PRECISION[training.precision],
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)],
+        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
     )
 
 

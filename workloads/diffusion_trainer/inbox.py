@@ -76,7 +76,7 @@ class Inbox:
             while True:
                 for key, _events in self._selector.select():
                     key.data()
-        except Exception:  # noqa: BLE001 - a process that hears nothing any more must not go on
+        except Exception:
             log.exception("the inbox has failed")
             os._exit(1)
 

@@ -1,4 +1,4 @@
-"""The run's configuration, read again when its file changes: target, interval and retention may change while it runs."""
+"""The run's configuration, read again when its file changes: target, interval and retention may change meanwhile."""
 
 import logging
 import time
@@ -27,7 +27,7 @@ def read_config(path: Path) -> RunConfig:
 
 
 class LiveConfig:
-    """The newest configuration that still describes the same run; anything else in the file is logged and left alone."""
+    """The newest configuration that still describes the same run; anything else in the file is logged and ignored."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

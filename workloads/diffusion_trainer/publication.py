@@ -25,7 +25,7 @@ from diffusion_trainer.training_state import AVERAGE
 def publish_checkpoint(
     checkpoint: VerifiedCheckpoint, config: RunConfig, normalization: Normalization, models: Path, scratch: Path
 ) -> PublishedVersion:
-    """Write the model folder and publish it to `models/<claim>/<name>`; `config.publish` must be set. Raises OSError."""
+    """Write the model folder and publish it to `models/<claim>/<name>` of `config.publish`. Raises OSError."""
     target = config.publish
     assert target is not None
     with tempfile.TemporaryDirectory(dir=scratch, prefix="model-") as scratch_folder:

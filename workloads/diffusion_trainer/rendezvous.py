@@ -15,7 +15,10 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import torch.distributed as dist
+from torch._C._distributed_c10d import TCPStore  # torch.distributed exports it too, but not to type checkers
+from torch.distributed.distributed_c10d import PrefixStore, Store
 
+from diffusion_trainer.own_process import open_descriptors
 from diffusion_trainer.placement import Placement
 
 _SIOCGIFADDR = 0x8915
@@ -33,7 +36,7 @@ class PeersLost(Exception):
     """The generation does not work: a member did not come, or went away."""
 
 
-def meet(place: Placement, address: str, newest: NewestGeneration, seconds: float) -> dist.Store:
+def meet(place: Placement, address: str, newest: NewestGeneration, seconds: float) -> Store:
     """Wait for all ranks of the generation and make the default process group.
 
     `address` is this pod's own; `newest` tells the newest generation announced. Raises Superseded or PeersLost.
@@ -56,13 +59,13 @@ def meet(place: Placement, address: str, newest: NewestGeneration, seconds: floa
     return store
 
 
-def _open_store(place: Placement, address: str, check: Callable[[], None]) -> dist.TCPStore:
+def _open_store(place: Placement, address: str, check: Callable[[], None]) -> TCPStore:
     listening = _listen(address, place.master_port) if place.rank == 0 else None
     while listening is None and not _answers(place.master_address, place.master_port):
         check()
         time.sleep(_POLL_SECONDS)
     host = address if listening is not None else place.master_address
-    return dist.TCPStore(
+    return TCPStore(
         host,
         place.master_port,
         None,
@@ -91,7 +94,7 @@ def _answers(address: str, port: int) -> bool:
     return True
 
 
-def _wait_for_all(store: dist.Store, place: Placement, check: Callable[[], None]) -> None:
+def _wait_for_all(store: Store, place: Placement, check: Callable[[], None]) -> None:
     store.set(f"here/{place.rank}", "1")
     everyone = [f"here/{rank}" for rank in range(place.world)]
     while not store.check(everyone):
@@ -99,14 +102,14 @@ def _wait_for_all(store: dist.Store, place: Placement, check: Callable[[], None]
         time.sleep(_POLL_SECONDS)
 
 
-def _make_group(store: dist.Store, place: Placement, address: str) -> None:
+def _make_group(store: Store, place: Placement, address: str) -> None:
     os.environ.update(distributed_environment(place))
     interface = interface_with(address)
     if interface is not None:
         os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = interface
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if _has_accelerator() else "gloo",
-        store=dist.PrefixStore(f"generation/{place.generation}", store),
+        store=PrefixStore(f"generation/{place.generation}", store),
         rank=place.rank,
         world_size=place.world,
         timeout=timedelta(seconds=COLLECTIVE_SECONDS),
@@ -154,8 +157,8 @@ def break_connections() -> None:
 
     A trainer process has no other connections than those of its group. Callable from another thread.
     """
-    for descriptor in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(descriptor))) as connection:
+    for descriptor in open_descriptors():
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as connection:
             if connection.family in (socket.AF_INET, socket.AF_INET6):
                 connection.getpeername()  # Raises for one that only listens: the store is left alone.
                 connection.shutdown(socket.SHUT_RDWR)

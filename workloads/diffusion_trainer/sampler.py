@@ -42,7 +42,7 @@ class StatelessSampler:
 
 
 def rank_slice(batch: int, rank: int, world: int) -> tuple[int, int]:
-    """The part [start, stop) of a batch of `batch` samples that `rank` of `world` takes; sizes differ by at most one."""
+    """The part [start, stop) of `batch` samples that `rank` of `world` takes; sizes differ by at most one."""
     if not 0 <= rank < world:
         raise ValueError(f"rank {rank} is not in a world of {world}")
     return rank * batch // world, (rank + 1) * batch // world

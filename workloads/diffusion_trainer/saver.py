@@ -31,7 +31,7 @@ class SaveCounts:
 
 
 class Saver:
-    """One trainer process's checkpoints. `on_result` is called by the inbox's thread; all else by the training thread."""
+    """One process's checkpoints. `on_result` is called by the inbox's thread, all else by the training thread."""
 
     def __init__(self, writer: socket.socket, folder: Path, report: Reporter) -> None:
         self._writer, self._folder, self._report = writer, folder, report
@@ -124,5 +124,5 @@ class Saver:
 
 
 def now_rfc3339() -> str:
-    """This moment in UTC as RFC 3339, to the second."""
+    """The present moment in UTC as RFC 3339, to the second."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,6 +1,5 @@
 """What a trainer pod knows about itself: its environment and mounts, read once by the agent and handed down."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -30,7 +29,7 @@ class Settings(FrozenModel):
     """How long a leaving worker waits for the commit that holds its last step."""
 
 
-def settings_from(environment: Mapping[str, str] = os.environ, **places: object) -> Settings:
+def settings_from(environment: Mapping[str, str], places: Mapping[str, object]) -> Settings:
     """Settings of the pod that this process runs in; `places` replaces folders and times. Raises ValueError."""
     known: dict[str, object] = {
         "pod": environment.get(names.ENV_POD_NAME, "local"),

@@ -45,7 +45,7 @@ def find_most_advanced(group: Group, state: TrainingState) -> Agreement:
 
 
 def share_state(group: Group, state: TrainingState, source: int, seed: int) -> None:
-    """Send the whole state of `source` to every rank; collective. Ranks that had none get random generators of their own."""
+    """Send the whole state of `source` to every rank; collective. Ranks that had none seed their random generators."""
     had_state = state.counters.step is not None
     counters = Counters(**group.broadcast_json(asdict(state.counters), source))
     group.broadcast_tensors(state.tensors(), source)

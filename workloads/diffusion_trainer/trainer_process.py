@@ -29,7 +29,7 @@ from diffusion_trainer.live_config import LiveConfig
 from diffusion_trainer.placement import Placement, drops_without_notice, must_leave, placement
 from diffusion_trainer.process_messages import Orders
 from diffusion_trainer.refusal import ConfigurationRefused
-from diffusion_trainer.rendezvous import Superseded, is_peer_loss
+from diffusion_trainer.rendezvous import PeersLost, Superseded, is_peer_loss
 from diffusion_trainer.resumption import start_state
 from diffusion_trainer.sampler import StatelessSampler
 from diffusion_trainer.saver import Saver
@@ -135,7 +135,7 @@ class TrainerProcess:
         except Superseded as error:
             log.info("generation %d: %s", place.generation, error)
             return None
-        except (RuntimeError, OSError) as error:
+        except (PeersLost, RuntimeError, OSError) as error:
             if place.world == 1 or not is_peer_loss(error):
                 raise
             self._note_broken(place, training, error)

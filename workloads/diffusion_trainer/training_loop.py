@@ -201,8 +201,10 @@ class Training:
         return training_loss(self._model, clean.to(self.device), labels, rows, config.model, config.diffusion)
 
     def _settle_buckets(self) -> None:
-        """One pass that counts for nothing. After its first pass DDP orders its buckets anew, and with three or more
-        ranks the order of summation follows them: so a resumed run has the same order as one that never stopped.
+        """Do one pass that counts for nothing.
+
+        After its first pass DDP orders its buckets anew, and with three or more ranks the order of summation follows
+        them. Done here, a resumed run sums in the same order as one that never stopped.
         """
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             self._accelerator.backward(self._losses_at(self.live.current, 0, 1).sum() * 0)

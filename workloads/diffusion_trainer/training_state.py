@@ -1,4 +1,4 @@
-"""All that a training run is at one step: weights, optimizer, moving average, counters. It is replicated on each rank."""
+"""All that a run is at one step: weights, optimizer, moving average, counters; the same on each rank."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,7 +61,7 @@ class TrainingState:
         return [tensor for _name, shard in sorted(self.shards().items()) for _key, tensor in sorted(shard.items())]
 
     def checksum(self) -> float:
-        """A number that differs when weights differ: the sum of all, weighted by position. Exact between equal states."""
+        """A number that differs when weights differ: their sums, weighted by position. Equal for equal states."""
         return float(sum((index + 1) * tensor.double().sum() for index, tensor in enumerate(self.weights.values())))
 
     def apply_counters(self, counters: Counters) -> None:

@@ -45,7 +45,7 @@ def worker_report(processes: Iterable[Known], attempt: int, ready: bool, termina
     known = list(processes)
     if not ready or not known:
         return TrainerReport(attempt=attempt, state="Starting", leaving=terminating)
-    state = min((str(one.get("state") or "Starting") for one in known), key=lambda name: _EARLIEST_FIRST.index(name))  # type: ignore[arg-type]
+    state = min((str(one.get("state") or "Starting") for one in known), key=lambda name: _EARLIEST_FIRST.index(name))
     first = known[0]
     fields: dict[str, object] = {
         "attempt": attempt,

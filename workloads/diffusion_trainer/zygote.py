@@ -1,13 +1,14 @@
-"""The process that has imported everything once, and is forked for every trainer process and its checkpoint writer.
+r"""The process that has imported everything once, and is forked for every trainer process and its checkpoint writer.
 
 Importing torch, diffusers and accelerate takes seconds; a fork of a process that has them takes milliseconds. It must
 be forked before any thread or CUDA context exists, so this process does nothing but import, fork and reap.
 
     agent ----socket---- zygote            fork orders; exits of trainers
-      \\                    | fork
+      \                    | fork
        ----socket---- trainer ----socket---- writer
 """
 
+import contextlib
 import gc
 import json
 import logging
@@ -18,10 +19,11 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
-from diffusion_trainer.dying_with_parent import die_with_parent
 from diffusion_trainer.log_lines import start_logging
+from diffusion_trainer.own_process import die_with_parent, open_descriptors
 from diffusion_trainer.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -117,11 +119,9 @@ def fork(main: Callable[[], int], keep: list[socket.socket]) -> int:
 def _close_all_but(keep: list[socket.socket]) -> None:
     """Close what was inherited: another process's socket held open here would hide that its owner has gone."""
     kept = {0, 1, 2, *(end.fileno() for end in keep)}
-    for descriptor in {int(name) for name in os.listdir("/proc/self/fd")} - kept:
-        try:
+    for descriptor in set(open_descriptors()) - kept:
+        with contextlib.suppress(OSError):  # It was the one that listed the folder.
             os.close(descriptor)
-        except OSError:
-            continue  # The descriptor that listed the folder.
 
 
 def _trainer_main(settings: Settings, local_rank: int, agent: socket.socket, writer: socket.socket) -> int:
@@ -156,7 +156,9 @@ def be_zygote(agent: socket.socket, settings: Settings) -> NoReturn:
     seconds = import_everything()
     gc.collect()
     gc.freeze()  # Children share these pages for as long as nobody's garbage collector touches them.
-    agent.send(json.dumps({"ready": round(seconds, 2), "threads": len(os.listdir("/proc/self/task"))}).encode())
+    agent.send(
+        json.dumps({"ready": round(seconds, 2), "threads": len(list(Path("/proc/self/task").iterdir()))}).encode()
+    )
     Zygote(agent, settings).serve()
 
 

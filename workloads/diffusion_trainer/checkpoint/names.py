@@ -28,6 +28,6 @@ def committed_steps(folder: Path) -> list[int]:
     """Steps of the committed checkpoints, newest first; empty where the folder is not there."""
     try:
         names = [entry.name for entry in folder.iterdir()]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     return sorted((int(match["step"]) for name in names if (match := COMMITTED.match(name))), reverse=True)

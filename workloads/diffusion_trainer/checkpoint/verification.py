@@ -60,7 +60,7 @@ def read_manifest(folder: Path) -> CheckpointManifest:
 
 
 def verify_checkpoint(folder: Path, run_uid: str | None = None, name: str | None = None) -> VerifiedCheckpoint:
-    """Check every digest of one committed checkpoint; raises CheckpointInvalid. `name` is the folder's own if left out."""
+    """Check every digest of one committed checkpoint, called `name` or as its folder is; raises CheckpointInvalid."""
     manifest = read_manifest(folder)
     if (name or folder.name) != committed_name(manifest.step):
         raise CheckpointInvalid(f"{MANIFEST_NAME} is for step {manifest.step}, the folder is {name or folder.name}")
