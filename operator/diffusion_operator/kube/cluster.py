@@ -6,17 +6,21 @@ from typing import Any
 
 from diffusion_operator.kube.apply import stamped, why_to_send
 from diffusion_operator.kube.client import ApiClient
+from diffusion_operator.kube.errors import ApiRefusal
 from diffusion_operator.kube.events import Events
 from diffusion_operator.kube.keys import Key, resource_of_key
 from diffusion_operator.kube.own_writes import OwnWrites
 from diffusion_operator.kube.references import References
-from diffusion_operator.kube.resources import NODE, POD, resource_of
+from diffusion_operator.kube.resources import NODE, POD, Resource, resource_of
 from diffusion_operator.kube.status import put_status
 from diffusion_operator.kube.store import Store
 from diffusion_operator.observe.operator_facts import OperatorFacts
-from diffusion_operator.observe.snapshot import Raw, Snapshot
+from diffusion_operator.observe.snapshot import Raw, Refusal, Snapshot
 from diffusion_operator.plan.kind import Kind
 from diffusion_operator.plan.plan import Event, Manifest, ObjectReference
+
+_NAMED_BY_USERS_TOO = frozenset({"PersistentVolumeClaim"})
+"""Kinds of children whose names hold no UID, so that one by the same name may be somebody else's."""
 
 
 class Cluster:
@@ -28,6 +32,7 @@ class Cluster:
         self.references = References(client, store)
         self._events = Events(client, instance)
         self._writes = OwnWrites(store)
+        self._refusals: dict[Key, tuple[Refusal, ...]] = {}
 
     async def snapshot(self, key: Key, kind: Kind[Any]) -> Snapshot | None:
         """The custom resource with its children, their nodes, and what it refers to; None where it is gone."""
@@ -38,7 +43,14 @@ class Cluster:
         children = tuple(self._family(custom_resource["metadata"]["uid"]))
         names = {child["spec"].get("nodeName") for child in children if child["kind"] == POD.kind}
         nodes = {name: node for name in names if name and (node := self.store.get(NODE, "", name)) is not None}
-        return Snapshot(custom_resource, self.facts, children, nodes, referenced)
+        return Snapshot(custom_resource, self.facts, children, nodes, referenced, self._refusals.get(key, ()))
+
+    def remember_refusals(self, key: Key, refusals: tuple[Refusal, ...]) -> bool:
+        """Keep what was refused in this pass for the next one to see. Returns whether that is news."""
+        if self._refusals.get(key, ()) == refusals:
+            return False
+        self._refusals[key] = refusals
+        return True
 
     def is_behind_our_last_write(self, key: Key) -> bool:
         """Whether the store has yet to show something that was written for this custom resource."""
@@ -48,15 +60,29 @@ class Cluster:
         """The custom resource is gone."""
         self._writes.forget(key)
         self.references.forget(key)
+        self._refusals.pop(key, None)
 
     async def apply(self, key: Key, manifest: Manifest) -> str | None:
         """Bring the object to what the manifest says. Returns why something was sent; None where nothing was."""
         resource, sent = resource_of(manifest["apiVersion"], manifest["kind"]), stamped(manifest)
         metadata = sent["metadata"]
-        why = why_to_send(sent, self.store.get(resource, metadata.get("namespace", ""), metadata["name"]))
+        live = self.store.get(resource, metadata.get("namespace", ""), metadata["name"])
+        why = why_to_send(sent, live)
+        if live is None and manifest["kind"] in _NAMED_BY_USERS_TOO:
+            await self._refuse_to_take_over(resource, sent)
         if why is not None:
             self._writes.note(key, resource, await self._client.apply(resource, sent))
         return why
+
+    async def _refuse_to_take_over(self, resource: Resource, sent: Manifest) -> None:
+        """An object by our child's name that somebody else made stays theirs: raises ApiRefusal."""
+        metadata = sent["metadata"]
+        found = await self._client.get(resource, metadata.get("namespace", ""), metadata["name"])
+        owners = (found or {"metadata": {}})["metadata"].get("ownerReferences", [])
+        ours = {owner["uid"] for owner in metadata.get("ownerReferences", [])}
+        if found is not None and ours.isdisjoint(owner["uid"] for owner in owners):
+            what = f"{sent['kind']} {metadata['name']}"
+            raise ApiRefusal(409, "AlreadyExists", f"{what} exists and belongs to somebody else: rename or delete it")
 
     async def put_status(self, key: Key, seen: Raw, status: Manifest) -> bool:
         """Store the whole status if it differs from the one that was seen. Returns whether it was sent."""

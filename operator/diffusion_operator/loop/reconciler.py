@@ -11,18 +11,24 @@ from typing import Any, Protocol
 
 from diffusion_contract.agent_messages import Instruction
 from diffusion_operator.kube.cluster import Cluster
-from diffusion_operator.kube.errors import KubeError
+from diffusion_operator.kube.errors import ApiRefusal, Conflict, KubeError, NotFound, TooManyRequests
 from diffusion_operator.kube.keys import Key
 from diffusion_operator.loop.clock import Clock
 from diffusion_operator.observe.agent_reports import AgentRecord
-from diffusion_operator.observe.snapshot import Raw
+from diffusion_operator.observe.snapshot import Raw, Refusal
 from diffusion_operator.plan.kind import Kind
-from diffusion_operator.plan.plan import Event
+from diffusion_operator.plan.plan import Event, Manifest
 
 _log = logging.getLogger(__name__)
 
 SOON = 0.05
 """Seconds until the next look where the cache lags behind our own last write."""
+
+REFUSED = 10.0
+"""Seconds until a write that was refused is tried again: a quota may have been raised since."""
+
+FINAL_CODES = frozenset({400, 403, 409, 413, 422})
+"""Answers that the same request will get again until somebody changes something (409: the name is taken)."""
 
 
 class ReportBook(Protocol):
@@ -61,9 +67,9 @@ class Reconciler:
             return SOON
         seen = snapshot.custom_resource
         plan = kind.decide(kind.observe(snapshot, self.reports.about(key)), self.clock.now())
-        for manifest in plan.apply:
-            if why := await cluster.apply(key, manifest):
-                _log.info("%s: applied %s %s: %s", _said(key), manifest["kind"], manifest["metadata"]["name"], why)
+        applied = [await self._apply(key, manifest) for manifest in plan.apply]
+        refusals = tuple(refusal for refusal in applied if refusal is not None)
+        is_news = cluster.remember_refusals(key, refusals)
         if plan.status is not None:
             await cluster.put_status(key, seen, plan.status)
         self.reports.answer(key, plan.instructions)
@@ -72,7 +78,24 @@ class Reconciler:
         for reference in plan.delete:
             if await cluster.delete(key, reference):
                 _log.info("%s: deleted %s %s", _said(key), reference.kind, reference.name)
-        return plan.requeue_seconds
+        if is_news:
+            return SOON
+        return min(REFUSED, plan.requeue_seconds or REFUSED) if refusals else plan.requeue_seconds
+
+    async def _apply(self, key: Key, manifest: Manifest) -> Refusal | None:
+        """Apply one manifest. What the API server refuses for good is a fact for the next pass; the rest goes on."""
+        kind, name = manifest["kind"], manifest["metadata"]["name"]
+        try:
+            if why := await self.cluster.apply(key, manifest):
+                _log.info("%s: applied %s %s: %s", _said(key), kind, name, why)
+        except (Conflict, NotFound, TooManyRequests):
+            raise
+        except ApiRefusal as refused:
+            if refused.code not in FINAL_CODES:
+                raise
+            _log.warning("%s: %s %s was refused: %s", _said(key), kind, name, refused)
+            return Refusal(kind, name, refused.code, refused.message)
+        return None
 
     async def _say(self, about: Raw, event: Event) -> None:
         level = logging.WARNING if event.type == "Warning" else logging.INFO

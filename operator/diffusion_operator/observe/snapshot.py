@@ -22,6 +22,16 @@ class Reference:
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """A write of the last pass to which the API server said no: a quota, an admission policy, a name that is taken."""
+
+    kind: str
+    name: str
+    code: int
+    message: str
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """One custom resource and what belongs to it.
 
@@ -29,7 +39,8 @@ class Snapshot:
     Deployments are among them); sorted by kind, then name; each has `apiVersion` and `kind`. `nodes`: by name, those
     on which these pods run; one that is missing here is unknown or gone. `referenced`: an answer for every Reference
     that the kind asked for; None where the API server said that there is no such object. The values in a Secret's
-    `data` are blanked: only the names of its keys are there.
+    `data` are blanked: only the names of its keys are there. `refusals`: what became of the last pass's `apply`, as far
+    as it was refused; known to this process only.
     """
 
     custom_resource: Raw
@@ -37,3 +48,4 @@ class Snapshot:
     children: tuple[Raw, ...] = ()
     nodes: Mapping[str, Raw] = field(default_factory=lambda: MappingProxyType({}))
     referenced: Mapping[Reference, Raw | None] = field(default_factory=lambda: MappingProxyType({}))
+    refusals: tuple[Refusal, ...] = ()

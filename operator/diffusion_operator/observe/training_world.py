@@ -1,5 +1,6 @@
 """All facts about one DiffusionTraining at one moment, named: what `plan/training.py` decides from."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +19,9 @@ from diffusion_operator.observe.snapshot import Raw, Reference, Snapshot
 from diffusion_operator.observe.training_history import TrainingHistory, read_history
 
 JobOutcome = Literal["Active", "Complete", "Failed"]
+_REQUEST = re.compile(r"^[A-Z]+ /\S+: ")
+"""How the refusal of a request begins; the API server's own sentence follows."""
+
 INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
 
 
@@ -120,6 +124,7 @@ def observe_training(snapshot: Snapshot, reports: Mapping[str, AgentRecord]) -> 
         jobs=current,
         previous=tuple(job for job in jobs if job.attempt != history.attempt),
         workers=_workers(snapshot, reports, history.attempt),
+        refusals=tuple(_REQUEST.sub("", one.message) for one in snapshot.refusals),
         missing_claims=tuple(ref.name for ref, found in snapshot.referenced.items() if found is None),
     )
 
