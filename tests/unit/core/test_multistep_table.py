@@ -52,4 +52,4 @@ def test_a_solver_with_history_is_that_of_diffusers(steps: int) -> None:
     for t, row in zip(scheduler.timesteps, table, strict=True):
         out = network(ours, t.float().expand(2))
         ours, before = advance_rows(ours, out, before, row.expand(2, 6), None, 1e9)
-    torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=0)
+    torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=2e-5)
