@@ -55,3 +55,11 @@ def cluster_namespace(cluster: Kubernetes) -> Iterator[str]:
     """A fresh namespace on the cluster with nodes."""
     with fresh_namespace(cluster) as name:
         yield name
+
+
+@pytest.fixture
+def embedded(cluster: Kubernetes) -> Cluster:
+    """The cluster with nodes, for tests that take nodes away or use its command; a given cluster is left alone."""
+    if not isinstance(cluster, Cluster):
+        pytest.skip("the nodes of a given cluster are not ours to take away")
+    return cluster

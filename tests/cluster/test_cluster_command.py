@@ -8,20 +8,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from cluster_fixtures import Kubernetes, apply, get
+from cluster_fixtures import apply, get
 from cluster_objects import output_of, python_pod, wait_ready, web_pod
 from deadline import wait_until
 from diffusion_local.cluster import Cluster
 from diffusion_local.state import HOME_VARIABLE
 
 Local = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def embedded(cluster: Kubernetes) -> Cluster:
-    if not isinstance(cluster, Cluster):
-        pytest.skip("diffusion-local commands embedded clusters only")
-    return cluster
 
 
 @pytest.fixture

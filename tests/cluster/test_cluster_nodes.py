@@ -17,13 +17,6 @@ SLEEP = "import signal; signal.signal(signal.SIGTERM, lambda *_: exit(75)); sign
 
 
 @pytest.fixture
-def embedded(cluster: Kubernetes) -> Cluster:
-    if not isinstance(cluster, Cluster):
-        pytest.skip("nodes of a given cluster are not ours to kill")
-    return cluster
-
-
-@pytest.fixture
 def spot(embedded: Cluster) -> Iterator[str]:
     """A spot node of the test's own."""
     name = embedded.add_node(spot=True)
@@ -31,10 +24,10 @@ def spot(embedded: Cluster) -> Iterator[str]:
     embedded.kubectl("delete", "node", name, "--ignore-not-found", "--wait=false")
 
 
-def pod_on(namespace: str, node: str) -> dict[str, Any]:
-    return python_pod(
-        namespace, "pod", SLEEP, nodeSelector={"kubernetes.io/hostname": node}, terminationGracePeriodSeconds=20
-    )
+def start_pod(cluster: Kubernetes, namespace: str, node: str) -> None:
+    place = {"kubernetes.io/hostname": node}
+    apply(cluster, python_pod(namespace, "pod", SLEEP, nodeSelector=place, terminationGracePeriodSeconds=20))
+    wait_ready(cluster, namespace, "pod")
 
 
 def node_ready(cluster: Kubernetes, name: str) -> str:
@@ -56,15 +49,13 @@ def test_a_new_node_says_what_kind_it_is_and_takes_pods(embedded: Cluster, spot:
     labels = get(embedded, "node", spot)["metadata"]["labels"]
     assert labels[CAPACITY_TYPE] == "spot"
     assert labels["kubernetes.io/hostname"] == spot
-    apply(embedded, pod_on(cluster_namespace, spot))
-    wait_ready(embedded, cluster_namespace, "pod")
+    start_pod(embedded, cluster_namespace, spot)
 
 
 def test_a_preempted_node_is_announced_first_and_gone_at_last(
     embedded: Cluster, spot: str, cluster_namespace: str
 ) -> None:
-    apply(embedded, pod_on(cluster_namespace, spot))
-    wait_ready(embedded, cluster_namespace, "pod")
+    start_pod(embedded, cluster_namespace, spot)
     embedded.preempt_node(spot, 5)
     wait_until(lambda: is_announced(get(embedded, "node", spot)), 5, "taint and condition")
     wait_until(lambda: not exists(embedded, "node", spot), 30, "the end of the Node object")
@@ -74,8 +65,7 @@ def test_a_preempted_node_is_announced_first_and_gone_at_last(
 def test_without_notice_everything_on_the_node_is_dead_at_once(
     embedded: Cluster, spot: str, cluster_namespace: str
 ) -> None:
-    apply(embedded, pod_on(cluster_namespace, spot))
-    wait_ready(embedded, cluster_namespace, "pod")
+    start_pod(embedded, cluster_namespace, spot)
     embedded.preempt_node(spot, 0)
     assert embedded.order("status")["nodes"][spot] is False
     assert not exists(embedded, "node", spot)
