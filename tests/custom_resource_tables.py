@@ -2,6 +2,7 @@
 
 import copy
 import uuid
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,9 @@ def _changed(raw: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return changed
 
 
+@cache
 def schema_of(kind: str) -> dict[str, Any]:
-    """The OpenAPI schema of the kind, from crds/."""
+    """The OpenAPI schema of the kind, from crds/; do not change it, it is read once."""
     definition = yaml.safe_load((CRDS / f"{PLURALS[kind]}.diffusion.dev.yaml").read_text())
     schema: dict[str, Any] = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     return schema

@@ -48,7 +48,7 @@ def test_defaults_of_a_training(resources: CustomResources) -> None:
         },
         "workers": {"min": 1, "max": 1, "processesPerWorker": 1},
         "checkpoint": {
-            "storage": {"claim": {"size": "1Gi"}},
+            "storage": {"claim": {"size": "1Gi", "accessModes": ["ReadWriteMany"]}},
             "interval": {"seconds": 300},
             "onPreemption": True,
             "retain": {"last": 3},
