@@ -21,6 +21,7 @@ from diffusion_operator.loop.metrics import LoopMetrics
 from diffusion_operator.observe.operator_facts import OperatorFacts
 from diffusion_operator.observe.snapshot import Raw
 from diffusion_operator.plan.kind import Kind
+from end_state import masked_name
 from faulty_transport import FaultPlan, FaultyTransport
 
 FACTS = OperatorFacts(
@@ -31,8 +32,6 @@ FACTS = OperatorFacts(
     server_image="diffusion-operator/server:test",
     router_image="diffusion-operator/router:test",
 )
-_VOLATILE = {"uid", "resourceVersion", "creationTimestamp", "managedFields", "generation", "selfLink", "clusterIP"}
-_VOLATILE |= {"clusterIPs", "lastTransitionTime", "controller-uid", "batch.kubernetes.io/controller-uid"}
 
 
 async def until(predicate: Callable[[], object], seconds: float, what: str) -> None:
@@ -84,12 +83,14 @@ class Witness:
         ]
         return sorted(found, key=lambda item: (item["kind"], item["metadata"]["name"]))
 
-    def counts(self, namespace: str) -> tuple[Mapping[str, int], Mapping[str, int]]:
-        """How often each object was created and deleted, by kind and name."""
-        return tuple(  # type: ignore[return-value]
-            {f"{kind} {name}": number for (kind, place, name), number in counter.items() if place == namespace}
-            for counter in (self.created, self.deleted)
-        )
+    def counts(self, namespace: str) -> tuple[dict[str, int], dict[str, int]]:
+        """How often each object was created and deleted, by kind and masked name."""
+        found: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
+        for total, counter in zip(found, (self.created, self.deleted), strict=True):
+            for (kind, place, name), number in counter.items():
+                if place == namespace:
+                    total[f"{kind} {masked_name(name, kind)}"] += number
+        return dict(found[0]), dict(found[1])
 
     def _seen(self, change: Change) -> None:
         self.changes += 1
@@ -139,27 +140,3 @@ async def quiet(engine: Engine, witness: Witness, done: Callable[[], object], se
         if witness.changes != last or not engine.queue.is_quiet or not done():
             still_since, last = time.monotonic(), witness.changes
         await asyncio.sleep(0.02)
-
-
-def masked(value: Any, uids: Mapping[str, str]) -> Any:
-    """The object without what differs between two runs that did the same: UIDs, versions, times, addresses."""
-    if isinstance(value, Mapping):
-        return {key: masked(item, uids) for key, item in sorted(value.items()) if key not in _VOLATILE}
-    if isinstance(value, list | tuple):
-        return [masked(item, uids) for item in value]
-    if isinstance(value, str):
-        for uid, name in uids.items():
-            value = value.replace(uid, name)
-        return "<time>" if _is_time(value) else value
-    return value
-
-
-def end_state(witness: Witness, namespace: str) -> list[Any]:
-    """All objects of the namespace, masked; their UIDs stand as kind and name."""
-    objects = witness.objects(namespace)
-    uids = {item["metadata"]["uid"]: f"<{item['kind']} {item['metadata']['name']}>" for item in objects}
-    return [masked(item, {**uids, namespace: "<namespace>"}) for item in objects]
-
-
-def _is_time(text: str) -> bool:
-    return len(text) >= 20 and text[4:5] == "-" and text[10:11] == "T" and text.endswith("Z")

@@ -1,0 +1,101 @@
+"""What the plugin reads from a cluster, with the official client and the user's own kubeconfig and rights."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from kubernetes import client, config
+from urllib3.exceptions import HTTPError
+
+from diffusion_contract.names import GROUP, SERVICE_LABEL, TRAINING_LABEL, VERSION
+from diffusion_operator.observe.snapshot import Raw
+
+PLURALS = {"training": "diffusiontrainings", "service": "diffusionservices"}
+_KINDS = {"training": "DiffusionTraining", "service": "DiffusionService"}
+_LABELS = {"DiffusionTraining": TRAINING_LABEL, "DiffusionService": SERVICE_LABEL}
+_SECONDS = 10
+_RAW = {"_preload_content": False, "_request_timeout": _SECONDS}
+
+
+class NotThere(Exception):
+    """There is nothing by that name, or no such context: the user can put it right."""
+
+
+class Unreadable(Exception):
+    """The API server did not answer, or said no."""
+
+
+class ClusterReader:
+    """Reads trainings, services, their pods and events. `namespace` is the given one, or the context's."""
+
+    def __init__(self, kubeconfig: str | None, context: str | None, namespace: str | None) -> None:
+        try:
+            self._client = config.new_client_from_config(kubeconfig, context)
+            _, active = config.list_kube_config_contexts(kubeconfig)
+            contexts, _ = config.list_kube_config_contexts(kubeconfig)
+        except (config.ConfigException, OSError) as error:
+            raise NotThere(f"no usable kubeconfig: {error}") from error
+        chosen = next((item for item in contexts if item["name"] == context), active)
+        self.namespace: str = namespace or chosen["context"].get("namespace") or "default"
+
+    def list(self, namespace: str | None) -> list[Raw]:
+        """All trainings and services of one namespace, or of all."""
+        found: list[Raw] = []
+        api = client.CustomObjectsApi(self._client)
+        for short, plural in PLURALS.items():
+            kind = (GROUP, VERSION)
+            with self._readable(plural):
+                if namespace:
+                    page = api.list_namespaced_custom_object(*kind, namespace, plural, _request_timeout=_SECONDS)
+                else:
+                    page = api.list_cluster_custom_object(*kind, plural, _request_timeout=_SECONDS)
+            found += [{**item, "kind": _KINDS[short]} for item in page["items"]]
+        return found
+
+    def named(self, name: str, kind: str | None) -> Sequence[Raw]:
+        """The training and the service by that name, whichever exist. Raises NotThere when there is none."""
+        found = [
+            item
+            for item in self.list(self.namespace)
+            if item["metadata"]["name"] == name and kind in (None, item["kind"].removeprefix("Diffusion").lower())
+        ]
+        if not found:
+            what = f"diffusion {kind}" if kind else "diffusion training or service"
+            raise NotThere(f"there is no {what} called {name!r} in the namespace {self.namespace!r}")
+        return found
+
+    def pods(self, item: Raw) -> Sequence[Raw]:
+        """The pods that carry the custom resource's label."""
+        selector = f"{_LABELS[item['kind']]}={item['metadata']['name']}"
+        api = client.CoreV1Api(self._client)
+        with self._readable("pods"):
+            answer = api.list_namespaced_pod(self.namespace, label_selector=selector, **_RAW)
+        return sorted(json.loads(answer.data)["items"], key=lambda pod: str(pod["metadata"]["name"]))
+
+    def events(self, item: Raw) -> Sequence[Raw]:
+        """Events about the custom resource, oldest first; none where the user may not read them."""
+        selector = f"regarding.uid={item['metadata']['uid']}"
+        api = client.EventsV1Api(self._client)
+        try:
+            with self._readable("events"):
+                answer = api.list_namespaced_event(self.namespace, field_selector=selector, **_RAW)
+        except Unreadable:
+            return []
+        return sorted(json.loads(answer.data)["items"], key=last_seen)
+
+    @contextmanager
+    def _readable(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except client.ApiException as error:
+            missing = " (are the CRDs installed?)" if error.status == 404 else ""
+            raise Unreadable(f"{what} cannot be read: {error.status} {error.reason}{missing}") from error
+        except HTTPError as error:
+            host = self._client.configuration.host
+            raise Unreadable(f"the API server at {host} does not answer: {error}") from error
+
+
+def last_seen(event: Raw) -> str:
+    """When an event was last said (RFC 3339)."""
+    series = event.get("series") or {}
+    return str(series.get("lastObservedTime") or event.get("eventTime") or event["metadata"].get("creationTimestamp"))

@@ -1,0 +1,87 @@
+"""`kubectl diffusion`: what a run or a service is doing, in a form for people.
+
+Exit codes: 0 shown, 1 the API server cannot be reached or says no, 2 bad input or nothing by that name.
+"""
+
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+
+from diffusion_operator.cli.cluster_reader import ClusterReader, NotThere, Unreadable
+from diffusion_operator.cli.service_view import service_view
+from diffusion_operator.cli.tables import list_table
+from diffusion_operator.cli.training_view import training_view
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _where(function: F) -> F:
+    """Add the options that every command has."""
+    for option in (
+        click.option("--context", help="Context of the kubeconfig.  [default: its current one]"),
+        click.option("--kubeconfig", type=click.Path(dir_okay=False), help="[default: $KUBECONFIG or ~/.kube/config]"),
+        click.option("-n", "--namespace", help="[default: the context's]"),
+    ):
+        function = option(function)
+    return function
+
+
+@click.group()
+@click.version_option(version("diffusion-operator"), prog_name="kubectl-diffusion")
+def main() -> None:
+    """Look at diffusion trainings and services: `kubectl diffusion describe NAME`, `kubectl diffusion list`."""
+
+
+@main.command()
+@_where
+@click.option("-A", "--all-namespaces", is_flag=True, help="List those of all namespaces.")
+def list(namespace: str | None, kubeconfig: str | None, context: str | None, all_namespaces: bool) -> None:  # noqa: A001
+    """List trainings and services."""
+    with _errors():
+        reader = ClusterReader(kubeconfig, context, namespace)
+        found = reader.list(None if all_namespaces else reader.namespace)
+    if not found:
+        click.echo("No diffusion trainings or services here.", err=True)
+        return
+    Console().print(list_table(found, show_namespace=all_namespaces))
+
+
+@main.command()
+@_where
+@click.argument("name")
+@click.option(
+    "--kind",
+    type=click.Choice(["training", "service"]),
+    help="Which one, where a training and a service have the same name.  [default: both]",
+)
+def describe(name: str, namespace: str | None, kubeconfig: str | None, context: str | None, kind: str | None) -> None:
+    """Show how NAME is doing: phase, progress, workers, checkpoints, preemptions, conditions and events."""
+    console = Console()
+    with _errors():
+        reader = ClusterReader(kubeconfig, context, namespace)
+        found = reader.named(name, kind)
+        for number, item in enumerate(found):
+            if number:
+                console.rule()
+            view = training_view if item["kind"] == "DiffusionTraining" else service_view
+            console.print(view(item, reader.pods(item), reader.events(item)))
+
+
+class _errors:  # noqa: N801 - reads as the block that it guards
+    """Turns failures into one line and the exit code that the module's docstring promises."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, NotThere):
+            raise click.UsageError(str(error)) from error
+        if isinstance(error, Unreadable):
+            raise click.ClickException(str(error)) from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""A DiffusionService for people."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from diffusion_contract.names import REVISION_LABEL, ROLE_LABEL
+from diffusion_operator.cli.parts import age, coloured, conditions, events, facts, heading, pod_state, titled
+from diffusion_operator.observe.snapshot import Raw
+
+
+def service_view(item: Raw, pods: Sequence[Raw], found_events: Sequence[Raw]) -> RenderableType:
+    """Everything about one service on one page."""
+    parts: list[RenderableType] = [heading(item), facts(_summary(item, item.get("status", {})))]
+    for table in (_pods(pods), conditions(item), events(found_events)):
+        if table.row_count:
+            parts += ["", table]
+    return Group(*parts)
+
+
+def _summary(item: Raw, status: Mapping[str, Any]) -> Mapping[str, Any]:
+    replicas = status.get("replicas", {})
+    return {
+        "Ready": coloured(ready_word(item)),
+        "Message": status.get("message"),
+        "URL": status.get("url"),
+        "Stable": _revision(status.get("stable")),
+        "Candidate": _revision(status.get("candidate")),
+        "Replicas": f"{replicas.get('ready', 0)} ready of {replicas.get('stable', 0)}" if replicas else None,
+        "Age": age(item["metadata"].get("creationTimestamp")),
+    }
+
+
+def ready_word(item: Raw) -> str:
+    """The Ready condition's status; Unknown where the operator has not spoken yet."""
+    for condition in item.get("status", {}).get("conditions", ()):
+        if condition["type"] == "Ready":
+            return str(condition["status"])
+    return "Unknown"
+
+
+def _revision(revision: Mapping[str, Any] | None) -> str | None:
+    if not revision:
+        return None
+    since = f" since {age(revision['since'])}" if revision.get("since") else ""
+    return f"revision {revision.get('revision')} of {revision.get('model')}{since}"
+
+
+def _pods(pods: Sequence[Raw]) -> Table:
+    table = titled("Pods", "POD", "ROLE", "REVISION", "STATE", "NODE", "AGE")
+    for pod in pods:
+        metadata, labels = pod["metadata"], pod["metadata"].get("labels", {})
+        table.add_row(
+            metadata["name"],
+            labels.get(ROLE_LABEL, ""),
+            labels.get(REVISION_LABEL, ""),
+            coloured(pod_state(pod)),
+            pod["spec"].get("nodeName", "-"),
+            age(metadata.get("creationTimestamp")),
+        )
+    return table
