@@ -33,7 +33,7 @@ class DiTConfig(FrozenModel):
     """Number of blocks."""
     num_heads: Annotated[int, Field(ge=1, le=128)] = 4
     """Attention heads of each block."""
-    mlp_ratio: Annotated[float, Field(gt=0, le=16)] = 4.0
+    mlp_ratio: Annotated[float, Field(ge=0.25, le=16)] = 4.0
     """Width of a block's hidden layer, in units of D."""
 
 
