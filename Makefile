@@ -20,7 +20,7 @@ demo: environment ## Dataset to image on a real control plane (3 minutes warm; f
 
 test: check ## All tests: unit, property, schema, crash (reduced), cluster, end to end (under 25 minutes)
 	@echo "==> Tests (usually 10 to 20 minutes on 2 cores; control-plane binaries are built once, about 15 minutes)"
-	@$(BIN)/diffusion-local binaries
+	@$(BIN)/python -m diffusion_local.binaries
 	@$(PYTEST)
 
 check: environment ## Formatting, lint, types, architecture, spelling, shell, YAML, size limits (2 minutes)

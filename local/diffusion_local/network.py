@@ -1,8 +1,12 @@
-"""Addresses inside a cluster's own network namespace, where every address of both ranges exists (AnyIP routes)."""
+"""Addresses inside a cluster's own network namespace, which routes between the pods' own."""
 
 from collections.abc import Sequence
 
 POD_RANGE = "10.244.0.0/16"
+CONTROL_PLANE_RANGE = "10.244.0.0/24"
+"""Where the control plane listens; each node adds its own address, and a route to each of its pods."""
+GATEWAY = "169.254.1.1"
+"""What pods send to; link-local, and the same for all."""
 SERVICE_RANGE = "10.96.0.0/16"
 CONTROL_PLANE_ADDRESS = "10.244.0.1"
 """The API server's advertised address; there is no default route, so it cannot choose one itself."""
@@ -17,8 +21,10 @@ LARGEST_NODE_INDEX = 254
 
 UP_COMMANDS: Sequence[Sequence[str]] = (
     ("ip", "link", "set", "lo", "up"),
-    ("ip", "route", "add", "local", POD_RANGE, "dev", "lo"),
+    ("ip", "address", "add", f"{GATEWAY}/32", "dev", "lo"),
+    ("ip", "route", "add", "local", CONTROL_PLANE_RANGE, "dev", "lo"),
     ("ip", "route", "add", "local", SERVICE_RANGE, "dev", "lo"),
+    ("sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"),
 )
 
 

@@ -15,7 +15,7 @@ CLONE_NEWNS = 0x00020000
 
 def see_own_processes() -> None:
     """Make /proc show this process table, for an agent that was put into a new one without a new /proc."""
-    if os.readlink("/proc/self") == str(os.getpid()):
+    if Path("/proc/self").readlink().name == str(os.getpid()):
         return
     libc = ctypes.CDLL(None, use_errno=True)
     private, recursive = 1 << 18, 1 << 14

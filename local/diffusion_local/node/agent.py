@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusion_local.node.addresses import Addresses
-from diffusion_local.node.api_client import ApiClient, Change, client_ssl
+from diffusion_local.node.api_client import ApiClient, ApiError, Change, client_ssl, persistently
 from diffusion_local.node.configuration import Manifest, NodeConfiguration
 from diffusion_local.node.control_socket import ControlSocket
 from diffusion_local.node.events import EventWriter
@@ -20,6 +20,7 @@ from diffusion_local.node.machine_files import Hosts, Images
 from diffusion_local.node.memory_watch import LOOK_SECONDS, over_limit
 from diffusion_local.node.node_object import capacity_of
 from diffusion_local.node.object_watch import ObjectWatch
+from diffusion_local.node.pod_network import exist
 from diffusion_local.node.pod_worker import PodWorker
 from diffusion_local.node.preemption import Preemption
 from diffusion_local.node.services import NodeServices
@@ -56,6 +57,7 @@ class Agent:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self.finished.set)
         allow_low_ports()
+        await exist(self.configuration.address)
         await self.heartbeat.register()
         await self.find_api_service()
         runner = await LogServer(self.configuration, self.workers).start()
@@ -91,7 +93,14 @@ class Agent:
 
     async def find_api_service(self) -> None:
         """Learn the address that pods reach the API server at."""
-        service = await self.api.request("GET", "/api/v1/namespaces/default/services/kubernetes")
+        path = "/api/v1/namespaces/default/services/kubernetes"
+        service: Manifest | None = None
+        while service is None:
+            try:
+                service = await persistently(lambda: self.api.request("GET", path), "find the API server's Service")
+            except ApiError:
+                await asyncio.sleep(LOOK_SECONDS)  # a new cluster has it a moment after its start
+        assert service is not None
         port = next(entry["port"] for entry in service["spec"]["ports"])
         self.services.service_environment |= {
             "KUBERNETES_SERVICE_HOST": service["spec"]["clusterIP"],
@@ -127,6 +136,8 @@ class Agent:
             return
         worker = PodWorker(self.services, pod)
         self.workers[uid] = worker
+        if self.preemption.begun:
+            self.preemption.refuse(worker)
         self.spawn(self.serve(worker))
 
     async def serve(self, worker: PodWorker) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ REQUEST_SECONDS = 15.0
 WATCH_SECONDS = 240
 NOTED_ATTEMPT = 3
 """The first failures of a watch are ordinary: a server that restarts, an authorizer that has not heard of a pod yet."""
+FORBIDDEN = (401, 403)
+FORBIDDEN_SECONDS = 30.0
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
@@ -161,11 +164,19 @@ def decoded(status: int, raw: bytes) -> Any:
 
 
 async def persistently(call: Callable[[], Awaitable[T]], what: str) -> T:
-    """Repeat `call` until the server answers; a refusal (ApiError) is passed on at once."""
-    attempts = 0
+    """Repeat `call` until the server answers; a refusal (ApiError) is passed on.
+
+    A server that has just started may forbid what it will allow a moment later, so that is believed after a while only.
+    """
+    attempts, begun = 0, time.monotonic()
     while True:
         try:
             return await call()
+        except ApiError as error:
+            if error.status not in FORBIDDEN or time.monotonic() > begun + FORBIDDEN_SECONDS:
+                raise
+            attempts += 1
+            await asyncio.sleep(delay_before_retry(attempts))
         except ApiUnavailable as error:
             log.log(logging.WARNING if attempts == 0 else logging.DEBUG, "%s: %s; trying again", what, error)
             attempts += 1

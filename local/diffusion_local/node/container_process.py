@@ -13,6 +13,7 @@ from pathlib import Path
 
 from diffusion_local.node.configuration import Manifest
 from diffusion_local.node.container_log import LogWriter
+from diffusion_local.node.pod_network import PodNetwork
 
 LAUNCH = Path(__file__).with_name("launch.py")
 CLONE_NEWPID = 0x20000000
@@ -40,8 +41,9 @@ def children_in_new_process_table() -> Iterator[None]:
 class ContainerProcess:
     """A running container. Its first process is number 1 of a process table of its own: when it dies, all die."""
 
-    def __init__(self, spec: Manifest, directory: Path, log_path: Path) -> None:
+    def __init__(self, spec: Manifest, directory: Path, log_path: Path, network: PodNetwork | None = None) -> None:
         self.spec = spec
+        self.inherited = [] if network is None else [network.descriptor]
         self.directory = directory
         self.log = LogWriter(log_path)
         self.pid = 0
@@ -57,7 +59,7 @@ class ContainerProcess:
         self.directory.mkdir(parents=True, exist_ok=True)
         file = self.directory / "launch.json"
         file.touch(mode=0o600)
-        file.write_text(json.dumps({**self.spec, "statusFd": status_write}))
+        file.write_text(json.dumps({**self.spec, "statusFd": status_write, "networkFds": self.inherited}))
         argv = [sys.executable, "-I", "-S", str(LAUNCH), str(file)]
         try:
             with children_in_new_process_table():
@@ -66,7 +68,7 @@ class ContainerProcess:
                     stdin=subprocess.DEVNULL,
                     stdout=output_write,
                     stderr=output_write,
-                    pass_fds=[status_write],
+                    pass_fds=[status_write, *self.inherited],
                     env={},
                 )
         finally:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
     from diffusion_local.node.pod_worker import PodWorker
 
 KEPT_LOGS = 2
+log = logging.getLogger(__name__)
+
+
+def complain(task: asyncio.Task[None]) -> None:
+    """Nobody awaits these tasks, so a fault in one is told here."""
+    if not task.cancelled() and task.exception() is not None:
+        log.error("a container is supervised no more", exc_info=task.exception())
 
 
 class ContainerRun:
@@ -34,6 +42,8 @@ class ContainerRun:
         self.condemned: asyncio.Task[None] | None = None
         self.living = asyncio.create_task(live(container, self.target, self))
         self.ending = asyncio.create_task(self.supervise())
+        for task in (self.living, self.ending):
+            task.add_done_callback(complain)
 
     @property
     def memory_limit(self) -> int | None:

@@ -21,6 +21,7 @@ from diffusion_local.node.launch_plan import (
     launch_spec,
     volume_binds,
 )
+from diffusion_local.node.pod_network import PodNetwork
 from diffusion_local.node.services import NodeServices
 from diffusion_local.node.volumes import PodVolumes
 
@@ -43,6 +44,8 @@ class PodPlace:
     directory: Path
     ip: str
     volumes: PodVolumes
+    network: PodNetwork | None = None
+    """None: the node's own."""
 
     @property
     def hosts_file(self) -> Path:
@@ -117,7 +120,8 @@ async def start_container(
     if not argv:
         raise NotStartable("CreateContainerError", "no command specified")
     spec = launch_spec(pod, container, root, binds, argv, environment)
-    process = ContainerProcess(spec, termination.parent, place.log_path(container["name"], run))
+    log = place.log_path(container["name"], run)
+    process = ContainerProcess(spec, termination.parent, log, place.network)
     await process.start()
     return StartedContainer(process, environment)
 

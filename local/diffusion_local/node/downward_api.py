@@ -38,7 +38,7 @@ def field_value(pod: Manifest, path: str, pod_ip: str, host_ip: str) -> str:
 
 
 def resource_value(pod: Manifest, reference: Manifest, own: str, allocatable: Mapping[str, str]) -> str:
-    """What a resourceFieldRef stands for; `own` is the container that asks. A missing limit is the node's allocatable."""
+    """What a resourceFieldRef stands for; `own` is the container that asks. No limit means the node's allocatable."""
     wanted = reference.get("containerName") or own
     containers = [*(pod["spec"].get("initContainers") or []), *pod["spec"]["containers"]]
     resources = next((c.get("resources") or {} for c in containers if c["name"] == wanted), None)

@@ -21,6 +21,7 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC = 1, 2, 4, 32, 4096,
 MS_PRIVATE, CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 1 << 18, 0x00020000, 0x04000000, 0x08000000
 MNT_DETACH, AT_FDCWD, AT_RECURSIVE, MOUNT_ATTR_RDONLY = 2, -100, 0x8000, 1
 SYS_PIVOT_ROOT, SYS_MOUNT_SETATTR = {"x86_64": (155, 442)}.get(os.uname().machine, (41, 442))
+CLONE_NEWNET = 0x40000000
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS, PR_CAPBSET_DROP, LAST_CAPABILITY = 1, 38, 24, 63
 PROGRAM_FOLDERS = ("usr", "opt", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "nix", "sys")
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "fuse", "dri", "kfd")
@@ -48,7 +49,7 @@ def checked(result: int, what: str) -> None:
 
 
 def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str = "") -> None:
-    """mount(2)."""
+    """Mount a file system, or bind a folder."""
     arguments = source.encode(), target.encode(), kind.encode(), flags, options.encode()
     checked(libc.mount(*arguments), f"mount {source} at {target}")
 
@@ -199,6 +200,9 @@ def start(spec: dict[str, Any]) -> None:
     """Do all of it; returns only by an exception."""
     os.setsid()
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    for network in spec["networkFds"]:
+        checked(libc.setns(network, CLONE_NEWNET), "the pod's network")
+        os.close(network)
     checked(libc.unshare(CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC), "namespaces of its own")
     mount("none", "/", flags=MS_REC | MS_PRIVATE)
     os.umask(0o022)

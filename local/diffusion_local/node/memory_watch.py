@@ -4,7 +4,6 @@ What counts is anonymous and shared memory, each shared page once; mapped files 
 drop them. A container above its limit is killed as a whole. (Between two looks it can grow beyond the limit.)
 """
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -51,7 +50,7 @@ def over_limit(limits: Mapping[int, int]) -> list[int]:
     found = []
     for pid, limit in limits.items():
         try:
-            namespace = os.readlink(f"/proc/{pid}/ns/pid")
+            namespace = str(Path(f"/proc/{pid}/ns/pid").readlink())
         except OSError:
             continue
         if memory_used(table.get(namespace, []), limit) > limit:

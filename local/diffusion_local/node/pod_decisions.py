@@ -44,7 +44,11 @@ class Decision:
 
 
 def restart_wanted(container: Manifest, policy: str, ended: Terminated) -> bool:
-    """Whether a container that ended is to be started again under the pod's restart policy."""
+    """Whether a container that ended is to be started again: its own rules, its own policy, then the pod's."""
+    for rule in container.get("restartPolicyRules") or []:
+        codes = rule.get("exitCodes") or {}
+        if (ended.exit_code in (codes.get("values") or [])) == (codes.get("operator") == "In"):
+            return True
     policy = container.get("restartPolicy", policy)
     return policy == "Always" or (policy == "OnFailure" and ended.exit_code != 0)
 

@@ -35,6 +35,10 @@ class PodStop:
         if self.task is None:
             self.task = asyncio.create_task(self.end_all())
 
+    def include(self, run: "ContainerRun") -> None:
+        """A container that was just being started when the end began."""
+        self.late = asyncio.create_task(self.end(run))
+
     def kill(self) -> None:
         """The grace is over."""
         for run in self.worker.runs.values():

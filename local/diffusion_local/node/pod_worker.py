@@ -6,19 +6,13 @@ Each turn asks `decide` what to do, does it, and has the status written. Everyth
 import asyncio
 import contextlib
 import logging
-import shutil
 from collections.abc import Iterable
 from dataclasses import replace
 
-from diffusion_local.node.api_client import ApiError, ApiUnavailable
-from diffusion_local.node.back_off import delay_before_pull, delay_before_retry, failures_in_a_row
+from diffusion_local.node.back_off import delay_before_pull, failures_in_a_row
 from diffusion_local.node.configuration import Manifest
 from diffusion_local.node.container_run import ContainerRun
-from diffusion_local.node.container_start import CommandNotStarted, NotStartable, PodPlace, start_container
-from diffusion_local.node.environment import Surroundings, referenced_objects
-from diffusion_local.node.launch_plan import hostname_of
-from diffusion_local.node.machine_files import own_lines
-from diffusion_local.node.payloads import VolumeNotReady, referenced_by_volume
+from diffusion_local.node.container_start import CommandNotStarted, NotStartable, start_container
 from diffusion_local.node.pod_decisions import decide
 from diffusion_local.node.pod_record import (
     ContainerRecord,
@@ -31,14 +25,15 @@ from diffusion_local.node.pod_record import (
     is_sidecar,
     main_containers,
 )
+from diffusion_local.node.pod_sandbox import PodSandbox
 from diffusion_local.node.pod_status import TERMINAL_PHASES, lost_record, pod_status
 from diffusion_local.node.pod_stop import PodStop
 from diffusion_local.node.services import NodeServices
 from diffusion_local.node.status_writer import StatusWriter, delete_for_good
-from diffusion_local.node.volumes import PodVolumes
 
 DEFAULT_GRACE = 30.0
 RETRY_SECONDS = 2.0
+LONGEST_SLEEP = 3600.0
 log = logging.getLogger(__name__)
 
 
@@ -52,12 +47,10 @@ class PodWorker:
         self.name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
         self.record = PodRecord(accepted_at=services.clock())
         self.writer = StatusWriter(services.api, pod)
-        directory = services.pod_directory(pod)
-        self.place = PodPlace(directory, "", PodVolumes(services.api, pod, directory / "volumes"))
+        self.sandbox = PodSandbox(services, pod, self.wake)
+        self.place = self.sandbox.place
         self.runs: dict[str, ContainerRun] = {}
         self.woken = asyncio.Event()
-        self.refresh_now = asyncio.Event()
-        self.refresher: asyncio.Task[None] | None = None
         self.removed = False
         """The pod is no longer in the API."""
         self.stop = PodStop(self)
@@ -66,9 +59,8 @@ class PodWorker:
 
     def update(self, pod: Manifest) -> None:
         """The pod changed in the API."""
-        before, self.pod = self.pod["metadata"], pod
-        if any(before.get(field) != pod["metadata"].get(field) for field in ("labels", "annotations")):
-            self.objects_changed()
+        self.pod = pod
+        self.sandbox.update(pod)
         self.wake()
 
     def forget(self) -> None:
@@ -116,20 +108,26 @@ class PodWorker:
             log.exception("pod %s", self.name)
             raise
         finally:
-            self.clean_up()
+            self.sandbox.clean_up()
 
     async def live(self) -> None:
         """From the volumes to the end of the last container."""
-        self.arrive()
-        await self.prepare()
+        self.sandbox.arrive()
+        self.publish()
+        if await self.sandbox.prepare(self.sleep_until, self.unwanted):
+            self.record = replace(self.record, sandbox_ready=True, ip=self.place.ip)
         while True:
-            self.woken.clear()
             if self.removed or self.pod["metadata"].get("deletionTimestamp"):
                 self.stop.begin(0.0 if self.removed else self.grace)
             wake_at = await self.take_turn()
             if not any(run.alive for run in self.runs.values()) and self.over():
                 return
             await self.sleep_until(wake_at)
+
+    def unwanted(self) -> bool:
+        """Whether the pod is to end before it has begun."""
+        deleted = self.removed or bool(self.pod["metadata"].get("deletionTimestamp"))
+        return deleted or self.record.failure is not None
 
     def over(self) -> bool:
         """Whether nothing will be started any more."""
@@ -154,72 +152,11 @@ class PodWorker:
         return any(run.alive for name, run in self.runs.items() if not is_sidecar(run.container))
 
     async def sleep_until(self, moment: float) -> None:
-        """Wait to be woken, or for the moment."""
+        """Wait to be woken, or for the moment. Whoever calls looks at everything again afterwards."""
         with contextlib.suppress(TimeoutError):
-            seconds = min(max(moment - self.services.clock(), 0.01), 3600.0)
+            seconds = min(max(moment - self.services.clock(), 0.01), LONGEST_SLEEP)
             await asyncio.wait_for(self.woken.wait(), seconds)
-
-    # ---- before the first container
-
-    def arrive(self) -> None:
-        """Take an address, tell that the pod was seen, and begin to follow what it refers to."""
-        namespace = self.pod["metadata"]["namespace"]
-        host_network = self.pod["spec"].get("hostNetwork")
-        self.place.ip = self.services.configuration.address if host_network else self.services.addresses.take()
-        self.place.directory.mkdir(parents=True, exist_ok=True)
-        self.publish()
-        containers = [*init_containers(self.pod), *main_containers(self.pod)]
-        names = {key for container in containers for key in referenced_objects(container)}
-        names |= self.shown_objects()
-        self.services.objects.use(self.uid, namespace, names, self.objects_changed)
-        spec = self.pod["spec"]
-        own = own_lines(
-            self.place.ip, hostname_of(self.pod), spec.get("subdomain") or "", namespace, spec.get("hostAliases") or []
-        )
-        self.services.hosts.add(self.place.hosts_file, own, namespace)
-
-    def shown_objects(self) -> set[tuple[str, str]]:
-        """The ConfigMaps and Secrets that the pod's volumes show."""
-        return {key for volume in self.pod["spec"].get("volumes") or [] for key in referenced_by_volume(volume)}
-
-    async def surroundings(self) -> Surroundings:
-        """What the volumes are filled from."""
-        objects = await self.services.objects.get(self.pod["metadata"]["namespace"], self.shown_objects())
-        address = self.services.configuration.address
-        return Surroundings(self.pod, self.place.ip, address, self.services.allocatable, objects)
-
-    async def prepare(self) -> None:
-        """Fill the volumes; tries again until it works or the pod is to end."""
-        attempts = 0
-        while not (self.removed or self.pod["metadata"].get("deletionTimestamp") or self.record.failure):
-            try:
-                await self.place.volumes.prepare(await self.surroundings())
-            except (VolumeNotReady, ApiError, ApiUnavailable, OSError) as error:
-                attempts += 1
-                self.services.events.tell(self.pod, "Warning", "FailedMount", f"MountVolume.SetUp failed: {error}")
-                self.woken.clear()
-                await self.sleep_until(self.services.clock() + delay_before_retry(attempts))
-                continue
-            self.record = replace(self.record, sandbox_ready=True, ip=self.place.ip)
-            self.refresher = asyncio.create_task(self.refresh())
-            return
-
-    def objects_changed(self) -> None:
-        """A ConfigMap or Secret that the pod refers to is new or different."""
-        self.refresh_now.set()
-        self.wake()
-
-    async def refresh(self) -> None:
-        """Keep the volumes' content fresh while the pod lives."""
-        while True:
-            due = self.place.volumes.tokens.next_renewal - self.services.clock()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.refresh_now.wait(), min(max(due, RETRY_SECONDS), 60.0))
-            self.refresh_now.clear()
-            try:
-                await self.place.volumes.refresh(await self.surroundings())
-            except (VolumeNotReady, ApiError, ApiUnavailable, OSError) as error:
-                log.info("volumes of %s stay as they are: %s", self.name, error)
+        self.woken.clear()
 
     # ---- containers
 
@@ -261,6 +198,8 @@ class PodWorker:
         self.put(name, ContainerRecord(Running(begun), last, restarts, failures, container_id=container_id))
         self.services.events.tell(self.pod, "Normal", "Started", f"Container started: {name}")
         self.runs[name] = ContainerRun(self, container, started, restarts)
+        if self.record.stopping:
+            self.stop.include(self.runs[name])
 
     def not_startable(self, name: str, known: ContainerRecord | None, problem: NotStartable) -> None:
         """Let a container wait, and say when it is tried again."""
@@ -296,13 +235,3 @@ class PodWorker:
         while not self.removed:
             self.woken.clear()
             await self.woken.wait()
-
-    def clean_up(self) -> None:
-        """Leave nothing behind on this machine."""
-        self.services.objects.release(self.uid)
-        self.services.hosts.remove(self.place.hosts_file)
-        self.services.addresses.give_back(self.place.ip)
-        if self.refresher is not None:
-            self.refresher.cancel()
-        self.place.volumes.remove()
-        shutil.rmtree(self.place.directory, ignore_errors=True)

@@ -17,10 +17,12 @@ from diffusion_local.node.pod_record import Verdict
 
 if TYPE_CHECKING:
     from diffusion_local.node.agent import Agent
+    from diffusion_local.node.pod_worker import PodWorker
 
 TAINT_KEY = "aws-node-termination-handler/spot-itn"
 CONDITION = "SpotInterruption"
 SHUTDOWN = "Pod was terminated in response to imminent node shutdown."
+REFUSED = "Pod was rejected as the node is shutting down."
 LONGEST_HEAD_START = 1.0
 NOT_FOUND = 404
 STATUS_WRITING_SECONDS = 5.0
@@ -47,6 +49,10 @@ class Preemption:
         deadline = asyncio.get_running_loop().time() + notice
         await self.announce()
         self.agent.spawn(self.wind_down(notice, deadline))
+
+    def refuse(self, worker: "PodWorker") -> None:
+        """A pod that comes after the notice fails at once, as on a kubelet that shuts down."""
+        worker.end(Verdict("NodeShutdown", REFUSED), Verdict("TerminationByKubelet", REFUSED), 0.0)
 
     async def announce(self) -> None:
         """The taint and the condition."""

@@ -66,7 +66,18 @@ async def ask_tcp(action: Manifest, target: Target, seconds: float) -> Answer:
 async def ask_command(action: Manifest, target: Target, seconds: float) -> Answer:
     """Run a command inside the container; exit code 0 in time is good."""
     process = await asyncio.create_subprocess_exec(
-        *("nsenter", "--target", str(target.pid), "--mount", "--uts", "--ipc", "--pid", "--", *action["command"]),
+        *(
+            "nsenter",
+            "--target",
+            str(target.pid),
+            "--mount",
+            "--net",
+            "--uts",
+            "--ipc",
+            "--pid",
+            "--",
+            *action["command"],
+        ),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
@@ -96,7 +107,7 @@ async def ask(handler: Manifest, target: Target, seconds: float) -> Answer:
         if action := handler.get("sleep"):
             await asyncio.sleep(min(action["seconds"], seconds))
             return Answer(True)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         return Answer(False, str(error))
     return Answer(False, "this node does not support this kind of probe")
 

@@ -2,11 +2,15 @@
 
 import asyncio
 import logging
+from functools import partial
 
 from diffusion_local.node.api_client import STRATEGIC_MERGE, ApiClient, ApiError, persistently
+from diffusion_local.node.back_off import delay_before_retry
 from diffusion_local.node.configuration import Manifest
 
-GONE = (404, 409, 422)
+CONFLICT = 409
+GONE = (404, CONFLICT)
+LONGEST_CONFLICT = 6
 log = logging.getLogger(__name__)
 
 
@@ -37,19 +41,24 @@ class StatusWriter:
     async def flush(self) -> None:
         """Write until the newest wanted status is stored, or the pod is gone."""
         async with self.lock:
+            conflicts = 0
             while self.stored != self.wanted:
                 status = self.wanted
-                body = {"metadata": {"uid": self.pod["metadata"]["uid"]}, "status": status}
-                path = f"{pod_path(self.pod)}/status"
                 try:
-                    await persistently(
-                        lambda sent=body, to=path: self.api.request("PATCH", to, sent, STRATEGIC_MERGE),  # type: ignore[misc]
-                        f"status of pod {self.pod['metadata']['name']}",
-                    )
+                    await persistently(partial(self.send, status), f"status of pod {self.pod['metadata']['name']}")
                 except ApiError as error:
-                    if error.status not in GONE or error.status == 422:
+                    if error.status == CONFLICT and conflicts < LONGEST_CONFLICT:
+                        conflicts += 1  # many writers at once, or a new pod of the same name
+                        await asyncio.sleep(delay_before_retry(conflicts))
+                        continue
+                    if error.status not in GONE:
                         log.warning("status of pod %s refused: %s", self.pod["metadata"]["name"], error)
                 self.stored = status
+
+    async def send(self, status: Manifest) -> None:
+        """One attempt; for this very pod, not for a later one of its name."""
+        body = {"metadata": {"uid": self.pod["metadata"]["uid"]}, "status": status}
+        await self.api.request("PATCH", f"{pod_path(self.pod)}/status", body, STRATEGIC_MERGE)
 
 
 async def delete_for_good(api: ApiClient, pod: Manifest) -> None:

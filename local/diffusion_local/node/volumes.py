@@ -14,7 +14,7 @@ from diffusion_local.node.payloads import VolumeNotReady, token_sources, volume_
 from diffusion_local.node.quantity import parse_quantity
 from diffusion_local.node.service_account_token import TokenSource
 
-HOST_PATH_FOLDERS = ("DirectoryOrCreate", "FileOrCreate")
+HOST_PATH_FOLDERS = ("DirectoryOrCreate",)
 EMPTY_DIR_MODE = 0o777
 
 
@@ -31,6 +31,16 @@ def unmount(directory: Path) -> None:
     """Undo `mount_memory`."""
     if directory.is_mount():
         ctypes.CDLL(None).umount2(str(directory).encode(), 2)
+
+
+def host_path(source: Manifest, what: str) -> Path:
+    """A folder or file of this machine, made first where its type says so."""
+    path = Path(source["path"])
+    if source.get("type") in HOST_PATH_FOLDERS:
+        path.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        raise VolumeNotReady(f"{what}: {path} does not exist")
+    return path
 
 
 class PodVolumes:
@@ -74,12 +84,7 @@ class PodVolumes:
                 self.read_only.add(volume["name"])
             return await self.claimed(claim["claimName"])
         if source := volume.get("hostPath"):
-            path = Path(source["path"])
-            if source.get("type") in HOST_PATH_FOLDERS:
-                path.mkdir(parents=True, exist_ok=True)
-            if not path.exists():
-                raise VolumeNotReady(f"hostPath {path} does not exist")
-            return path
+            return host_path(source, "hostPath")
         kind = next((key for key in volume if key != "name"), "emptyDir")
         raise VolumeNotReady(f"this node does not support volumes of kind {kind}")
 
@@ -107,12 +112,7 @@ class PodVolumes:
         source = volume["spec"].get("hostPath") or volume["spec"].get("local")
         if source is None:
             raise VolumeNotReady(f"persistentvolume {volume_name} is neither hostPath nor local")
-        path = Path(source["path"])
-        if source.get("type") in HOST_PATH_FOLDERS:
-            path.mkdir(parents=True, exist_ok=True)
-        if not path.is_dir():
-            raise VolumeNotReady(f"folder {path} of persistentvolume {volume_name} does not exist")
-        return path
+        return host_path(source, f"persistentvolume {volume_name}")
 
     def remove(self) -> None:
         """Drop everything that lies below `root`; claims lie elsewhere and stay."""
