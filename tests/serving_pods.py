@@ -116,7 +116,7 @@ class Pod:
         except httpx.TransportError:
             return 0
 
-    def wait_ready(self, seconds: float = 60) -> None:
+    def wait_ready(self, seconds: float = 150) -> None:
         """Wait until /readyz is green."""
         wait_until(lambda: self.status_of("/readyz") == 200, seconds, f"{self.url} is ready\n{self.log}")
 

@@ -1,7 +1,7 @@
 """What this router knows of the engines: their addresses by revision, whether they are ready, and their work.
 
-Membership comes from DNS and readiness from asking each engine. An address is forgotten only when it is neither
-resolved nor ready: a name server's silence alone must not take engines away that answer.
+Membership comes from DNS and readiness from asking each engine. A ready engine is forgotten only when its name has
+resolved twice without it: a name server's silence, or a hosts file read in the middle of a change, takes none away.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,6 +15,8 @@ from diffusion_router.choice import EngineLoad, least_work, work_of_others
 TIMEOUTS_UNTIL_RED = 3
 """An engine that is slow to say that it is ready may only be busy; one that refuses to is red at once."""
 
+ABSENCES_UNTIL_GONE = 2
+
 
 @dataclass(eq=False)
 class EngineState:
@@ -27,6 +29,8 @@ class EngineState:
     others: int = 0
     last_used: int = 0
     timeouts: int = 0
+    absences: int = 0
+    """How many times in a row its name resolved without it."""
 
     def answered(self, ready: bool, outstanding_steps: int) -> None:
         """It said whether it is ready, and how much work it has."""
@@ -56,13 +60,16 @@ class EngineTable:
         return iter(list(self._engines.values()))
 
     def resolved(self, route: Route, addresses: Iterable[str]) -> None:
-        """DNS gave these addresses for `route`. New ones are added; absent ones stay while they are ready."""
+        """DNS gave these addresses, or none at all. New ones are added, absent ones forgotten in the end."""
         urls = {engine_url(address, route.port) for address in addresses}
         for engine in self:
-            if engine.revision == route.revision and engine.url not in urls and not engine.ready:
-                del self._engines[engine.revision, engine.url]
+            if engine.revision == route.revision and engine.url not in urls:
+                engine.absences += bool(urls)
+                if not engine.ready or engine.absences >= ABSENCES_UNTIL_GONE:
+                    del self._engines[engine.revision, engine.url]
         for url in urls:
-            self._engines.setdefault((route.revision, url), EngineState(url, route.revision))
+            engine = self._engines.setdefault((route.revision, url), EngineState(url, route.revision))
+            engine.absences = 0
 
     def keep_only(self, revisions: Iterable[str]) -> None:
         """Forget the engines of revisions that have no route any more."""

@@ -90,6 +90,17 @@ async def test_a_silent_name_server_takes_no_working_engine_away(network: Networ
     assert network.ready == {"http://10.0.0.1:8000"}
 
 
+async def test_an_engine_that_was_taken_out_of_its_service_gets_no_more_requests(network: Network) -> None:
+    network.names["stable.test"] = ["10.0.0.1", "10.0.0.2"]
+    network.engines = {"10.0.0.1": ready, "10.0.0.2": ready}
+    await network.discovery.one_round()
+    network.names["stable.test"] = ["10.0.0.1"]
+    await network.discovery.one_round()
+    assert len(network.ready) == 2, "once may be a hosts file that is just being written"
+    await network.discovery.one_round()
+    assert network.ready == {"http://10.0.0.1:8000"}
+
+
 async def test_an_address_that_another_service_has_now_is_not_used(network: Network) -> None:
     network.names["stable.test"] = ["10.0.0.1"]
     network.engines["10.0.0.1"] = lambda: ready("someone-elses")
