@@ -10,10 +10,10 @@ import shutil
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from deadline import wait_until
 from diffusion_local.binaries.find import ensure
@@ -24,6 +24,8 @@ from diffusion_local.options import ClusterOptions
 from diffusion_local.state import StateFolder
 
 KUBECONFIG_VARIABLE = "DIFFUSION_TEST_KUBECONFIG"
+LOOK_SECONDS = 0.3
+T = TypeVar("T")
 
 
 class Kubernetes(Protocol):
@@ -76,11 +78,16 @@ def fresh_namespace(kubernetes: Kubernetes) -> Iterator[str]:
     created = kubernetes.kubectl("create", "namespace", name)
     assert created.returncode == 0, created.stderr
     account = ("get", "serviceaccount", "default", "-n", name)
-    wait_until(lambda: kubernetes.kubectl(*account).returncode == 0, 30, f"the default ServiceAccount of {name}")
+    wait_for(lambda: kubernetes.kubectl(*account).returncode == 0, 30, f"the default ServiceAccount of {name}")
     try:
         yield name
     finally:
         kubernetes.kubectl("delete", "namespace", name, "--wait=false")
+
+
+def wait_for(predicate: Callable[[], T], seconds: float, what: str) -> T:
+    """`wait_until` for predicates that ask by kubectl: each look is a process, so they are fewer."""
+    return wait_until(predicate, seconds, what, every=LOOK_SECONDS)
 
 
 def get(kubernetes: Kubernetes, *args: str) -> dict[str, Any]:

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from cluster_fixtures import Kubernetes, get
-from deadline import wait_until
+from cluster_fixtures import Kubernetes, get, wait_for
 
 PYTHON_IMAGE = "python:3.11-slim"
 POD_SECONDS = 60
@@ -53,7 +52,7 @@ def phase(kubernetes: Kubernetes, namespace: str, name: str) -> str:
 
 def output_of(kubernetes: Kubernetes, namespace: str, name: str) -> str:
     """Wait until the pod has succeeded and return what it printed; AssertionError with its log when it failed."""
-    ended = wait_until(
+    ended = wait_for(
         lambda: (now := phase(kubernetes, namespace, name)) in ("Succeeded", "Failed") and now,
         POD_SECONDS,
         f"the end of pod {name}",

@@ -44,14 +44,14 @@ def check_machine() -> None:
     for tool, package in NEEDED.items():
         if shutil.which(tool) is None:
             raise LocalClusterError(f"the command {tool} is missing: install the package {package}")
-    tried = subprocess.run([*UNSHARE, "true"], capture_output=True, text=True, check=False)
-    if tried.returncode:
-        reason = (tried.stderr.strip().splitlines() or ["no reason given"])[-1]
+    if reason := _refusal("true"):
         raise LocalClusterError(
             f"this machine refuses user namespaces ({reason}): allow them "
             "(sysctl kernel.unprivileged_userns_clone=1, user.max_user_namespaces above 0, "
             "kernel.apparmor_restrict_unprivileged_userns=0), or in a container run it privileged"
         )
+    if reason := _refusal("ip", "link", "add", "inner", "type", "veth", "peer", "name", "outer"):
+        raise LocalClusterError(f"this kernel makes no virtual network pairs ({reason}): load its module veth")
 
 
 def start(folder: StateFolder, options: ClusterOptions, *, owned: bool) -> None:
@@ -123,6 +123,13 @@ def remove(folder: StateFolder) -> None:
             shutil.rmtree(folder.root, onexc=open_up)
         else:
             shutil.rmtree(folder.root, onerror=lambda call, path, info: open_up(call, path, info[1]))
+
+
+def _refusal(*command: str) -> str:
+    """Why `command` does not work in the namespaces; empty when it does."""
+    tried = subprocess.run([*UNSHARE, *command], capture_output=True, text=True, check=False)
+    lines = tried.stderr.strip().splitlines() or ["no reason given"]
+    return lines[-1] if tried.returncode else ""
 
 
 def _listen() -> socket.socket:

@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from cluster_fixtures import apply, get
+from cluster_fixtures import apply, get, wait_for
 from cluster_objects import output_of, python_pod, wait_ready, web_pod
-from deadline import wait_until
 from diffusion_local.cluster import Cluster
 from diffusion_local.state import HOME_VARIABLE
 
@@ -83,7 +82,7 @@ def test_a_node_comes_is_cordoned_dies_and_recovers(local: Local, embedded: Clus
     assert "node extra is not running" in local("node", "preempt", extra_node, "--notice", "0", expect=1).stderr
     assert local("node", "recover", extra_node).stdout == "node extra is ready\n"
     assert local("node", "preempt", extra_node, "--notice", "1").stdout == "node extra goes in 1 s\n"
-    wait_until(lambda: embedded.kubectl("get", "node", extra_node).returncode != 0, 20, "the end of the node")
+    wait_for(lambda: embedded.kubectl("get", "node", extra_node).returncode != 0, 20, "the end of the node")
     assert local("node", "recover", extra_node).stdout == "node extra is ready\n"
     local("node", "kill", extra_node)
 
@@ -124,6 +123,6 @@ def test_the_router_is_reached_from_outside_and_only_while_it_is_ready(
         except (urllib.error.URLError, OSError):
             return ""
 
-    wait_until(lambda: answer() == "router", 10, "an answer from the router")
+    wait_for(lambda: answer() == "router", 10, "an answer from the router")
     embedded.kubectl("delete", "pod", "router", "-n", cluster_namespace, "--wait=false")
-    wait_until(lambda: answer() == "", 20, "no answer without the router")
+    wait_for(lambda: answer() == "", 20, "no answer without the router")

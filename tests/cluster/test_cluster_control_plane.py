@@ -1,7 +1,6 @@
 """What the control plane without nodes gives to other tests."""
 
-from cluster_fixtures import apply, get
-from deadline import wait_until
+from cluster_fixtures import apply, get, wait_for
 from diffusion_local.cluster import Cluster
 
 
@@ -13,7 +12,7 @@ def test_controllers_run_and_no_node_does(control_plane: Cluster, namespace: str
     pod = {"spec": {"restartPolicy": "Never", "containers": [{"name": "a", "image": "busybox:1.37"}]}}
     job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "one", "namespace": namespace}}
     apply(control_plane, job | {"spec": {"template": pod}})
-    pods = wait_until(lambda: get(control_plane, "pods", "-n", namespace)["items"], 20, "the Job's pod")
+    pods = wait_for(lambda: get(control_plane, "pods", "-n", namespace)["items"], 20, "the Job's pod")
     assert pods[0]["status"]["phase"] == "Pending"
     assert not get(control_plane, "nodes")["items"]
 

@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from cluster_fixtures import Kubernetes, apply, get
+from cluster_fixtures import Kubernetes, apply, get, wait_for
 from cluster_objects import python_pod, wait_ready
-from deadline import wait_until
 from diffusion_contract.names import NOTICE_CONDITIONS, NOTICE_TAINTS
 from diffusion_local.cluster import Cluster
 from diffusion_local.errors import LocalClusterError
@@ -57,9 +56,9 @@ def test_a_preempted_node_is_announced_first_and_gone_at_last(
 ) -> None:
     start_pod(embedded, cluster_namespace, spot)
     embedded.preempt_node(spot, 5)
-    wait_until(lambda: is_announced(get(embedded, "node", spot)), 5, "taint and condition")
-    wait_until(lambda: not exists(embedded, "node", spot), 30, "the end of the Node object")
-    wait_until(lambda: not embedded.order("status")["nodes"][spot], 10, "the end of the node's processes")
+    wait_for(lambda: is_announced(get(embedded, "node", spot)), 5, "taint and condition")
+    wait_for(lambda: not exists(embedded, "node", spot), 30, "the end of the Node object")
+    wait_for(lambda: not embedded.order("status")["nodes"][spot], 10, "the end of the node's processes")
 
 
 def test_without_notice_everything_on_the_node_is_dead_at_once(
@@ -74,7 +73,7 @@ def test_without_notice_everything_on_the_node_is_dead_at_once(
 def test_a_killed_node_stays_as_an_object_turns_unknown_and_recovers(embedded: Cluster, spot: str) -> None:
     embedded.kill_node(spot)
     assert exists(embedded, "node", spot)
-    wait_until(lambda: node_ready(embedded, spot) == "Unknown", 40, "Ready=Unknown")
+    wait_for(lambda: node_ready(embedded, spot) == "Unknown", 40, "Ready=Unknown")
     embedded.recover_node(spot)
     assert node_ready(embedded, spot) == "True"
 
@@ -97,5 +96,5 @@ def test_an_unknown_image_is_a_pull_error_as_anywhere(cluster: Kubernetes, clust
         statuses = get(cluster, "pod", "pod", "-n", cluster_namespace)["status"].get("containerStatuses") or [{}]
         return str(statuses[0].get("state", {}).get("waiting", {}).get("reason"))
 
-    wait_until(lambda: reason() in ("ErrImagePull", "ImagePullBackOff"), 60, "ErrImagePull")
-    wait_until(lambda: reason() == "ImagePullBackOff", 60, "ImagePullBackOff")
+    wait_for(lambda: reason() in ("ErrImagePull", "ImagePullBackOff"), 60, "ErrImagePull")
+    wait_for(lambda: reason() == "ImagePullBackOff", 60, "ImagePullBackOff")

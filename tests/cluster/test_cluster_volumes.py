@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from cluster_fixtures import Kubernetes, apply, get
+from cluster_fixtures import Kubernetes, apply, get, wait_for
 from cluster_objects import output_of, python_pod
-from deadline import wait_until
 from diffusion_local.cluster import Cluster
 
 
@@ -40,20 +39,20 @@ def test_what_one_pod_writes_another_reads(cluster: Kubernetes, cluster_namespac
 
 def test_the_folder_goes_with_the_claim(control_plane: Cluster, namespace: str) -> None:
     apply(control_plane, claim(namespace, accessModes=["ReadWriteMany"]))
-    wait_until(
+    wait_for(
         lambda: get(control_plane, "pvc", "data", "-n", namespace)["status"]["phase"] == "Bound", 20, "a bound claim"
     )
     volume = get(control_plane, "pvc", "data", "-n", namespace)["spec"]["volumeName"]
     folder = control_plane.folder.volumes / volume
     assert folder.is_dir()
     control_plane.kubectl("delete", "pvc", "data", "-n", namespace)
-    wait_until(lambda: not folder.exists(), 20, "the end of the folder")
+    wait_for(lambda: not folder.exists(), 20, "the end of the folder")
     gone = ("get", "pv", volume)
-    wait_until(lambda: control_plane.kubectl(*gone).returncode != 0, 20, "the end of the volume")
+    wait_for(lambda: control_plane.kubectl(*gone).returncode != 0, 20, "the end of the volume")
 
 
 def test_a_claim_that_cannot_be_a_folder_is_told_why(control_plane: Cluster, namespace: str) -> None:
     apply(control_plane, claim(namespace, volumeMode="Block"))
     events = ("events", "-n", namespace, "--field-selector", "reason=ProvisioningFailed")
-    told = wait_until(lambda: get(control_plane, *events)["items"], 20, "an event")
+    told = wait_for(lambda: get(control_plane, *events)["items"], 20, "an event")
     assert told[0]["message"] == "the class local makes folders: volumeMode must be Filesystem"
