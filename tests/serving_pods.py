@@ -215,6 +215,7 @@ def router_pod(
     serve = [
         str(BIN / "diffusion-router"), "serve", "--config", str(folder / "router.json"), "--host", host,
         "--keys-directory", str(keys), "--state-directory", str(state),
+        "--termination-file", str(folder / "termination"),
     ]  # fmt: skip
     script = 'mount --bind "$0" /etc/hosts && exec "$@"'
     command = ["unshare", "-Urm", "sh", "-c", script, str(folder / "hosts"), *serve]

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
@@ -20,9 +19,10 @@ from diffusion_contract.serving_config import RouterConfig
 from diffusion_router.app import router_app
 from diffusion_router.discovery import Discovery
 from diffusion_router.door.api_keys import ApiKeys
+from diffusion_router.door.last_words import write_last_words
 from diffusion_router.door.limits import ANSWER_SECONDS
 from diffusion_router.door.metrics_page import metrics_app
-from diffusion_router.door.options import door_options, log_to_stderr, path_option
+from diffusion_router.door.options import DoorOptions, door_options, log_to_stderr, path_option
 from diffusion_router.door.processes import Face, ending_event, serve_faces
 from diffusion_router.engine_table import EngineTable
 from diffusion_router.forwarding import Forwarder
@@ -31,18 +31,11 @@ from diffusion_router.instructions import InstructionThread
 from diffusion_router.measures import RouterMeasures
 from diffusion_router.route_book import RouteBook
 
-_LOGGER = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True)
-class ServeOptions:
-    """Where the router listens and where it finds its files."""
+class ServeOptions(DoorOptions):
+    """What a router needs besides."""
 
-    config: Path
-    host: str
-    port: int
-    metrics_port: int
-    keys_directory: Path
     state_directory: Path
 
 
@@ -65,7 +58,7 @@ def serve(**given: object) -> None:
     try:
         config = RouterConfig.model_validate_json(options.config.read_bytes())
     except (OSError, ValueError) as problem:
-        _LOGGER.error("%s: %s", options.config, problem)
+        write_last_words(options.termination_file, "ConfigRefused", f"{options.config}: {problem}")
         sys.exit(ExitCode.CONFIGURATION_REFUSED)
     asyncio.run(_serve(config, options))
 

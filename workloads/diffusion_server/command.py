@@ -15,11 +15,11 @@ from typing import TypeVar
 import click
 
 from diffusion_contract import names
-from diffusion_contract.agent_messages import TerminationMessage
 from diffusion_contract.exit_codes import ExitCode
 from diffusion_router.door.api_keys import ApiKeys
+from diffusion_router.door.last_words import write_last_words
 from diffusion_router.door.metrics_page import metrics_app
-from diffusion_router.door.options import door_options, log_to_stderr, path_option
+from diffusion_router.door.options import DoorOptions, door_options, log_to_stderr, path_option
 from diffusion_router.door.processes import Face, ending_event, serve_faces
 from diffusion_server.app import engine_app
 from diffusion_server.engine import Engine, Opened
@@ -31,17 +31,11 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class ServeOptions:
-    """Where the engine listens and where it finds its files."""
+class ServeOptions(DoorOptions):
+    """What an engine needs besides."""
 
-    config: Path
-    host: str
-    port: int
-    metrics_port: int
     models_directory: Path
-    keys_directory: Path
     scratch_directory: Path
-    termination_file: Path
 
 
 @click.group()
@@ -54,7 +48,6 @@ def main() -> None:
 @door_options(names.ENGINE_PORT, "engine.json")
 @path_option("--models-directory", default=names.MODELS_DIRECTORY, help="The mounted claims with model versions.")
 @path_option("--scratch-directory", default=names.SCRATCH_DIRECTORY, help="Where the model is unpacked.")
-@path_option("--termination-file", default=names.TERMINATION_FILE, help="Where a refusal is written.")
 def serve(**given: object) -> None:
     """Verify and load the model version of the configuration, and serve it until SIGTERM.
 
@@ -66,7 +59,8 @@ def serve(**given: object) -> None:
     try:
         asyncio.run(_serve(options))
     except OpeningRefusedError as refused:
-        code = _refused(refused, options.termination_file)
+        write_last_words(options.termination_file, refused.reason, refused.message, refused.path)
+        code = int(ExitCode.CONFIGURATION_REFUSED)
     _leave(code)
 
 
@@ -139,16 +133,6 @@ def in_own_thread(work: Callable[[], T], name: str) -> "asyncio.Future[T]":
 
     threading.Thread(target=run, name=name, daemon=True).start()
     return future
-
-
-def _refused(refused: OpeningRefusedError, termination_file: Path) -> int:
-    _LOGGER.error("%s: %s", refused.reason, refused.message)
-    said = TerminationMessage(reason=refused.reason, message=refused.message[:2000], path=refused.path)
-    try:
-        termination_file.write_text(said.model_dump_json(by_alias=True, exclude_none=True), encoding="utf-8")
-    except OSError as problem:
-        _LOGGER.warning("cannot write %s: %s", termination_file, problem)
-    return int(ExitCode.CONFIGURATION_REFUSED)
 
 
 def _leave(code: int) -> None:

@@ -48,7 +48,7 @@ class ModelPainter:
         x = torch.stack([row.latent for row in states])  # [B,C,H,W]
         t = torch.stack([row.table.timesteps[row.position] for row in states]).to(self._device)  # [B]
         coefficients = torch.stack([row.table.coefficients[row.position] for row in states]).to(self._device)  # [B,6]
-        scale = torch.tensor([row.guidance_scale for row in states])  # [B]
+        scale = torch.tensor([row.guidance_scale for row in states], device=self._device)  # [B]
         out = denoise_with_guidance(self._denoiser, x, t, self._labels(states), scale)  # [B,C,H,W]
         after, _ = advance_rows(x, out, None, coefficients, None, states[0].table.clip)
         for row, latent in zip(states, after.unbind(), strict=True):

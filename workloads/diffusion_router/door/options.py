@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,19 @@ from typing import Any
 import click
 
 from diffusion_contract import names
+
+
+@dataclass(frozen=True)
+class DoorOptions:
+    """Where a door listens and where it finds its files."""
+
+    config: Path
+    host: str
+    port: int
+    metrics_port: int
+    keys_directory: Path
+    termination_file: Path
+
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -21,7 +35,7 @@ path_option = partial(shown, type=click.Path(path_type=Path))
 
 
 def door_options(port: int, config_name: str) -> Decorator:
-    """`--config --host --port --metrics-port --keys-directory`, with the defaults of a pod of the operator."""
+    """The fields of DoorOptions as options, with the defaults of a pod that the operator made."""
     config = f"{names.CONFIG_DIRECTORY}/{config_name}"
     options = [
         path_option("--config", envvar=names.ENV_CONFIG_FILE, default=config, help="The configuration."),
@@ -29,6 +43,7 @@ def door_options(port: int, config_name: str) -> Decorator:
         shown("--port", type=int, default=port, help="Port of the API."),
         shown("--metrics-port", type=int, default=names.METRICS_PORT, help="Port of /metrics."),
         path_option("--keys-directory", default=names.KEYS_DIRECTORY, help="The mounted Secret with key hashes."),
+        path_option("--termination-file", default=names.TERMINATION_FILE, help="Where a refusal is explained."),
     ]
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
