@@ -32,7 +32,7 @@ class ChannelError(Exception):
     """The poll brought no answer."""
 
 
-class ChannelUnavailable(ChannelError):  # noqa: N818 - the name says the state of things, as the docstring's tree does
+class ChannelUnavailable(ChannelError):
     """Nobody answered, or not sensibly. The operator may be away: go on, and try again after a pause."""
 
 
@@ -40,7 +40,7 @@ class ChannelInterrupted(ChannelUnavailable):
     """`interrupt` ended this poll. Nothing is wrong: poll again at once."""
 
 
-class ChannelRefused(ChannelError):  # noqa: N818 - likewise
+class ChannelRefused(ChannelError):
     """401 or 403: the operator does not accept this pod. `str()` says why in its words."""
 
 

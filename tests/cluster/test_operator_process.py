@@ -1,0 +1,175 @@
+"""The operator as a process: leadership, health, metrics, and being away."""
+
+import json
+import time
+
+import pytest
+
+from cluster_fixtures import apply, get
+from crash_scenarios import service, training
+from custom_resource_tables import install_crds
+from deadline import wait_until
+from diffusion_local.cluster import Cluster
+from operator_process import fetch, lease_holder, operator
+
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.fixture
+def served(control_plane: Cluster) -> Cluster:
+    install_crds(control_plane)
+    return control_plane
+
+
+def phase(cluster, namespace, name="digits"):
+    return get(cluster, "dt", name, "-n", namespace).get("status", {}).get("phase")
+
+
+def children(cluster, namespace):
+    selector = "app.kubernetes.io/managed-by=diffusion-operator"
+    kinds = "jobs,services,configmaps,persistentvolumeclaims,poddisruptionbudgets,deployments"
+    return sorted(
+        f"{item['kind']} {item['metadata']['name']}"
+        for item in get(cluster, kinds, "-n", namespace, "-l", selector)["items"]
+    )
+
+
+def place(item, namespace):
+    return {**item, "metadata": {**item["metadata"], "namespace": namespace}}
+
+
+def test_it_leads_serves_and_leaves_in_order(served, namespace):
+    with operator(served, home=namespace) as running:
+        wait_until(running.leads, 40, "leadership")
+        assert running.says("healthz") == (200, "ok\n")
+        assert lease_holder(served, namespace)
+        apply(served, place(training(), namespace))
+        wait_until(lambda: children(served, namespace), 20, "children")
+        wait_until(lambda: phase(served, namespace), 20, "a status")
+        secret = get(served, "secret", "diffusion-operator-agent-tls", "-n", namespace)
+        assert {"tls.crt", "tls.key", "ca.crt"} <= set(secret["data"])
+        assert running.metric("diffusion_operator_leader") == 1
+        assert running.metric('diffusion_operator_reconcile_seconds_count{kind="DiffusionTraining"}') > 0
+        assert running.end() == 0, running.text()
+    assert lease_holder(served, namespace) == "", "the next one must not have to wait"
+
+
+def test_the_objects_of_its_users_carry_nothing_of_the_framework(served, namespace):
+    with operator(served, home=namespace) as running:
+        wait_until(running.leads, 40, "leadership")
+        apply(served, place(training(), namespace))
+        wait_until(lambda: phase(served, namespace), 20, "a status")
+    metadata = get(served, "dt", "digits", "-n", namespace)["metadata"]
+    assert "finalizers" not in metadata
+    assert set(metadata.get("annotations", {})) <= {"kubectl.kubernetes.io/last-applied-configuration"}
+
+
+def test_metrics_are_for_those_who_may_read_them(served, namespace):
+    served.kubectl("create", "serviceaccount", "reader", "-n", namespace)
+    served.kubectl("create", "serviceaccount", "stranger", "-n", namespace)
+    role = f"metrics-{namespace}"
+    served.kubectl("create", "clusterrole", role, "--verb=get", "--non-resource-url=/metrics")
+    served.kubectl(
+        "create", "clusterrolebinding", role, f"--clusterrole={role}", f"--serviceaccount={namespace}:reader"
+    )
+    tokens = {
+        who: served.kubectl("create", "token", who, "-n", namespace).stdout.strip() for who in ("reader", "stranger")
+    }
+    with operator(served, home=namespace, plain=False) as running:
+        wait_until(running.leads, 40, "leadership")
+        url = f"https://127.0.0.1:{running.metrics}/metrics"
+        wait_until(lambda: fetch(url)[0], 10, "the metrics port")
+        assert fetch(url)[0] == 401
+        assert fetch(url, "nonsense")[0] == 401
+        assert fetch(url, tokens["stranger"])[0] == 403
+        code, text = fetch(url, tokens["reader"])
+        assert code == 200
+        assert "diffusion_operator_queue_depth" in text
+        assert "diffusion_operator_api_calls_total" in text
+
+
+def test_a_standby_takes_over_from_a_leader_that_was_killed(served, namespace):
+    with operator(served, home=namespace) as first:
+        wait_until(first.leads, 40, "leadership of the first")
+        with operator(served, home=namespace) as second:
+            assert second.says() == (200, "standby\n")
+            apply(served, place(training("one"), namespace))
+            wait_until(lambda: phase(served, namespace, "one"), 20, "the first one's work")
+            first.kill()
+            killed = time.monotonic()
+            apply(served, place(training("two"), namespace))
+            wait_until(second.leads, 30, "leadership of the second")
+            assert time.monotonic() - killed < 25, "15 s lease, 2 s retries"
+            wait_until(lambda: phase(served, namespace, "two"), 20, "the second one's work")
+
+
+def test_a_custom_resource_deleted_while_it_is_down_is_gone_with_all_children_and_stays_so(served, namespace):
+    with operator(served, home=namespace) as running:
+        wait_until(running.leads, 40, "leadership")
+        apply(served, place(training(), namespace), place(service(), namespace))
+        wait_until(lambda: len(children(served, namespace)) > 4, 20, "children")
+        running.kill()
+    done = served.kubectl("delete", "dt/digits", "dsv/digits", "-n", namespace, "--timeout=20s")
+    assert done.returncode == 0, done.stderr
+    # Claims carry a finalizer while pods use them, and no kubelet ends these pods; everything else goes at once.
+    wait_until(lambda: not children(served, namespace), 60, "the garbage collector")
+    with operator(served, home=namespace) as running:
+        wait_until(running.leads, 40, "leadership")
+        apply(served, place(training("another"), namespace))
+        wait_until(lambda: phase(served, namespace, "another"), 20, "work on something else")
+        assert not [name for name in children(served, namespace) if "digits" in name]
+
+
+def test_what_changed_while_it_was_away_is_done_when_it_is_back(served, namespace):
+    with operator(served, home=namespace) as running:
+        wait_until(running.leads, 40, "leadership")
+        apply(served, place(training(), namespace))
+        wait_until(lambda: phase(served, namespace), 20, "a status")
+        running.kill()
+    before = children(served, namespace)
+    served.kubectl(
+        "patch", "dt", "digits", "-n", namespace, "--type=merge", "-p", json.dumps({"spec": {"suspend": True}})
+    )
+    served.kubectl("delete", "poddisruptionbudgets", "--all", "-n", namespace)
+    with operator(served, home=namespace) as running:
+        wait_until(running.leads, 40, "leadership")
+        wait_until(lambda: phase(served, namespace) == "Suspended", 30, "the suspension")
+    assert set(before) - {name for name in before if name.startswith(("Job", "PodDis"))} <= set(
+        children(served, namespace)
+    )
+
+
+def test_at_rest_it_writes_nothing(served, namespace):
+    with operator(served, "--resync-seconds", "1", "--watch-namespaces", namespace, home=namespace) as running:
+        wait_until(running.leads, 40, "leadership")
+        apply(served, place(training(), namespace), place(service(), namespace))
+        wait_until(lambda: phase(served, namespace) and children(served, namespace), 20, "children")
+
+        def is_at_rest():
+            before, reconciles = running.writes(), running.metric("diffusion_operator_reconcile_seconds_count")
+            wait_until(
+                lambda: running.metric("diffusion_operator_reconcile_seconds_count") >= reconciles + 6, 20, "resyncs"
+            )
+            return running.writes() == before
+
+        wait_until(is_at_rest, 60, "three resyncs of both kinds without a write")
+
+
+def test_an_outage_of_the_api_server_is_survived(served, namespace):
+    with operator(served, "--resync-seconds", "5", home=namespace) as running:
+        wait_until(running.leads, 40, "leadership")
+        apply(served, place(training("before"), namespace))
+        wait_until(lambda: phase(served, namespace, "before"), 20, "a status")
+        served.stop_apiserver()
+        try:
+            wait_until(
+                lambda: running.says("healthz")[0] != 200 or running.process.poll() is not None, 40, "a red light"
+            )
+        finally:
+            served.start_apiserver()
+        assert running.process.wait(timeout=30) == 1, "a leader that cannot renew its lease must end"
+    install_crds(served)
+    with operator(served, home=namespace) as running:
+        wait_until(running.leads, 60, "leadership after the outage")
+        apply(served, place(training("after"), namespace))
+        wait_until(lambda: phase(served, namespace, "after"), 20, "work after the outage")

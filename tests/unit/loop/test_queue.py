@@ -1,0 +1,148 @@
+import asyncio
+import contextlib
+import itertools
+
+import pytest
+
+from diffusion_operator.loop.queue import FIRST_PAUSE, LONGEST_PAUSE, WorkQueue
+from operator_harness import until
+
+
+class Bench:
+    """A queue with workers and a record of what they did."""
+
+    def __init__(self, task=None):
+        self.done, self.failed, self.running, self.most = [], [], set(), 0
+        self.queue = WorkQueue(lambda key, error: self.failed.append((key, error)))
+        self.task = task
+
+    async def work(self, key):
+        assert key not in self.running, "the same key twice at a time"
+        self.running.add(key)
+        self.most = max(self.most, len(self.running))
+        try:
+            return await self.task(key) if self.task else None
+        finally:
+            self.running.discard(key)
+            self.done.append(key)
+
+    @contextlib.asynccontextmanager
+    async def workers(self, number=3):
+        tasks = [asyncio.create_task(self.queue.work(self.work)) for _ in range(number)]
+        try:
+            yield self
+        finally:
+            self.queue.close()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_key_that_is_added_often_is_worked_on_once():
+    bench = Bench()
+    for _ in range(10):
+        bench.queue.add("a")
+    assert bench.queue.depth == 1
+    async with bench.workers():
+        await until(lambda: bench.queue.is_quiet, 2, "quiet")
+    assert bench.done == ["a"]
+
+
+async def test_what_happens_while_a_key_is_worked_on_is_looked_at_once_more_afterwards():
+    gate = asyncio.Event()
+
+    async def wait(_):
+        await gate.wait()
+
+    bench = Bench(wait)
+    async with bench.workers():
+        bench.queue.add("a")
+        await until(lambda: bench.running, 2, "the first run")
+        for _ in range(5):
+            bench.queue.add("a")
+        await asyncio.sleep(0.01)
+        assert bench.done == []
+        gate.set()
+        await until(lambda: bench.queue.is_quiet, 2, "quiet")
+    assert bench.done == ["a", "a"]
+
+
+async def test_different_keys_are_worked_on_at_the_same_time():
+    async def a_moment(_):
+        await asyncio.sleep(0.02)
+
+    bench = Bench(a_moment)
+    async with bench.workers(3):
+        for key in "abcdef":
+            bench.queue.add(key)
+        await until(lambda: bench.queue.is_quiet, 2, "quiet")
+    assert bench.most == 3
+    assert sorted(bench.done) == list("abcdef")
+
+
+async def test_a_failure_is_told_and_tried_again():
+    tries = []
+
+    async def fail_twice(_):
+        tries.append(1)
+        if len(tries) < 3:
+            raise RuntimeError("not yet")
+
+    bench = Bench(fail_twice)
+    async with bench.workers():
+        bench.queue.add("a")
+        await until(lambda: len(tries) == 3 and bench.queue.is_quiet, 2, "the third try")
+    assert [str(error) for _, error in bench.failed] == ["not yet", "not yet"]
+
+
+async def test_one_bad_key_does_not_stop_the_others():
+    async def fail(key):
+        if key == "bad":
+            raise RuntimeError("bad")
+
+    bench = Bench(fail)
+    async with bench.workers(1):
+        bench.queue.add("bad")
+        bench.queue.add("good")
+        await until(lambda: "good" in bench.done, 2, "the good one")
+
+
+def test_pauses_grow_with_jitter_up_to_a_limit():
+    queue = WorkQueue(lambda *_: None)
+    pauses = [queue._pause_after_failure("a") for _ in range(40)]
+    assert FIRST_PAUSE * 0.8 <= pauses[0] <= FIRST_PAUSE * 1.2
+    assert FIRST_PAUSE * 8 * 0.8 <= pauses[3] <= FIRST_PAUSE * 8 * 1.2
+    assert max(pauses) <= LONGEST_PAUSE * 1.2
+    assert len(set(pauses[-10:])) > 1, "jitter"
+
+
+async def test_the_result_is_the_pause_before_the_next_time():
+    times = []
+
+    async def again(_):
+        times.append(asyncio.get_running_loop().time())
+        return 0.05 if len(times) < 3 else None
+
+    bench = Bench(again)
+    async with bench.workers():
+        bench.queue.add("a")
+        await until(lambda: len(times) == 3, 2, "three runs")
+    assert all(later - earlier >= 0.045 for earlier, later in itertools.pairwise(times))
+
+
+@pytest.mark.parametrize("pauses", [(0.02, 30), (30, 0.02)])
+async def test_the_earliest_of_two_times_counts(pauses):
+    bench = Bench()
+    async with bench.workers():
+        for pause in pauses:
+            bench.queue.add_after("a", pause)
+        await until(lambda: bench.done == ["a"], 2, "the earlier time")
+
+
+async def test_a_key_that_is_worked_on_earlier_is_not_rung_for_again():
+    bench = Bench()
+    async with bench.workers():
+        bench.queue.add_after("a", 0.05)
+        bench.queue.add("a")
+        await asyncio.sleep(0.1)
+    assert bench.done == ["a"]
