@@ -9,13 +9,12 @@ POD_SECONDS = 60
 
 
 def python_pod(namespace: str, name: str, program: str, **spec: Any) -> dict[str, Any]:
-    """A pod that runs `program` once; POD_IP is in its environment, and `spec` fields are added as they are."""
+    """A pod that runs `program` once; `spec` fields are added as they are."""
     labels = spec.pop("labels", {"app": name})
     container = {
         "name": "main",
         "image": spec.pop("image", PYTHON_IMAGE),
         "command": ["python3", "-u", "-c", program],
-        "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
         **spec.pop("container", {}),
     }
     return {
@@ -32,13 +31,13 @@ def python_pod(namespace: str, name: str, program: str, **spec: Any) -> dict[str
 
 
 def web_pod(namespace: str, name: str, **spec: Any) -> dict[str, Any]:
-    """A pod that answers every HTTP request on its own address, port 8000, with its name."""
+    """A pod that answers every HTTP request on port 8000 of all its addresses with its name."""
     program = f"""
-import http.server, os
+import http.server
 class Answer(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200); self.end_headers(); self.wfile.write(b"{name}")
-http.server.HTTPServer((os.environ["POD_IP"], 8000), Answer).serve_forever()
+http.server.HTTPServer(("", 8000), Answer).serve_forever()
 """
     probe = {"httpGet": {"path": "/", "port": 8000}, "periodSeconds": 1}
     ports = [{"name": "http", "containerPort": 8000}]
