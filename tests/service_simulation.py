@@ -1,0 +1,186 @@
+"""A DiffusionService with an API server and controllers of a few lines, so that whole rollouts are stepped in memory.
+
+`Simulation.reconcile` carries a plan out as the loop does. `run_controllers` does what the Deployment controller and
+the kubelet would: pods of a revision become ready, unless `broken` says what is wrong with its image or model.
+"""
+
+import copy
+import itertools
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from custom_resource_tables import schema_of, service
+from diffusion_contract.names import REVISION_LABEL, ROLE_LABEL
+from diffusion_operator.observe.operator_facts import OperatorFacts
+from diffusion_operator.observe.service_world import ServiceWorld, observe_service, references
+from diffusion_operator.observe.snapshot import Reference, Snapshot
+from diffusion_operator.plan.plan import Plan
+from diffusion_operator.plan.service import DRAIN_SECONDS, decide_service
+from schema_comparison import with_defaults
+
+FACTS = OperatorFacts("system", "https://agents:8443", "PEM", "trainer:1", "server:1", "router:1")
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def model(digit: str, claim: str = "models") -> str:
+    """A reference whose digest is `digit` 64 times."""
+    return f"pvc://{claim}/digits@sha256:{digit * 64}"
+
+
+def container_waiting(reason: str, message: str = "") -> dict[str, Any]:
+    """A container status that waits for `reason`."""
+    return {
+        "name": "engine",
+        "ready": False,
+        "image": "server:1",
+        "state": {"waiting": {"reason": reason, "message": message}},
+    }
+
+
+def container_ended(code: int, message: str = "", restarts: int = 3, reason: str = "Error") -> dict[str, Any]:
+    """A container status that is backing off after its newest end."""
+    ended = {"exitCode": code, "message": message, "reason": reason}
+    waiting = {"waiting": {"reason": "CrashLoopBackOff"}}
+    return {
+        "name": "engine",
+        "ready": False,
+        "restartCount": restarts,
+        "state": waiting,
+        "lastState": {"terminated": ended},
+    }
+
+
+@dataclass
+class Simulation:
+    """One custom resource, its children by (kind, name), and the clock. `broken`: container statuses by revision."""
+
+    raw: dict[str, Any] = field(default_factory=lambda: stored(service(spec__replicas__min=2)))
+    operator: OperatorFacts = FACTS
+    now: datetime = START
+    objects: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    referenced: dict[tuple[str, str], dict[str, Any]] = field(
+        default_factory=lambda: {
+            ("Secret", "digits-keys"): {"data": {"me": ""}},
+            ("PersistentVolumeClaim", "models"): {"metadata": {"name": "models"}},
+        }
+    )
+    broken: dict[str, dict[str, Any]] = field(default_factory=dict)
+    plans: list[Plan] = field(default_factory=list)
+    worlds: list[ServiceWorld] = field(default_factory=list)
+    _numbers: Any = field(default_factory=lambda: itertools.count(1))
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """The stored status."""
+        found: dict[str, Any] = self.raw.get("status", {})
+        return found
+
+    def world(self) -> ServiceWorld:
+        """The facts as of now."""
+        wanted = {ref: self._answer(ref) for ref in references(self.raw)}
+        children = tuple(self.objects[key] for key in sorted(self.objects))
+        return observe_service(Snapshot(self.raw, self.operator, children, referenced=wanted), {})
+
+    def reconcile(self) -> Plan:
+        """One pass: decide, and carry it out."""
+        world = self.world()
+        plan = decide_service(world, self.now)
+        for manifest in plan.apply:
+            self._apply(copy.deepcopy(dict(manifest)))
+        if plan.status is not None:
+            self.raw["status"] = copy.deepcopy(dict(plan.status))
+        for reference in plan.delete:
+            found = self.objects.get((reference.kind, reference.name))
+            if found and found["metadata"]["resourceVersion"] == reference.resource_version:
+                del self.objects[(reference.kind, reference.name)]
+        self.plans.append(plan)
+        self.worlds.append(world)
+        return plan
+
+    def change(self, **fields: Any) -> None:
+        """A user's edit of `spec`: a new generation."""
+        spec = {**self.raw["spec"], **fields}
+        self.raw["spec"] = with_defaults(schema_of("DiffusionService")["properties"]["spec"], spec)
+        self.raw["metadata"]["generation"] += 1
+
+    def run_controllers(self) -> None:
+        """Deployments reach what they ask for, as far as nothing is broken."""
+        for key, found in list(self.objects.items()):
+            if found["kind"] == "Pod":
+                del self.objects[key]
+        for found in list(self.objects.values()):
+            if found["kind"] == "Deployment":
+                self._settle(found)
+
+    def step(self, seconds: float = 1.0) -> Plan:
+        """Controllers, time, and a pass."""
+        self.run_controllers()
+        self.now += timedelta(seconds=seconds)
+        return self.reconcile()
+
+    def settle(self, passes: int = 30) -> Plan:
+        """Step until nothing changes any more; AssertionError if that never happens."""
+        for _ in range(passes):
+            before = copy.deepcopy((self.status, sorted(self.objects)))
+            plan = self.step(DRAIN_SECONDS + 1)
+            if before == (self.status, sorted(self.objects)) and not plan.delete:
+                return plan
+        raise AssertionError(f"no rest after {passes} passes: {self.status}")
+
+    def deployments(self, role: str = "engine") -> dict[str, dict[str, Any]]:
+        """The Deployments of a role, by revision (empty for routers)."""
+        return {
+            found["metadata"]["labels"].get(REVISION_LABEL, ""): found
+            for found in self.objects.values()
+            if found["kind"] == "Deployment" and found["metadata"]["labels"][ROLE_LABEL] == role
+        }
+
+    def condition(self, kind: str) -> tuple[str, str, str]:
+        """(status, reason, message) of a stored condition."""
+        (found,) = [c for c in self.status["conditions"] if c["type"] == kind]
+        return found["status"], found["reason"], found["message"]
+
+    def _answer(self, reference: Reference) -> dict[str, Any] | None:
+        return self.referenced.get((reference.kind, reference.name))
+
+    def _apply(self, manifest: dict[str, Any]) -> None:
+        key = (manifest["kind"], manifest["metadata"]["name"])
+        before = self.objects.get(key, {})
+        same = {name: value for name, value in before.items() if name != "status"}
+        for name in ("uid", "resourceVersion", "generation"):
+            manifest["metadata"][name] = before.get("metadata", {}).get(name, next(self._numbers))
+        if before and same == manifest:
+            return
+        manifest["metadata"]["resourceVersion"] = str(next(self._numbers))
+        manifest["metadata"]["uid"] = str(manifest["metadata"]["uid"])
+        manifest["metadata"]["generation"] = next(self._numbers)
+        self.objects[key] = manifest | ({"status": before["status"]} if "status" in before else {})
+
+    def _settle(self, deployment: dict[str, Any]) -> None:
+        metadata, wanted = deployment["metadata"], deployment["spec"]["replicas"]
+        trouble = self.broken.get(metadata["labels"].get(REVISION_LABEL, "router"))
+        ready = 0 if trouble else wanted
+        deployment["status"] = {
+            "observedGeneration": metadata["generation"],
+            "replicas": wanted,
+            "updatedReplicas": wanted,
+            "readyReplicas": ready,
+            "availableReplicas": ready,
+        }
+        for number in range(wanted):
+            name = f"{metadata['name']}-{number}"
+            statuses = [trouble] if trouble else [{"name": "main", "ready": True}]
+            self.objects[("Pod", name)] = {
+                "kind": "Pod",
+                "apiVersion": "v1",
+                "metadata": {"name": name, "uid": name, "labels": metadata["labels"]},
+                "status": {"phase": "Running", "containerStatuses": statuses},
+            }
+
+
+def stored(raw: dict[str, Any]) -> dict[str, Any]:
+    """A custom resource as the API server would store it: with defaults, a UID and a generation."""
+    spec = with_defaults(schema_of(raw["kind"])["properties"]["spec"], raw["spec"])
+    metadata = {**raw["metadata"], "name": "digits", "namespace": "default", "uid": "uid-1", "generation": 1}
+    return {**raw, "metadata": metadata, "spec": spec}

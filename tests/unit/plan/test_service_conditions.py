@@ -1,0 +1,195 @@
+"""Why a service is not ready, in the words that people read: each check once, and which one wins."""
+
+from typing import Any
+
+import pytest
+
+from custom_resource_tables import service
+from service_simulation import Simulation, container_waiting, model, stored
+
+REFERENCE = model("d")
+
+
+def from_training(**facts: Any) -> Simulation:
+    simulation = Simulation(stored(service(spec__model={"fromTraining": {"name": "run"}})))
+    if facts:
+        simulation.referenced[("DiffusionTraining", "run")] = facts
+    simulation.reconcile()
+    return simulation
+
+
+PUBLISHES = {"publish": {"claim": {"size": "1Gi"}}}
+WAITING: dict[str, tuple[dict[str, Any], str, str, str]] = {
+    "no training yet": ({}, "Reconciling", "WaitingForTraining", "run, which does not exist"),
+    "a training that has not begun": (
+        {"spec": PUBLISHES},
+        "Reconciling",
+        "WaitingForTraining",
+        "run, which is Pending",
+    ),
+    "a training that runs": (
+        {"spec": PUBLISHES, "status": {"phase": "Running"}},
+        "Reconciling",
+        "WaitingForTraining",
+        "waits for DiffusionTraining run, which is Running",
+    ),
+    "a training that failed": (
+        {"spec": PUBLISHES, "status": {"phase": "Failed", "message": "too many crashes"}},
+        "Stalled",
+        "TrainingFailed",
+        "failed: too many crashes; correct it, or set model.ref",
+    ),
+    "a training that publishes nothing": (
+        {"spec": {}, "status": {"phase": "Running"}},
+        "Stalled",
+        "NothingPublished",
+        "has no spec.publish",
+    ),
+}
+
+
+@pytest.mark.parametrize(("facts", "standing", "reason", "words"), WAITING.values(), ids=WAITING)
+def test_a_service_waits_for_its_training(facts: dict[str, Any], standing: str, reason: str, words: str) -> None:
+    simulation = from_training(**facts)
+    status, said, message = simulation.condition(standing)
+    assert (status, said) == ("True", reason)
+    assert words in message
+    assert not simulation.deployments()
+    assert simulation.deployments("router"), "routers are up when the model comes"
+
+
+def test_the_model_of_a_training_is_resolved_once() -> None:
+    simulation = from_training(spec=PUBLISHES, status={"phase": "Succeeded", "published": {"reference": REFERENCE}})
+    assert simulation.status["model"] == {"reference": REFERENCE, "training": "run"}
+    assert next(event.reason for event in simulation.plans[-1].events) == "ModelResolved"
+    simulation.referenced[("DiffusionTraining", "run")]["status"]["published"]["reference"] = model("e")
+    simulation.settle()
+    assert simulation.status["stable"]["model"] == REFERENCE
+    del simulation.referenced[("DiffusionTraining", "run")]
+    simulation.settle()
+    assert simulation.status["stable"]["model"] == REFERENCE
+
+
+def test_another_training_is_resolved_anew_while_the_old_model_serves() -> None:
+    simulation = from_training(spec=PUBLISHES, status={"phase": "Succeeded", "published": {"reference": REFERENCE}})
+    simulation.settle()
+    simulation.change(model={"fromTraining": {"name": "next"}})
+    simulation.settle()
+    assert simulation.status["stable"]["model"] == REFERENCE
+    assert "goes on serving" in simulation.status["message"]
+    published = {"phase": "Succeeded", "published": {"reference": model("f")}}
+    simulation.referenced[("DiffusionTraining", "next")] = {"spec": PUBLISHES, "status": published}
+    simulation.settle()
+    assert simulation.status["stable"]["model"] == model("f")
+
+
+def test_a_missing_secret_is_told_with_the_remedy() -> None:
+    simulation = Simulation()
+    del simulation.referenced[("Secret", "digits-keys")]
+    plan = simulation.reconcile()
+    status, reason, message = simulation.condition("Stalled")
+    assert (status, reason) == ("True", "KeysNotFound")
+    assert "the Secret digits-keys of auth.keysRef does not exist: create it" in message
+    assert plan.requeue_seconds is not None, "nobody tells us when a Secret appears"
+    simulation.referenced[("Secret", "digits-keys")] = {"data": {}}
+    simulation.reconcile()
+    assert simulation.condition("Stalled")[1] == "KeysEmpty"
+    simulation.referenced[("Secret", "digits-keys")] = {"data": {"me": ""}}
+    simulation.settle()
+    assert simulation.condition("Ready")[0] == "True"
+
+
+def test_a_missing_claim_is_told_with_the_remedy() -> None:
+    simulation = Simulation()
+    del simulation.referenced[("PersistentVolumeClaim", "models")]
+    plan = simulation.reconcile()
+    status, reason, message = simulation.condition("Stalled")
+    assert (status, reason) == ("True", "ModelClaimNotFound")
+    assert "the claim models of the model does not exist" in message
+    assert plan.requeue_seconds is not None
+
+
+def test_a_spec_that_cannot_be_read_changes_nothing() -> None:
+    simulation = Simulation()
+    simulation.reconcile()
+    simulation.settle()
+    before = dict(simulation.status["stable"])
+    simulation.raw["spec"]["sampling"]["classes"] = [{"name": "Bad Name", "steps": 1}]
+    plan = simulation.reconcile()
+    assert plan.apply == ()
+    assert plan.delete == ()
+    status, reason, message = simulation.condition("Stalled")
+    assert (status, reason) == ("True", "InvalidSpec")
+    assert message.startswith("spec.sampling.classes[0].name: ")
+    assert simulation.status["stable"] == before
+    assert simulation.condition("Available")[0] == "True"
+    assert all(instruction.routes for instruction in plan.instructions.values())  # type: ignore[union-attr]
+
+
+def test_routers_that_cannot_start_are_told() -> None:
+    simulation = Simulation()
+    simulation.reconcile()
+    simulation.broken["router"] = container_waiting("ErrImagePull")
+    simulation.settle()
+    status, reason, message = simulation.condition("Stalled")
+    assert (status, reason) == ("True", "ImagePullFailed")
+    assert message.startswith("the routers cannot start")
+    assert simulation.condition("Available")[:2] == ("False", "NoRouterReady")
+
+
+def test_engines_that_fall_ill_later_are_told() -> None:
+    simulation = Simulation()
+    simulation.reconcile()
+    simulation.settle()
+    simulation.broken[simulation.status["stable"]["revision"]] = container_waiting(
+        "CreateContainerConfigError", "no key"
+    )
+    simulation.settle()
+    assert simulation.condition("Stalled")[:2] == ("True", "ContainerNotStarted")
+    assert simulation.condition("Available")[:2] == ("False", "NoEngineReady")
+
+
+def test_a_quota_of_zero_is_told_in_the_servers_words() -> None:
+    simulation = Simulation()
+    simulation.reconcile()
+    simulation.run_controllers()
+    (deployment,) = simulation.deployments().values()
+    deployment["status"] = {
+        "observedGeneration": deployment["metadata"]["generation"],
+        "conditions": [
+            {"type": "ReplicaFailure", "status": "True", "message": 'pods "x" is forbidden: exceeded quota: none'}
+        ],
+    }
+    for key in [key for key in simulation.objects if key[0] == "Pod" and "engine" in key[1]]:
+        del simulation.objects[key]
+    simulation.reconcile()
+    status, reason, message = simulation.condition("Stalled")
+    assert (status, reason) == ("True", "QuotaExceeded")
+    assert "exceeded quota: none" in message
+
+
+def test_a_pod_that_finds_no_node_is_told() -> None:
+    simulation = Simulation()
+    simulation.reconcile()
+    simulation.broken[simulation.status["candidate"]["revision"]] = {"name": "engine", "ready": False}
+    simulation.run_controllers()
+    for key, pod in simulation.objects.items():
+        if key[0] == "Pod" and "engine" in key[1]:
+            sentence = "0/2 nodes are available: 2 Insufficient nvidia.com/gpu."
+            pod["status"]["conditions"] = [{"type": "PodScheduled", "status": "False", "message": sentence}]
+    simulation.reconcile()
+    assert "2 Insufficient nvidia.com/gpu" in simulation.condition("Reconciling")[2]
+
+
+def test_transition_times_stay_where_nothing_turned() -> None:
+    simulation = Simulation()
+    simulation.reconcile()
+    simulation.settle()
+    before = {c["type"]: c["lastTransitionTime"] for c in simulation.status["conditions"]}
+    simulation.change(model={"ref": model("b")})
+    simulation.reconcile()
+    after = {c["type"]: c["lastTransitionTime"] for c in simulation.status["conditions"]}
+    assert after["Stalled"] == before["Stalled"]
+    assert after["Available"] == before["Available"]
+    assert after["Ready"] != before["Ready"]
+    assert {c["observedGeneration"] for c in simulation.status["conditions"]} == {2}
