@@ -236,6 +236,16 @@ def test_a_flipped_byte_is_refused_with_64_and_a_reason(service: Service, tmp_pa
     assert said.message
 
 
+def test_an_engine_that_still_loads_is_alive_not_ready_and_ends_at_once(service: Service, tmp_path: Path) -> None:
+    models, keys = service.folder / "models", service.folder / "keys"
+    with engine_pod(tmp_path / "pod", models, service.reference, "127.77.0.6", keys) as pod:
+        wait_until(lambda: pod.status_of("/healthz") == 200, 60, "it is alive")
+        assert pod.status_of("/readyz") == 503
+        assert pod.generate().json()["error"]["code"] == "no_engine_ready"
+        pod.terminate()
+        assert pod.process.wait(20) == 0
+
+
 # --- from here on the service is taken apart ---------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ from diffusion_router.engine_table import EngineState, EngineTable
 _LOGGER = logging.getLogger(__name__)
 ROUND_SECONDS = 1.0
 CHECK_SECONDS = 2.0
+RESOLVE_SECONDS = 2.0
 
 
 class Discovery:
@@ -54,8 +55,9 @@ class Discovery:
     async def _resolve(self, route: Route) -> None:
         loop = asyncio.get_running_loop()
         try:
-            found = await loop.getaddrinfo(route.host, route.port, type=socket.SOCK_STREAM)
-        except OSError as problem:
+            resolving = loop.getaddrinfo(route.host, route.port, type=socket.SOCK_STREAM)
+            found = await asyncio.wait_for(resolving, RESOLVE_SECONDS)
+        except OSError as problem:  # a name that does not exist, a name server that is away, or one that is too slow
             _LOGGER.debug("%s: %s", route.host, problem)
             found = []
         self._table.resolved(route, {str(address[0]) for *_, address in found})

@@ -1,13 +1,10 @@
 """Making a picture again from its image id, without a cluster: the same bytes, or a refusal."""
 
 from pathlib import Path
-from typing import cast, get_args
 
-from diffusion_contract.serving_config import Sampler
 from diffusion_server.image_id import read_image_id
 from diffusion_server.opening import OpeningRefusedError, checked_reference, load_verified, painter_of, served_model
 from diffusion_server.picture import to_png
-from diffusion_server.samples import Sample
 
 
 def redraw(image_id: str, model: str, models_directory: Path, scratch: Path) -> bytes:
@@ -21,15 +18,9 @@ def redraw(image_id: str, model: str, models_directory: Path, scratch: Path) -> 
     if reference.digest != digest:
         raise OpeningRefusedError("ModelDigestMismatch", f"the image was made by {digest}, not by {reference.digest}")
     loaded = load_verified(reference, models_directory, scratch)
-    painter = painter_of(loaded, _sampler(sample))
+    painter = painter_of(loaded, sample.sampler)
     state = painter.begin(sample)
     for _ in range(sample.steps):
         painter.step([state])
     served = served_model(loaded, reference)
     return to_png(painter.finish(state), served.width, served.height)
-
-
-def _sampler(sample: Sample) -> Sampler:
-    if sample.sampler not in get_args(Sampler):
-        raise ValueError(f"there is no sampler {sample.sampler!r}")
-    return cast("Sampler", sample.sampler)

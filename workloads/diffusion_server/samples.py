@@ -5,7 +5,7 @@ import re
 import secrets
 from dataclasses import dataclass
 
-from diffusion_contract.serving_config import SamplingSpec
+from diffusion_contract.serving_config import Sampler, SamplingSpec
 from diffusion_router.door.errors import ApiError
 from diffusion_router.door.image_request import ImageRequest
 from diffusion_router.door.limits import MAX_SEED, RANDOM_SEEDS
@@ -35,7 +35,7 @@ class Sample:
     label: int | None
     steps: int
     guidance_scale: float
-    sampler: str
+    sampler: Sampler
 
 
 def samples_of(request: ImageRequest, sampling: SamplingSpec, model: ServedModel) -> tuple[Sample, ...]:

@@ -1,5 +1,6 @@
 """Finding engines and choosing among them, with a network that the test controls."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,7 @@ class Network:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.names: dict[str, list[str]] = {}
+        self.slow: set[str] = set()
         self.engines: dict[str, Callable[[], httpx.Response]] = {}
         self.routes: tuple[Route, ...] = (STABLE,)
         self.changes = 0
@@ -32,6 +34,8 @@ class Network:
         monkeypatch.setattr("asyncio.base_events.BaseEventLoop.getaddrinfo", self._resolve)
 
     async def _resolve(self, host: str, port: int, **_: Any) -> list[Any]:
+        if host in self.slow:
+            await asyncio.Event().wait()
         if host not in self.names:
             raise OSError(-2, "Name or service not known")
         return [(2, 1, 6, "", (address, port)) for address in self.names[host]]
@@ -88,6 +92,18 @@ async def test_a_silent_name_server_takes_no_working_engine_away(network: Networ
     network.names.clear()
     await network.discovery.one_round()
     assert network.ready == {"http://10.0.0.1:8000"}
+
+
+async def test_a_slow_name_server_is_like_a_silent_one(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diffusion_router.discovery.RESOLVE_SECONDS", 0.05)
+    slow = Route(revision="slow", host="slow.test", port=8000, model_digest=DIGEST)
+    network.routes = (STABLE, slow)
+    network.names = {"stable.test": ["10.0.0.1"], "slow.test": ["10.0.0.2"]}
+    network.engines = {"10.0.0.1": ready, "10.0.0.2": lambda: ready("slow")}
+    await network.discovery.one_round()
+    network.slow.add("slow.test")
+    await network.discovery.one_round()
+    assert len(network.ready) == 2
 
 
 async def test_an_engine_that_was_taken_out_of_its_service_gets_no_more_requests(network: Network) -> None:

@@ -108,7 +108,9 @@ def test_an_image_id_holds_the_whole_recipe(label: int | None) -> None:
     assert all(character.isalnum() or character in "-_" for character in text)
 
 
-@pytest.mark.parametrize("text", ["", "img1-", "img1-!!!!", "img1-e30", "img1-WzFd", "other"])
+@pytest.mark.parametrize(
+    "text", ["", "img1-", "img1-!!!!", "img1-e30", "img1-WzFd", "img1-WyJhIiwiWCIsMSwyLjAsMyw0XQ", "other"]
+)
 def test_what_is_no_image_id_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not an image id"):
         read_image_id(text)
