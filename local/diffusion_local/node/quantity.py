@@ -1,8 +1,10 @@
 """Kubernetes quantities (`250m`, `64Mi`, `1e3`) as exact numbers."""
 
 import math
-from decimal import Decimal, InvalidOperation
+import re
+from decimal import Decimal
 
+NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 SUFFIXES = {
     **{suffix: Decimal(1024) ** power for power, suffix in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"), start=1)},
     **{suffix: Decimal(1000) ** power for power, suffix in enumerate(("k", "M", "G", "T", "P", "E"), start=1)},
@@ -20,10 +22,9 @@ def parse_quantity(text: str) -> Decimal:
             break
     else:
         number, scale = text, Decimal(1)
-    try:
-        return Decimal(number) * scale
-    except InvalidOperation:
-        raise ValueError(f"{text!r} is not a quantity") from None
+    if not NUMBER.fullmatch(number):
+        raise ValueError(f"{text!r} is not a quantity")
+    return Decimal(number) * scale
 
 
 def in_units_of(amount: Decimal, divisor: Decimal) -> int:
