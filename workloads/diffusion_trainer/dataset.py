@@ -86,7 +86,7 @@ def _refuse_other_digest(config: RunConfig, digest: str) -> None:
 
 def _read_npz(path: Path) -> Samples:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             if "images" not in archive:
                 raise ConfigurationRefused(
                     URI, f"{path} has no array `images` (it has: {', '.join(archive.files) or 'nothing'})"

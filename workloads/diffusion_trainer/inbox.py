@@ -44,13 +44,16 @@ class Inbox:
         """Call `listener` in the inbox's thread for every packet of orders."""
         self._listeners.append(listener)
 
-    def hear_writer(self, writer: socket.socket, on_result: Callable[[SaveResult], None]) -> None:
-        """Call `on_result` in the inbox's thread for every result of this checkpoint writer."""
+    def hear_writer(
+        self, writer: socket.socket, on_result: Callable[[SaveResult], None], on_gone: Callable[[], None]
+    ) -> None:
+        """Call `on_result` in the inbox's thread for every result of this checkpoint writer, `on_gone` at its end."""
 
         def hear() -> None:
             packet = writer.recv(PACKET_BYTES)
             if not packet:
                 self._selector.unregister(writer)
+                on_gone()
                 return
             on_result(SaveResult.model_validate_json(packet))
 
@@ -73,7 +76,7 @@ class Inbox:
 
     def _listen(self) -> None:
         try:
-            while True:
+            while self._selector.get_map():
                 for key, _events in self._selector.select():
                     key.data()
         except Exception:

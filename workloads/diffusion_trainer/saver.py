@@ -2,6 +2,8 @@
 
 import logging
 import socket
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -12,9 +14,10 @@ from torch import Tensor
 
 from diffusion_contract.agent_messages import CheckpointReference, SaveFailure
 from diffusion_contract.checkpoint_manifest import CheckpointManifest
+from diffusion_trainer.checkpoint.fencing import Fenced
 from diffusion_trainer.checkpoint.shard_image import ShardImage
 from diffusion_trainer.checkpoint.writer_messages import SaveOrder, SaveResult, ShardSize
-from diffusion_trainer.inbox import Reporter
+from diffusion_trainer.inbox import Inbox, Reporter
 from diffusion_trainer.training_state import RNG, TrainingState
 
 log = logging.getLogger(__name__)
@@ -33,8 +36,9 @@ class SaveCounts:
 class Saver:
     """One process's checkpoints. `on_result` is called by the inbox's thread, all else by the training thread."""
 
-    def __init__(self, writer: socket.socket, folder: Path, report: Reporter) -> None:
-        self._writer, self._folder, self._report = writer, folder, report
+    def __init__(self, writer: socket.socket, folder: Path, report: Reporter, inbox: Inbox) -> None:
+        self._folder, self._report, self._inbox = folder, report, inbox
+        self._writer: socket.socket | None = writer
         self._condition = threading.Condition()
         self._images: dict[str, ShardImage] = {}
         self._in_flight: int | None = None
@@ -44,6 +48,7 @@ class Saver:
         self.failure: SaveFailure | None = None
         self.last_started = time.monotonic()
         self.counts = SaveCounts()
+        inbox.hear_writer(writer, self.on_result, self.on_writer_gone)
 
     @property
     def busy(self) -> bool:
@@ -82,7 +87,28 @@ class Saver:
         self.last_started = time.monotonic()
         self.counts.started += 1
         descriptors = [self._images[name].descriptor for name in shards]
-        socket.send_fds(self._writer, [order.model_dump_json(by_alias=True).encode()], descriptors)
+        socket.send_fds(self._attended_writer(), [order.model_dump_json(by_alias=True).encode()], descriptors)
+
+    def _attended_writer(self) -> socket.socket:
+        """The writer's socket; one that has ended (the kernel may kill it for memory) is started anew."""
+        if self._writer is None:
+            self._writer = start_writer()
+            self._inbox.hear_writer(self._writer, self.on_result, self.on_writer_gone)
+        return self._writer
+
+    def on_writer_gone(self) -> None:
+        """The writer has ended: what it had in hand is not committed; the next save starts another one."""
+        with self._condition:
+            self._writer = None
+            step = self._in_flight
+        if step is not None:
+            failure = SaveFailure(reason="SaveFailed", message="the checkpoint writer was killed")
+            self.on_result(SaveResult(step=step, failure=failure))
+
+    def raise_if_fenced(self) -> None:
+        """Raise Fenced if a newer attempt has taken over: nothing of this one will ever be committed."""
+        if self.failure is not None and self.failure.reason == "Fenced":
+            raise Fenced(self.failure.message)
 
     def on_result(self, result: SaveResult) -> None:
         """Take in what the writer says, and pass it on to the agent."""
@@ -121,6 +147,15 @@ class Saver:
                 image.close()
             self._images[name] = image = ShardImage(name, tensors)
         return image
+
+
+def start_writer() -> socket.socket:
+    """Start a writer as a process of its own, without any of this process's threads; our end of its socket."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    command = [sys.executable, "-m", "diffusion_trainer.checkpoint.writer", str(theirs.fileno())]
+    subprocess.Popen(command, pass_fds=[theirs.fileno()])
+    theirs.close()
+    return ours
 
 
 def now_rfc3339() -> str:

@@ -74,8 +74,7 @@ class TrainerProcess:
         self.live = LiveConfig(settings.config_file)
         config = self.live.current
         self.folder = run_folder(settings.checkpoints, config.name, config.uid)
-        self.saver = Saver(writer, self.folder, report)
-        inbox.hear_writer(writer, self.saver.on_result)
+        self.saver = Saver(writer, self.folder, report, inbox)
         inbox.on_orders(self._watch_for_hung_peers)
         inbox.start()
         refuse_precision(config)

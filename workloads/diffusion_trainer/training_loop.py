@@ -122,6 +122,7 @@ class Training:
 
     def agree(self, loss_sum: float = 0.0) -> Boundary:
         """Compare what every rank knows; collective, and the only one besides gradients that each step costs."""
+        self.saver.raise_if_fenced()
         config = self.live.refresh()
         orders = self.inbox.orders
         rows = self.group.gather(

@@ -44,6 +44,7 @@ def commit_checkpoint(
     except (OSError, Fenced):
         with contextlib.suppress(OSError):
             remove_folder(temporary)
+        check_fence(folder, attempt)  # A file that vanished under the writer is the work of a newer attempt.
         raise
     sync_folder(folder)
     if step == max(committed_steps(folder)):

@@ -19,13 +19,13 @@ class Fenced(Exception):
 
 
 def fence_level(folder: Path) -> int:
-    """The highest attempt that has opened this folder, or 0."""
+    """The highest attempt that has opened this folder, or -1."""
     try:
         return int((folder / FENCE).read_text())
     except FileNotFoundError:
-        return 0
+        return -1
     except ValueError:
-        return 0  # Torn by a crash of the machine: the next opening writes it again.
+        return -1  # Torn by a crash of the machine: the next opening writes it again.
 
 
 def check_fence(folder: Path, attempt: int) -> None:

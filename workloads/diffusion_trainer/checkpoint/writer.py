@@ -9,6 +9,7 @@ import logging
 import mmap
 import os
 import socket
+import sys
 import time
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from diffusion_trainer.checkpoint.names import committed_name
 from diffusion_trainer.checkpoint.retention import apply_retention
 from diffusion_trainer.checkpoint.verification import CheckpointInvalid, newest_digest_below, verify_checkpoint
 from diffusion_trainer.checkpoint.writer_messages import MAX_SHARDS, PACKET_BYTES, SaveOrder, SaveResult
+from diffusion_trainer.log_lines import start_logging
 
 log = logging.getLogger(__name__)
 
@@ -85,3 +87,8 @@ def _verify_and_retain(order: SaveOrder) -> SaveResult:
         return SaveResult(step=step, failure=failure_of(error))
     removed = apply_retention(folder, order.retain_last, step)
     return SaveResult(step=step, verified=verified.reference, removed=tuple(removed))
+
+
+if __name__ == "__main__":
+    start_logging("writer")
+    sys.exit(run_writer(socket.socket(fileno=int(sys.argv[1]))))

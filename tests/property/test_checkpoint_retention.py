@@ -1,0 +1,35 @@
+"""Retention keeps the newest ones and the newest one that holds, in every history of saves and failures."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from checkpoint_samples import commit_sample
+from diffusion_trainer.checkpoint.names import committed_steps
+from diffusion_trainer.checkpoint.retention import apply_retention, removable
+
+steps_of = st.lists(st.integers(0, 1000), unique=True, max_size=20)
+
+
+@given(steps=steps_of, last=st.integers(2, 6), data=st.data())
+def test_the_newest_and_the_newest_verified_always_stay(steps, last, data):
+    verified = data.draw(st.sampled_from(steps)) if steps else None
+    removed = removable(steps, last, verified)
+    kept = set(steps) - set(removed)
+    assert set(sorted(steps)[-last:]) <= kept
+    assert verified is None or verified in kept
+    assert len(kept) <= last + 1
+    assert removed == sorted(removed)
+
+
+@given(steps=steps_of, last=st.integers(2, 6))
+def test_nothing_goes_while_nothing_is_known_to_hold(steps, last):
+    assert removable(steps, last, None) == []
+
+
+def test_applying_it_removes_whole_folders(tmp_path):
+    for step in (2, 4, 6, 8):
+        commit_sample(tmp_path, step)
+    assert apply_retention(tmp_path, 2, newest_verified=4) == [2]
+    assert committed_steps(tmp_path) == [8, 6, 4]
+    assert apply_retention(tmp_path, 2, newest_verified=8) == [4]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["FENCE", "latest", "step-00000006", "step-00000008"]

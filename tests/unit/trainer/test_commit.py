@@ -1,0 +1,157 @@
+"""The commit protocol: all or nothing, whatever the file system says, and words for what it said."""
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from checkpoint_samples import RUN_UID, commit_sample
+from diffusion_contract.checkpoint_manifest import parse_manifest, sha256_of
+from diffusion_trainer.checkpoint import commit as commit_module
+from diffusion_trainer.checkpoint import durable
+from diffusion_trainer.checkpoint.commit import failure_of
+from diffusion_trainer.checkpoint.names import committed_name, committed_steps
+from diffusion_trainer.checkpoint.verification import find_newest, verify_checkpoint
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def test_a_commit_leaves_the_folder_its_fence_and_a_pointer(tmp_path):
+    reference = commit_sample(tmp_path, 40, attempt=2)
+    assert names(tmp_path) == ["FENCE", "latest", "step-00000040"]
+    assert (tmp_path / "latest").read_text() == "step-00000040\n"
+    assert (tmp_path / "FENCE").read_text() == "2\n"
+    content = (tmp_path / "step-00000040/MANIFEST.json").read_bytes()
+    assert reference.digest == sha256_of(content)
+    assert parse_manifest(content).step == 40
+
+
+def test_the_manifest_is_written_after_everything_else(tmp_path, monkeypatch):
+    written = []
+    original = durable.write_new
+    monkeypatch.setattr(
+        commit_module, "write_new", lambda path, content: (written.append(path.name), original(path, content))
+    )
+    commit_sample(tmp_path, 1)
+    assert written == ["model.safetensors", "ema.safetensors", "MANIFEST.json"]
+
+
+def test_latest_never_moves_back(tmp_path):
+    commit_sample(tmp_path, 10)
+    commit_sample(tmp_path, 5)
+    assert (tmp_path / "latest").read_text() == "step-00000010\n"
+
+
+def test_the_same_step_again_is_the_same_checkpoint(tmp_path):
+    first = commit_sample(tmp_path, 7)
+    before = (tmp_path / "step-00000007/MANIFEST.json").stat().st_ino
+    assert commit_sample(tmp_path, 7) == first
+    assert (tmp_path / "step-00000007/MANIFEST.json").stat().st_ino == before
+
+
+def test_one_that_does_not_hold_is_replaced(tmp_path):
+    commit_sample(tmp_path, 7)
+    (tmp_path / "step-00000007/model.safetensors").write_bytes(b"damaged")
+    commit_sample(tmp_path, 7, attempt=1)
+    assert verify_checkpoint(tmp_path / "step-00000007").manifest.attempt == 1
+    assert names(tmp_path) == ["FENCE", "latest", "step-00000007"]
+
+
+def test_leftovers_of_a_killed_writer_of_this_attempt_go_with_the_next_commit(tmp_path):
+    commit_sample(tmp_path, 5)
+    (tmp_path / ".tmp-00000005-0-dead").mkdir()
+    (tmp_path / ".tmp-00000009-0-live").mkdir()
+    commit_sample(tmp_path, 6)
+    assert ".tmp-00000005-0-dead" not in names(tmp_path)
+    assert ".tmp-00000009-0-live" in names(tmp_path), "it may still be written"
+
+
+@pytest.mark.parametrize(
+    ("number", "reason", "words"),
+    [
+        (errno.ENOSPC, "StorageFull", "the checkpoint volume is full"),
+        (errno.EDQUOT, "StorageFull", "the checkpoint volume is full"),
+        (errno.EROFS, "StorageReadOnly", "the checkpoint volume cannot be written"),
+        (errno.EACCES, "StorageReadOnly", "the checkpoint volume cannot be written"),
+        (errno.EIO, "SaveFailed", "the checkpoint could not be written"),
+    ],
+)
+@pytest.mark.parametrize("failing_call", range(8))
+def test_an_error_at_any_call_commits_nothing_by_halves(tmp_path, monkeypatch, number, reason, words, failing_call):
+    commit_sample(tmp_path, 1)
+    calls = iter(range(100))
+
+    def failing(original):
+        def call(*arguments, **named):
+            if next(calls) == failing_call:
+                raise OSError(number, os.strerror(number), "somewhere")
+            return original(*arguments, **named)
+
+        return call
+
+    for name in ("open", "write", "fsync"):
+        monkeypatch.setattr(durable.os, name, failing(getattr(os, name)))
+    try:
+        commit_sample(tmp_path, 2)
+        error = None
+    except OSError as raised:
+        error = raised
+    monkeypatch.undo()
+    found = find_newest(tmp_path, RUN_UID)
+    assert found.passed_over == ()
+    assert not [name for name in names(tmp_path) if name.startswith(".tmp")]
+    if error is not None:
+        assert (failure_of(error).reason, failure_of(error).message.split(" (")[0]) == (reason, words)
+        assert found.found.manifest.step in (1, 2)
+    else:
+        assert found.found.manifest.step == 2
+
+
+ON_A_REAL_VOLUME = """
+import sys
+from pathlib import Path
+from checkpoint_samples import commit_sample, manifest_for
+from diffusion_trainer.checkpoint.commit import commit_checkpoint, failure_of
+folder = Path(sys.argv[1]) / "run"
+shards = {"model.safetensors": bytes(int(sys.argv[2]))}
+try:
+    commit_checkpoint(folder, 2, 0, shards, lambda files: manifest_for(2, 0, files))
+except OSError as error:
+    print(failure_of(error).reason)
+print(sorted(entry.name for entry in folder.iterdir()))
+"""
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare (util-linux) to mount a small volume")
+@pytest.mark.parametrize(("options", "reason"), [("size=256k", "StorageFull"), ("size=4m,ro", "StorageReadOnly")])
+def test_a_volume_that_is_really_full_or_read_only(tmp_path, options, reason):
+    script = tmp_path / "script.py"
+    script.write_text(ON_A_REAL_VOLUME)
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    mount = f"mount -t tmpfs -o {options.removesuffix(',ro')} none {volume} && mkdir {volume}/run"
+    if options.endswith(",ro"):
+        mount += f" && mount -o remount,ro {volume}"
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", f"{mount} && exec {sys.executable} {script} {volume} 600000"],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[0] == reason
+    assert ".tmp" not in done.stdout
+    assert "step-" not in done.stdout
+
+
+def test_steps_are_listed_newest_first_and_a_missing_folder_has_none(tmp_path):
+    assert committed_steps(tmp_path / "none") == []
+    for step in (3, 12, 5):
+        commit_sample(tmp_path, step)
+    (tmp_path / "step-notes").mkdir()
+    assert committed_steps(tmp_path) == [12, 5, 3]
+    assert committed_name(123456789) == "step-123456789"

@@ -1,0 +1,145 @@
+"""Datasets that work, and a refusal with field and remedy for each that does not."""
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffusion_contract.run_config import RunConfig
+from diffusion_trainer.dataset import load_dataset
+from diffusion_trainer.dataset_digest import dataset_digest
+from diffusion_trainer.refusal import ConfigurationRefused
+from trainer_workers import run_document
+
+
+def config(path: Path | str, digest: str | None = None, classes: int | None = 3, size: int = 8, channels: int = 1):
+    conditioning = {"type": "Class", "classes": classes} if classes else {"type": "None"}
+    model = {"denoiser": {"sampleSize": size, "channels": channels}, "conditioning": conditioning}
+    uri = path if str(path).startswith("builtin") else f"file://{path}"
+    return RunConfig.model_validate(run_document(dataset={"uri": uri, "digest": digest}, model=model))
+
+
+def write_npz(path: Path, count: int = 6, **arrays: object) -> Path:
+    given = {"images": np.zeros((count, 8, 8), np.uint8), "labels": np.arange(count) % 3} | arrays
+    np.savez(path, **{name: value for name, value in given.items() if value is not None})
+    return path
+
+
+def write_images(folder: Path, names: list[str], size: tuple[int, int] = (8, 8)) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", size, 40).save(folder / name)
+    return folder
+
+
+def refusal(config: RunConfig) -> ConfigurationRefused:
+    with pytest.raises(ConfigurationRefused) as caught:
+        load_dataset(config)
+    return caught.value
+
+
+def test_the_digits_are_there_with_a_digest_that_does_not_change():
+    digits = load_dataset(config("builtin://digits", classes=10))
+    assert digits.pixels.shape == (1797, 1, 8, 8)
+    assert (digits.pixels.min(), digits.pixels.max()) == (0, 16)
+    assert sorted(set(digits.labels.tolist())) == list(range(10))
+    again = load_dataset(config("builtin://digits", digest=digits.digest, classes=10))
+    assert again.digest == digits.digest
+
+
+def test_an_npz_with_any_common_layout(tmp_path):
+    for shape in ((6, 8, 8), (6, 1, 8, 8), (6, 8, 8, 1)):
+        path = write_npz(tmp_path / f"{len(shape)}{shape[1]}.npz", images=np.zeros(shape, np.uint8))
+        found = load_dataset(config(path, digest=dataset_digest(path)))
+        assert found.pixels.shape == (6, 1, 8, 8)
+        assert found.labels.tolist() == [0, 1, 2, 0, 1, 2]
+
+
+def test_a_folder_has_a_class_for_each_subfolder_and_fits_its_images(tmp_path):
+    write_images(tmp_path, ["cats/1.png", "cats/2.JPG", "dogs/1.jpeg"], size=(20, 12))
+    (tmp_path / "cats/notes.txt").write_text("not an image")
+    found = load_dataset(config(tmp_path, classes=2))
+    assert found.pixels.shape == (3, 1, 8, 8)
+    assert found.pixels.dtype == np.uint8
+    assert found.labels.tolist() == [0, 0, 1]
+
+
+def test_a_flat_folder_serves_a_model_without_classes(tmp_path):
+    write_images(tmp_path, ["b.png", "a.png"])
+    assert load_dataset(config(tmp_path, classes=None)).labels is None
+    assert refusal(config(tmp_path)).path == "spec.model.conditioning.type"
+
+
+def test_the_digest_of_a_folder_is_what_the_shell_computes(tmp_path):
+    write_images(tmp_path, ["b/2.png", "a/1.png", "a.png"])
+    shell = "find . -type f -printf '%P\\n' | LC_ALL=C sort | xargs -d '\\n' sha256sum | sha256sum"
+    printed = subprocess.run(["sh", "-c", shell], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert dataset_digest(tmp_path) == f"sha256:{printed.split()[0]}"
+
+
+def test_the_digest_of_a_file_is_its_sha256(tmp_path):
+    path = write_npz(tmp_path / "a.npz")
+    printed = subprocess.run(["sha256sum", path], capture_output=True, text=True, check=True).stdout
+    assert dataset_digest(path) == f"sha256:{printed.split()[0]}"
+
+
+def test_another_digest_is_refused_with_the_command_that_prints_the_right_one(tmp_path):
+    error = refusal(config(write_npz(tmp_path / "a.npz"), digest="sha256:" + "0" * 64))
+    assert error.path == "spec.dataset.digest"
+    assert "diffusion-trainer digest PATH" in error.why
+    assert refusal(config("builtin://digits", "sha256:" + "0" * 64, 10)).path == "spec.dataset.digest"
+
+
+@pytest.mark.parametrize("keep", [0, 10, 200, -30])
+def test_a_truncated_npz(tmp_path, keep):
+    path = write_npz(tmp_path / "a.npz")
+    path.write_bytes(path.read_bytes()[:keep])
+    error = refusal(config(path))
+    assert error.path == "spec.dataset.uri"
+    assert "is no complete .npz file" in error.why
+
+
+def test_a_truncated_image_is_named(tmp_path):
+    write_images(tmp_path, ["a/1.png", "b/2.png"])
+    path = tmp_path / "b/2.png"
+    path.write_bytes(path.read_bytes()[:40])
+    error = refusal(config(tmp_path, classes=2))
+    assert error.path == "spec.dataset.uri"
+    assert str(path) in error.why
+
+
+def test_pickles_in_an_npz_are_not_opened(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, images=np.array([{"a": 1}], dtype=object))
+    assert refusal(config(path)).path == "spec.dataset.uri"
+
+
+@pytest.mark.parametrize(
+    ("arrays", "path", "words"),
+    [
+        ({"images": None}, "spec.dataset.uri", "has no array `images`"),
+        ({"images": np.zeros((0, 8, 8), np.uint8), "labels": None}, "spec.dataset.uri", "holds no samples"),
+        ({"images": np.zeros((6, 7, 7), np.uint8)}, "spec.model.denoiser.sampleSize", "7x7"),
+        ({"images": np.zeros((6, 3, 8, 8), np.uint8)}, "spec.model.denoiser.channels", "3 channels"),
+        ({"images": np.zeros(6, np.uint8)}, "spec.dataset.uri", "it must be numbers"),
+        ({"images": np.full((6, 8, 8), np.nan)}, "spec.dataset.uri", "NaN"),
+        ({"labels": None}, "spec.model.conditioning.type", "has no labels"),
+        ({"labels": np.arange(5)}, "spec.dataset.uri", "there are 6 images"),
+        ({"labels": np.arange(6)}, "spec.model.conditioning.classes", "set classes to 6 or more"),
+        ({"labels": np.array([-1] * 6)}, "spec.model.conditioning.classes", "from -1"),
+    ],
+)
+def test_what_does_not_fit_the_model_names_the_field(tmp_path, arrays, path, words):
+    error = refusal(config(write_npz(tmp_path / "a.npz", **arrays)))
+    assert error.path == path
+    assert words in error.why
+
+
+def test_missing_and_empty_places(tmp_path):
+    missing = refusal(config(tmp_path / "none.npz"))
+    assert (missing.path, "does not exist" in missing.why) == ("spec.dataset.uri", True)
+    assert "holds no .png or .jpg images" in refusal(config(tmp_path)).why
+    write_images(tmp_path, ["a/1.png", "loose.png"])
+    assert "put each image into one class folder" in refusal(config(tmp_path)).why

@@ -1,0 +1,198 @@
+"""Training in one process: the exact mean over slices, a resumed run equal to the last bit, and what ends a run."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from diffusion_contract.model_reference import parse_model_reference
+from diffusion_core.normalization import measure_normalization
+from diffusion_registry.verification import read_model_version
+from diffusion_trainer import training_loop
+from diffusion_trainer.checkpoint.names import committed_name, committed_steps, run_folder
+from diffusion_trainer.checkpoint.verification import read_manifest, verify_checkpoint
+from diffusion_trainer.dataset import load_dataset
+from diffusion_trainer.group import Group
+from diffusion_trainer.inbox import Inbox, Reporter
+from diffusion_trainer.live_config import LiveConfig
+from diffusion_trainer.placement import placement
+from diffusion_trainer.process_messages import Orders
+from diffusion_trainer.sampler import StatelessSampler
+from diffusion_trainer.training_loop import Data, Training
+from diffusion_trainer.training_state import RNG, build_state
+from trainer_in_process import ALONE, train_here
+from trainer_workers import run_document
+
+SHORT = {"targetSteps": 8, "globalBatchSize": 5, "seed": 1}
+EVERY_FOUR = {"interval": {"steps": 4}, "retain": {"last": 9}}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def steps_folder(folder: Path) -> Path:
+    document = run_document()
+    return run_folder(folder / "checkpoints", document["name"], document["uid"])
+
+
+def shard_digests(folder: Path, step: int) -> dict[str, str]:
+    manifest = verify_checkpoint(steps_folder(folder) / committed_name(step)).manifest
+    return {name: file.sha256 for name, file in manifest.files.items()}
+
+
+def test_a_resumed_run_is_equal_to_an_unbroken_one_to_the_last_bit(tmp_path):
+    code, _said = train_here(tmp_path / "unbroken", training=SHORT, checkpoint=EVERY_FOUR)
+    assert code == 0
+
+    def stop_after_five(update, inbox):
+        if update.step == 5:
+            inbox.take(Orders(instruction=ALONE.model_copy(update={"stop": True})))
+
+    broken = tmp_path / "broken"
+    code, said = train_here(broken, stop_after_five, training=SHORT, checkpoint=EVERY_FOUR)
+    assert code == 75
+    stopped_at = committed_steps(steps_folder(broken))[0]
+    assert 5 <= stopped_at < 8
+    code, said = train_here(broken, training=SHORT, checkpoint=EVERY_FOUR, attempt=1)
+    assert code == 0
+    assert next(update.step for update in said if update.state == "Training") == stopped_at
+    assert shard_digests(broken, 8) == shard_digests(tmp_path / "unbroken", 8)
+    resumed, unbroken = (
+        read_manifest(steps_folder(tmp_path / name) / committed_name(8)) for name in ("broken", "unbroken")
+    )
+    differing = {"attempt", "created", "parent", "metrics"}
+    assert resumed.model_dump(exclude=differing) == unbroken.model_dump(exclude=differing)
+    assert resumed.parent == read_manifest(steps_folder(broken) / committed_name(stopped_at)).reference().digest
+
+
+def test_drop_out_in_the_network_resumes_with_the_same_masks(tmp_path):
+    model = run_document()["model"]
+    model["denoiser"]["config"] = {**model["denoiser"]["config"], "dropout": 0.3}
+    fields = {"model": model, "checkpoint": EVERY_FOUR, "training": SHORT}
+    train_here(tmp_path / "unbroken", **fields)
+    train_here(tmp_path / "broken", **{**fields, "training": {**SHORT, "targetSteps": 4}})
+    code, _said = train_here(tmp_path / "broken", attempt=1, **fields)
+    assert code == 0
+    assert shard_digests(tmp_path / "broken", 8) == shard_digests(tmp_path / "unbroken", 8)
+
+
+def test_a_finished_run_published_again_has_the_same_digest(tmp_path):
+    code, said = train_here(tmp_path, training=SHORT, checkpoint=EVERY_FOUR)
+    first = next(update.published for update in said if update.published)
+    code, said = train_here(tmp_path, training=SHORT, checkpoint=EVERY_FOUR, attempt=1)
+    assert code == 0
+    assert next(update.published for update in said if update.published) == first
+    version = read_model_version(tmp_path / "models", parse_model_reference(first.reference))
+    assert version.lineage.samples_seen == 40
+    assert version.lineage.dataset.samples == 1797
+
+
+def test_a_checkpoint_holds_every_state_there_is(tmp_path):
+    train_here(tmp_path, training=SHORT, checkpoint=EVERY_FOUR)
+    folder = steps_folder(tmp_path) / committed_name(8)
+    manifest = read_manifest(folder)
+    assert set(manifest.files) == {"model.safetensors", "ema.safetensors", "optimizer.safetensors", RNG}
+    assert (manifest.step, manifest.samples_seen, manifest.world_size, manifest.attempt) == (8, 40, 1, 0)
+    assert (manifest.ema.updates, manifest.optimizer.updates, manifest.learning_rate.step) == (8, 8, 8)
+    assert (manifest.data.epoch, manifest.data.offset, manifest.data.dataset_size) == (0, 40, 1797)
+    assert manifest.code.version
+    assert "loss" in manifest.metrics
+    assert sorted(entry.name for entry in folder.iterdir()) == sorted([*manifest.files, "MANIFEST.json"])
+
+
+@dataclass
+class OneOf:
+    """A group of which only one rank exists: gradients stay local."""
+
+    rank: int
+    world: int
+    generation: int = 1
+
+
+@pytest.mark.parametrize(("batch", "world"), [(5, 3), (2, 3), (7, 2), (6, 3)])
+def test_the_mean_over_uneven_slices_is_the_mean_over_the_batch(tmp_path, batch, world):
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(run_document(training={"targetSteps": 4, "globalBatchSize": batch})))
+    live = LiveConfig(path)
+    dataset = load_dataset(live.current)
+    data = Data(dataset, StatelessSampler(len(dataset), 0), measure_normalization(dataset.pixels))
+    state = build_state(live.current, torch.device("cpu"))
+    place = placement(ALONE, "local", 0)
+    with Group(place, "127.0.0.1", lambda: 0, 1) as group:
+        training = Training(group, state, data, live, None, Inbox(None), Reporter(lambda _packet: None))
+
+        def gradients(rank: int, world: int) -> tuple[torch.Tensor, float]:
+            training.group = OneOf(rank, world)
+            state.optimizer.zero_grad(set_to_none=True)
+            loss = training._backward(live.current, seen=11)
+            return torch.cat([parameter.grad.reshape(-1) for parameter in state.model.parameters()]), loss
+
+        whole, loss = gradients(0, 1)
+        parts = [gradients(rank, world) for rank in range(world)]
+        training.close()
+    mean = torch.stack([gradient for gradient, _loss in parts]).mean(dim=0)  # what DDP's all-reduce gives every rank
+    torch.testing.assert_close(mean, whole, rtol=1e-4, atol=1e-6)
+    assert sum(part for _gradient, part in parts) == pytest.approx(loss, rel=1e-5)
+
+
+def test_a_gradient_that_is_not_finite_ends_with_93_and_keeps_the_state(tmp_path, monkeypatch):
+    original = training_loop.training_loss
+
+    def poisoned(denoise, clean, labels, rows, *specs):
+        losses = original(denoise, clean, labels, rows, *specs)
+        return losses * float("nan") if rows.positions[0] >= 30 else losses
+
+    monkeypatch.setattr(training_loop, "training_loss", poisoned)
+    code, said = train_here(tmp_path, training=SHORT, checkpoint=EVERY_FOUR)
+    assert code == 93
+    assert "the gradient is not finite at step 7" in said[-1].message
+    assert committed_steps(steps_folder(tmp_path)) == [4]
+
+
+def test_a_configuration_that_the_network_refuses_ends_with_64(tmp_path):
+    model = run_document()["model"]
+    model["denoiser"]["config"] = {"no_such_key": 1}
+    code, said = train_here(tmp_path, model=model)
+    assert code == 64
+    assert said[-1].refused_path.startswith("spec.model.denoiser.config")
+
+
+def test_fp16_without_an_accelerator_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    code, said = train_here(tmp_path, training={**SHORT, "precision": "FP16"})
+    assert (code, said[-1].refused_path) == (64, "spec.training.precision")
+
+
+def test_bf16_trains(tmp_path):
+    code, said = train_here(tmp_path, training={**SHORT, "targetSteps": 2, "precision": "BF16"}, publish=None)
+    assert code == 0
+    assert any(update.loss for update in said)
+
+
+def test_a_checkpoint_of_another_configuration_is_refused_and_not_trained_over(tmp_path):
+    train_here(tmp_path, training=SHORT, checkpoint=EVERY_FOUR)
+    for changes, path in (
+        ({"diffusion": {"schedule": {"type": "Linear"}}}, "spec.diffusion"),
+        ({"training": {**SHORT, "globalBatchSize": 6}}, "spec"),
+    ):
+        code, said = train_here(tmp_path, attempt=1, **{"training": SHORT, "checkpoint": EVERY_FOUR, **changes})
+        assert (code, said[-1].refused_path) == (64, path)
+        assert "create another DiffusionTraining" in said[-1].message
+
+
+def test_a_newer_attempt_shuts_this_one_out(tmp_path):
+    def newer_attempt_opens(update, inbox):
+        if update.state == "Training":
+            (steps_folder(tmp_path) / "FENCE").write_text("7\n")
+
+    code, said = train_here(tmp_path, newer_attempt_opens, training=SHORT, checkpoint=EVERY_FOUR)
+    assert code == 75
+    assert "attempt 7 has taken over" in said[-1].message
+    assert committed_steps(steps_folder(tmp_path)) == []
