@@ -16,7 +16,7 @@ from diffusion_operator.plan.service import decide_service
 from schema_comparison import misfits
 from service_simulation import FACTS, Simulation, container_ended, container_waiting, model
 
-EXAMPLES = settings(max_examples=30, deadline=None)
+EXAMPLES = settings(max_examples=20, deadline=None)
 
 EDITS: list[dict[str, Any]] = [
     {"model": {"ref": model("a")}},
@@ -130,6 +130,8 @@ def test_a_crash_after_the_status_is_stored_changes_no_end(data: st.DataObject, 
     simulation.reconcile()
     for _ in range(length):
         shake(simulation, data)
+    simulation.worlds.clear()
+    simulation.plans.clear()
     crashed = copy.deepcopy(simulation)
     crashed.run_controllers()
     plan = decide_service(crashed.world(), crashed.now)
