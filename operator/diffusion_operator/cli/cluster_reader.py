@@ -98,4 +98,5 @@ class ClusterReader:
 def last_seen(event: Raw) -> str:
     """When an event was last said (RFC 3339)."""
     series = event.get("series") or {}
-    return str(series.get("lastObservedTime") or event.get("eventTime") or event["metadata"].get("creationTimestamp"))
+    known = (series.get("lastObservedTime"), event.get("eventTime"), event["metadata"].get("creationTimestamp"))
+    return str(next(filter(None, known), ""))

@@ -1,0 +1,204 @@
+"""Operators without their shell on a real API server: repairs, rest, and two at once."""
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncIterator
+
+import pytest
+
+import diffusion_operator.plan.service
+from crash_runs import Outcome, Run
+from crash_scenarios import ROLLED_OUT, TRAINED, Scenario, service, status_of, training
+from custom_resource_tables import install_crds
+from diffusion_local.cluster import Cluster
+from diffusion_operator.kube.resources import CONFIG_MAP, DEPLOYMENT, MODEL_SERVICE, SERVICE, TRAINING
+from diffusion_operator.kube.transport import MERGE_PATCH
+from diffusion_operator.loop.kinds import KINDS
+from diffusion_operator.plan.plan import ObjectReference
+from operator_harness import Bench, Witness, client_for, until
+from scripted_pods import Stage, serve
+
+pytestmark = pytest.mark.timeout(240)
+
+
+class Scene:
+    """A namespace with an operator at work, seen by a witness."""
+
+    def __init__(self, client, witness, engine, transport, namespace):
+        self.client, self.witness, self.engine = client, witness, engine
+        self.transport, self.namespace = transport, namespace
+
+    def objects(self, kind):
+        return [item for item in self.witness.objects(self.namespace) if item["kind"] == kind]
+
+    def status(self, kind):
+        return status_of(self.witness.objects(self.namespace), kind)
+
+    async def create(self, resource, item):
+        await self.client.create(resource, {**item, "metadata": {**item["metadata"], "namespace": self.namespace}})
+
+    async def settled(self, seconds=30):
+        """Wait until nothing has been written for a moment."""
+        for _ in range(int(seconds / 0.5)):
+            before = len(self.transport.writes)
+            await asyncio.sleep(0.5)
+            if self.engine.queue.is_quiet and len(self.transport.writes) == before:
+                return
+        raise AssertionError(f"still writing after {seconds} s: {self.transport.writes[-5:]}")
+
+    async def edit(self, resource, item, patch):
+        metadata = item["metadata"]
+        path = resource.path(self.namespace, metadata["name"])
+        await self.client.call("PATCH", path, {"fieldManager": "someone"}, patch, MERGE_PATCH)
+
+
+@contextlib.asynccontextmanager
+async def scene(cluster: Cluster, namespace: str) -> AsyncIterator[Scene]:
+    install_crds(cluster)
+    client = client_for(cluster.kubeconfig)
+    try:
+        async with (
+            Witness(client_for(cluster.kubeconfig)).watching() as witness,
+            Bench(cluster.kubeconfig, KINDS, namespace).operator() as (engine, transport),
+        ):
+            stage = Stage(client, witness.store, namespace, serve, engine)
+            playing = asyncio.create_task(stage.play())
+            try:
+                yield Scene(client, witness, engine, transport, namespace)
+            finally:
+                playing.cancel()
+                await asyncio.gather(playing, return_exceptions=True)
+    finally:
+        await client.transport.close()
+
+
+async def served(stage: Scene) -> None:
+    """A service with its children up."""
+    for resource, item in ROLLED_OUT.objects:
+        await stage.create(resource, item)
+    await until(lambda: len(stage.objects("Deployment")) == 2, 20, "two Deployments")
+    await stage.settled()
+
+
+async def test_a_child_that_is_deleted_by_hand_comes_back(control_plane, namespace):
+    async with scene(control_plane, namespace) as stage:
+        await served(stage)
+        victim = stage.objects("Service")[0]
+        metadata = victim["metadata"]
+        seen = ObjectReference(
+            "v1", "Service", namespace, metadata["name"], metadata["uid"], metadata["resourceVersion"]
+        )
+        assert await stage.client.delete(SERVICE, seen)
+
+        def is_back():
+            found = [
+                item["metadata"] for item in stage.objects("Service") if item["metadata"]["name"] == metadata["name"]
+            ]
+            return found and found[0]["uid"] != metadata["uid"]
+
+        await until(is_back, 10, "the Service's return")
+
+
+@pytest.mark.parametrize(
+    ("resource", "patch"),
+    [
+        (DEPLOYMENT, {"spec": {"replicas": 7}}),
+        (DEPLOYMENT, {"spec": {"template": {"spec": {"automountServiceAccountToken": True}}}}),
+        (SERVICE, {"spec": {"selector": {"app": "elsewhere"}}}),
+        (CONFIG_MAP, {"metadata": {"ownerReferences": None}}),
+        (DEPLOYMENT, {"metadata": {"annotations": {"diffusion.dev/spec-hash": None}}}),
+        (DEPLOYMENT, {"metadata": {"labels": {"app.kubernetes.io/managed-by": None}}}),
+    ],
+    ids=["replicas", "template", "selector", "owner", "stamp", "managed-by"],
+)
+async def test_a_child_that_is_edited_by_hand_is_put_right(control_plane, namespace, resource, patch):
+    async with scene(control_plane, namespace) as stage:
+        await served(stage)
+        victim = stage.objects(resource.kind)[-1]
+        name = victim["metadata"]["name"]
+        before = await stage.client.get(resource, namespace, name)
+        await stage.edit(resource, victim, patch)
+        await until(lambda: not stage.engine.queue.is_quiet or stage.transport.writes, 5, "that it is noticed")
+        await stage.settled()
+        after = await stage.client.get(resource, namespace, name)
+        for part in ("labels", "annotations", "ownerReferences"):
+            assert after["metadata"].get(part) == before["metadata"].get(part), part
+        spec = {key: value for key, value in before.get("spec", {}).items() if key != "selector" or resource != SERVICE}
+        assert {key: after.get("spec", {}).get(key) for key in spec} == spec
+        assert after["metadata"]["uid"] == before["metadata"]["uid"]
+
+
+async def test_what_others_add_to_a_child_is_left_alone(control_plane, namespace):
+    async with scene(control_plane, namespace) as stage:
+        await served(stage)
+        writes = len(stage.transport.writes)
+        for item in stage.objects("Service"):
+            await stage.edit(SERVICE, item, {"metadata": {"annotations": {"someone": "was here"}}})
+        await stage.settled()
+        assert len(stage.transport.writes) == writes
+        assert all(item["metadata"]["annotations"]["someone"] == "was here" for item in stage.objects("Service"))
+
+
+async def test_at_rest_nothing_is_written_however_often_it_looks(control_plane, namespace):
+    async with scene(control_plane, namespace) as stage:
+        await served(stage)
+        await stage.create(TRAINING, training("other"))
+        await until(lambda: stage.status("DiffusionTraining").get("phase"), 20, "a phase")
+        await stage.settled()
+        writes = list(stage.transport.writes)
+        for _ in range(5):
+            await stage.engine.resync()
+            await until(lambda: stage.engine.queue.is_quiet, 10, "quiet")
+        assert stage.transport.writes == writes
+
+
+async def test_namesakes_of_both_kinds_do_not_touch_each_other(control_plane, namespace):
+    async with scene(control_plane, namespace) as stage:
+        await served(stage)
+        await stage.create(TRAINING, training("digits"))
+        await until(lambda: stage.objects("Job"), 20, "the training's Jobs")
+        await stage.settled()
+        owners = {
+            item["metadata"]["name"]: item["metadata"]["ownerReferences"][0]["kind"]
+            for item in stage.witness.objects(namespace)
+            if item["metadata"].get("ownerReferences")
+        }
+        assert {"DiffusionTraining", "DiffusionService", "Job", "Deployment", "ReplicaSet"} >= set(owners.values())
+
+
+async def test_a_namesake_of_a_deleted_custom_resource_starts_afresh(control_plane, namespace):
+    async with scene(control_plane, namespace) as stage:
+        await served(stage)
+        first = {item["metadata"]["uid"] for item in stage.objects("Deployment")}
+        metadata = stage.objects("DiffusionService")[0]["metadata"]
+        await stage.client.call("DELETE", MODEL_SERVICE.path(namespace, metadata["name"]))
+        await until(lambda: not stage.objects("DiffusionService"), 10, "the end of the first")
+        await stage.create(MODEL_SERVICE, service())
+
+        def is_fresh():
+            present = {item["metadata"]["uid"] for item in stage.objects("Deployment")}
+            return len(present) == 2 and not present & first
+
+        await until(is_fresh, 40, "two Deployments of its own")
+
+
+@pytest.mark.parametrize("scenario", [TRAINED, ROLLED_OUT], ids=lambda scenario: scenario.name)
+async def test_two_operators_at_once_come_to_the_same_end(control_plane, scenario: Scenario, monkeypatch):
+    install_crds(control_plane)
+    monkeypatch.setattr(diffusion_operator.plan.service, "DRAIN_SECONDS", 1)
+    client = client_for(control_plane.kubeconfig)
+    try:
+        async with Witness(client_for(control_plane.kubeconfig)).watching() as witness:
+
+            def run() -> Run:
+                return Run(scenario, control_plane.kubeconfig, client, witness, f"two-{uuid.uuid4().hex[:10]}")
+
+            reference: Outcome = await run().play()
+            both = run()
+            bench = Bench(control_plane.kubeconfig, scenario.kinds, both.namespace)
+            async with bench.operator():  # It hears no agents: they are connected to the other one.
+                outcome = await both.play(None, reference)
+            assert not outcome.mismatches(reference)
+    finally:
+        await client.transport.close()
