@@ -124,7 +124,9 @@ def member(uid: str, node: str = "n1") -> dict[str, Any]:
 
 def training_status(*members: str, generation: int = 1, attempt: int = 1, **more: Any) -> dict[str, Any]:
     """A stored status of a run that trains with `members` (UIDs)."""
-    rendezvous = {"members": [member(uid) for uid in members], **more.pop("rendezvous", {})}
+    rendezvous: dict[str, Any] = {"members": [member(uid) for uid in members], **more.pop("rendezvous", {})}
+    if members:
+        rendezvous |= {"masterAddress": member(members[0])["address"], "masterPort": 29500 + generation % 400}
     return {"phase": "Running", "attempt": attempt, "generation": generation, "rendezvous": rendezvous, **more}
 
 

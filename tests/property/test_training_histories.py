@@ -67,7 +67,7 @@ def counters(status: dict[str, Any]) -> tuple[int, ...]:
     return status["attempt"], status["generation"], status["restarts"]["counted"], status["restarts"]["disruptions"]
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(specs, actions)
 def test_every_history_ends_well(spec: dict[str, Any], history: list[Action]) -> None:
     world = play(spec, history)
@@ -80,7 +80,7 @@ def test_every_history_ends_well(spec: dict[str, Any], history: list[Action]) ->
     assert world.status["restarts"]["counted"] == world.crashes
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(specs, actions)
 def test_a_run_that_has_ended_comes_to_rest(spec: dict[str, Any], history: list[Action]) -> None:
     world = play(spec, history)
