@@ -101,6 +101,11 @@ def job(pool: str = "base", *, attempt: int = 1, size: int = 1, **status: Any) -
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec, "status": status}
 
 
+def claim(name: str) -> dict[str, Any]:
+    """A PersistentVolumeClaim that we made."""
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": {}}
+
+
 def node(taint: str = "", condition: str = "", time: str = "2026-01-01T11:59:50Z") -> dict[str, Any]:
     """A node, with a taint or a condition that is True."""
     conditions = [{"type": "Ready", "status": "True"}]

@@ -20,6 +20,7 @@ from world_builders import (
     NOW,
     OPERATOR,
     TWO_POOLS,
+    claim,
     custom_resource,
     job,
     node,
@@ -320,10 +321,12 @@ def changed(value: Any) -> Any:
 def answers(spec: dict[str, Any]) -> list[Any]:
     """What is made and said of a run that is new, has its attempt, trains, or crashed once too often."""
     crashed = training_status("a", restarts={"counted": 10})
+    claims = (claim("digits-checkpoints"), claim("digits-models"))
+    trains = training_status("a")
     facts = [
         world(spec=spec),
-        world(spec=spec, status=training_status()),
-        world(job(active=1), pod("a"), spec=spec, status=training_status("a"), records=(record("a", step=1),)),
+        world(*claims, spec=spec, status=training_status()),
+        world(*claims, job(active=1), pod("a"), spec=spec, status=trains, records=(record("a", step=1),)),
         world(job(), pod("a", exit_code=1), spec=spec, status=crashed),
     ]
     plans = [decide_training(one, NOW) for one in facts]

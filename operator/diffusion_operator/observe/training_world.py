@@ -1,7 +1,7 @@
 """All facts about one DiffusionTraining at one moment, named: what `plan/training.py` decides from."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -77,8 +77,8 @@ class Worker:
 class TrainingWorld:
     """One DiffusionTraining. `training` is None where its spec cannot be used, and `refused` says why.
 
-    `jobs` are those of the current attempt, `previous` those of earlier ones and of none. `missing_claims`: claims that
-    the spec names and the API server does not have. `refusals`: sentences by which the API server refused our writes.
+    `jobs` are those of the current attempt, `previous` those of earlier ones and of none. `claims`: those that we made;
+    `missing_claims`: those that the spec names and the API server does not have. `refusals`: sentences by which the API server refused our writes.
     """
 
     name: str
@@ -93,7 +93,7 @@ class TrainingWorld:
     workers: tuple[Worker, ...] = ()
     missing_claims: tuple[str, ...] = ()
     refusals: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
+    claims: frozenset[str] = frozenset()
 
 
 def references(custom_resource: Raw) -> tuple[Reference, ...]:
@@ -124,9 +124,16 @@ def observe_training(snapshot: Snapshot, reports: Mapping[str, AgentRecord]) -> 
         jobs=current,
         previous=tuple(job for job in jobs if job.attempt != history.attempt),
         workers=_workers(snapshot, reports, history.attempt),
+        claims=frozenset(_claims(snapshot)),
         refusals=tuple(_REQUEST.sub("", one.message) for one in snapshot.refusals),
         missing_claims=tuple(ref.name for ref, found in snapshot.referenced.items() if found is None),
     )
+
+
+def _claims(snapshot: Snapshot) -> Iterator[str]:
+    for child in snapshot.children:
+        if child.get("kind") == "PersistentVolumeClaim" and not text_at(child, "metadata", "deletionTimestamp"):
+            yield text_at(child, "metadata", "name")
 
 
 def _parse(raw: Raw) -> tuple[TrainingCustomResource | None, SpecInvalid | None]:

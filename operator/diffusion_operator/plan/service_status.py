@@ -50,6 +50,7 @@ def service_verdict(case: Judgement) -> Verdict:
         _model_unknown,
         _claim_missing,
         _keys_missing,
+        _write_refused,
         _candidate_in_trouble,
         _candidate_starting,
         _router_in_trouble,
@@ -90,6 +91,15 @@ def _keys_missing(case: Judgement) -> Verdict | None:
     if case.world.keys_found and case.world.keys == 0:
         return Verdict("Stalled", "KeysEmpty", f"the Secret {name} of auth.keysRef has no entries: fill it {entry}")
     return None
+
+
+def _write_refused(case: Judgement) -> Verdict | None:
+    refusal = next(iter(case.world.refusals), None)
+    if refusal is None:
+        return None
+    reason = "QuotaExceeded" if "exceeded quota" in refusal.message else "WriteRefused"
+    message = f"the API server refuses the {refusal.kind} {refusal.name}: {refusal.message}{case.goes_on}"
+    return Verdict("Stalled", reason, message)
 
 
 def _candidate_in_trouble(case: Judgement) -> Verdict | None:

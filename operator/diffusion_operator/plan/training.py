@@ -28,7 +28,7 @@ from diffusion_operator.plan.training_outcome import outcome
 from diffusion_operator.plan.training_phase import Outlook, verdict
 from diffusion_operator.plan.training_progress import learn, throttled
 from diffusion_operator.plan.training_restarts import count_restarts
-from diffusion_operator.plan.training_status import master_port, refused_status, training_status
+from diffusion_operator.plan.training_status import master_port, noted_status, refused_status, training_status
 
 
 def decide_training(world: TrainingWorld, now: datetime) -> Plan:
@@ -51,9 +51,20 @@ def decide_training(world: TrainingWorld, now: datetime) -> Plan:
 
 
 def _after_the_end(world: TrainingWorld, now: datetime) -> Plan:
-    """Succeeded and Failed absorb: what is left of the run is cleared away, and nothing else happens."""
+    """Succeeded and Failed absorb: what is left of the run is cleared away, and an edit of its spec is only noted."""
     active = any(job.outcome == "Active" and not job.deleting for job in world.jobs)
-    return Plan(delete=leftover_jobs(world, now), requeue_seconds=LEFTOVER_SECONDS if active else None)
+    status, events = None, ()
+    if world.history.raw.get("observedGeneration") != world.generation:
+        status = noted_status(world.history.raw, world.generation)
+        events = (
+            Event("RunHasEnded", "the spec was edited after the end: create another DiffusionTraining", "Warning"),
+        )
+    return Plan(
+        status=status,
+        events=events,
+        delete=leftover_jobs(world, now),
+        requeue_seconds=LEFTOVER_SECONDS if active else None,
+    )
 
 
 def _untouched(world: TrainingWorld, now: datetime) -> Plan:

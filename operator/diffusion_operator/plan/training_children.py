@@ -39,6 +39,8 @@ def wanted_children(world: TrainingWorld, training: TrainingCustomResource) -> t
 def _jobs(world: TrainingWorld, training: TrainingCustomResource) -> tuple[Manifest, ...]:
     if world.history.attempt == 0 or training.spec.suspend or world.history.rendezvous.stop:
         return ()
+    if any(claim["metadata"]["name"] not in world.claims for claim in claims(training)):
+        return ()  # A claim by that name may be somebody else's, and no pod is to write there.
     existing = {job.pool: job for job in world.jobs}
     return tuple(
         _job(world, training, pool, existing.get(pool.name)) for pool in training.spec.effective_pools if pool.size > 0

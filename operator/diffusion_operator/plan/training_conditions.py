@@ -49,7 +49,8 @@ def _saved(outlook: Outlook) -> Condition:
 
 def _verified(outlook: Outlook) -> Condition:
     learned = outlook.learned
-    if learned.skipped:
+    newest = learned.verified.step if learned.verified else -1
+    if any(one.step >= newest for one in learned.skipped):
         last = learned.skipped[-1]
         return Condition(
             "CheckpointVerified",

@@ -38,7 +38,7 @@ def _claims(world: TrainingWorld) -> Iterator[Obstacle]:
 
 
 def _refusals(world: TrainingWorld) -> Iterator[Obstacle]:
-    for sentence in (*world.refusals, *world.warnings):
+    for sentence in world.refusals:
         quota = "exceeded quota" in sentence
         remedy = "; raise the ResourceQuota or ask for less" if quota else ""
         yield Obstacle("QuotaExceeded" if quota else "Refused", f"{sentence}{remedy}")

@@ -137,7 +137,8 @@ def _draining(outlook: Outlook) -> Verdict | None:
     names = [w.pod.name for w in outlook.world.workers if w.pod.uid in outlook.rendezvous.leaving]
     if not names:
         return None
-    return Verdict("Draining", "WorkersLeaving", f"{', '.join(names)} saves and leaves; {_together(outlook)}")
+    verb = "saves and leaves" if len(names) == 1 else "save and leave"
+    return Verdict("Draining", "WorkersLeaving", f"{', '.join(names)} {verb}; {_together(outlook)}")
 
 
 def _resizing(outlook: Outlook) -> Verdict | None:

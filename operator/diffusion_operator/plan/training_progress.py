@@ -78,8 +78,7 @@ def progress(world: TrainingWorld, learned: Learned, target: int, batch: int) ->
     stored = dict(mapping_at(world.history.raw, "progress"))
     best = _most_advanced(world)
     if best is None:
-        last = learned.committed.step if learned.committed else 0
-        return stored | _position(max(integer_at(stored, "step") or 0, last) if not stored else _step(stored), target)
+        return stored | _position(max(_step(stored), learned.committed.step if learned.committed else 0), target)
     report, heard = best
     step = max(report.step or 0, 0)
     fresh: dict[str, Any] = {**_position(step, target), "lastReportTime": to_timestamp(heard)}

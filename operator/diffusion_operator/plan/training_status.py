@@ -126,3 +126,9 @@ def refused_status(
         "message": message,
         "conditions": [*stamped(conditions, stored_conditions(raw), generation, now), *others],
     }
+
+
+def noted_status(raw: Mapping[str, Any], generation: int) -> dict[str, Any]:
+    """A stored status that is about a newer spec in no other way than that it was seen."""
+    noted = [{**condition, "observedGeneration": generation} for condition in stored_conditions(raw)]
+    return {**raw, "observedGeneration": generation, "conditions": noted}

@@ -7,6 +7,8 @@ import pytest
 from custom_resource_tables import service
 from service_simulation import Simulation, container_waiting, model, stored
 
+from diffusion_operator.observe.snapshot import Refusal
+
 REFERENCE = model("d")
 
 
@@ -166,6 +168,20 @@ def test_a_quota_of_zero_is_told_in_the_servers_words() -> None:
     status, reason, message = simulation.condition("Stalled")
     assert (status, reason) == ("True", "QuotaExceeded")
     assert "exceeded quota: none" in message
+
+
+def test_a_write_that_the_server_refuses_is_told() -> None:
+    simulation = Simulation()
+    simulation.reconcile()
+    words = "exceeded quota: services, requested: count/services=1"
+    simulation.refusals = (Refusal("Service", "digits-router", 403, words), Refusal("ConfigMap", "b", 403, "no"))
+    simulation.reconcile()
+    status, reason, message = simulation.condition("Stalled")
+    assert (status, reason) == ("True", "QuotaExceeded")
+    assert message == f"the API server refuses the Service digits-router: {words}"
+    simulation.refusals = simulation.refusals[1:]
+    simulation.reconcile()
+    assert simulation.condition("Stalled")[1] == "WriteRefused"
 
 
 def test_a_pod_that_finds_no_node_is_told() -> None:

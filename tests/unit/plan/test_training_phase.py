@@ -3,10 +3,15 @@
 from typing import Any
 
 import pytest
+
+from diffusion_operator.observe.snapshot import Reference, Refusal
+from diffusion_operator.plan.plan import Plan
+from diffusion_operator.plan.training import decide_training
 from world_builders import (
     MINIMAL,
     NOW,
     TWO_POOLS,
+    claim,
     job,
     node,
     pod,
@@ -15,10 +20,6 @@ from world_builders import (
     training_status,
     world,
 )
-
-from diffusion_operator.observe.snapshot import Reference
-from diffusion_operator.plan.plan import Plan
-from diffusion_operator.plan.training import decide_training
 
 DIGEST = "sha256:" + "c" * 64
 COMMITTED = {"step": 20, "digest": DIGEST, "time": "2026-01-01T11:00:00Z"}
@@ -254,7 +255,7 @@ def test_a_refused_spec_is_said_once() -> None:
 
 @pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
 def test_an_end_absorbs(phase: str) -> None:
-    status = training_status("a", "b") | {"phase": phase}
+    status = training_status("a", "b") | {"phase": phase, "observedGeneration": 1}
     plan = decided(*PAIR, status=status, records=BOTH)
     assert (plan.status, plan.apply, plan.instructions) == (None, (), {})
     assert {one.name for one in plan.delete} == {"job-base-1", "job-spot-1"}
@@ -272,3 +273,30 @@ def test_workers_that_reached_the_target_end_by_themselves() -> None:
 def test_a_job_that_has_ended_keeps_its_logs() -> None:
     ended = job("base", conditions=[{"type": "Complete", "status": "True"}])
     assert decided(ended, status=training_status() | {"phase": "Succeeded"}).delete == ()
+
+
+def test_an_edit_after_the_end_is_noted_and_nothing_else() -> None:
+    ready = {"type": "Ready", "status": "True", "observedGeneration": 0}
+    status = training_status() | {"phase": "Succeeded", "observedGeneration": 0, "conditions": [ready]}
+    plan = decided(status=status)
+    assert plan.status == status | {"observedGeneration": 1, "conditions": [ready | {"observedGeneration": 1}]}
+    assert [one.reason for one in plan.events] == ["RunHasEnded"]
+    assert decided(status=plan.status).status is None
+
+
+def test_a_claim_that_is_somebody_elses_is_not_written_to() -> None:
+    why = "PersistentVolumeClaim digits-checkpoints exists and belongs to somebody else: rename or delete it"
+    taken = Refusal("PersistentVolumeClaim", "digits-checkpoints", 409, why)
+    plan = decided(status=training_status(), refusals=(taken,))
+    assert said(plan) == ("Starting", "Refused", why)
+    assert not [one for one in plan.apply if one["kind"] == "Job"]
+    made = decided(claim("digits-checkpoints"), status=training_status())
+    assert len([one for one in made.apply if one["kind"] == "Job"]) == 2
+
+
+def test_a_quota_that_says_no_is_told_in_its_own_words() -> None:
+    words = 'jobs.batch "x" is forbidden: exceeded quota: none, requested: count/jobs.batch=1, used: 0, limited: 0'
+    refused = Refusal("Job", "x", 403, f"PATCH /apis/batch/v1/namespaces/team/jobs/x: {words}")
+    plan = decided(claim("digits-checkpoints"), status=training_status(), refusals=(refused,))
+    assert said(plan) == ("Starting", "QuotaExceeded", f"{words}; raise the ResourceQuota or ask for less")
+    assert kstatus(plan) == "Failed"
