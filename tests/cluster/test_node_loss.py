@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cluster_fixtures import embedded_cluster, fresh_namespace, get
+from cluster_fixtures import fresh_namespace, get
 from deadline import wait_until
 from diffusion_local.cluster import Cluster
 from node_pods import Pods, conditions, pod, python, shell, terminated
@@ -20,16 +20,13 @@ STUBBORN = (
 )
 
 
-@pytest.fixture(scope="module")
-def embedded() -> Iterator[Cluster]:
-    with embedded_cluster(nodes=1, spot=0) as cluster:
-        yield cluster
-
-
 @pytest.fixture
-def node(embedded: Cluster) -> str:
+def node(embedded: Cluster) -> Iterator[str]:
     """A node of this test's own."""
-    return embedded.add_node(spot=True)
+    name = embedded.add_node(spot=True)
+    yield name
+    if name in nodes(embedded):
+        embedded.preempt_node(name, 0)
 
 
 @pytest.fixture

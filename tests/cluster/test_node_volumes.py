@@ -322,3 +322,10 @@ def test_pretended_gpus_are_counted_by_the_scheduler(pods: Pods) -> None:
         return any(entry["type"] == "PodScheduled" and entry.get("reason") == "Unschedulable" for entry in entries)
 
     wait_until(unschedulable, 60, "the scheduler says that no node has so many GPUs")
+
+
+def test_a_pod_may_ask_to_be_root(pods: Pods) -> None:
+    context = {"runAsUser": 0, "runAsGroup": 0, "fsGroup": 0, "supplementalGroups": [0]}
+    pods.apply(pod("root", shell("id -u"), securityContext=context))
+    pods.wait_phase("root", "Succeeded", "Failed")
+    assert pods.logs("root") == "0\n"

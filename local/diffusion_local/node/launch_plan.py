@@ -8,7 +8,6 @@ from pathlib import Path
 from diffusion_local.node.configuration import Manifest
 from diffusion_local.node.environment import expand
 
-NO_USER = 4294967295
 PROGRAMS_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -69,34 +68,50 @@ def sub_path(volume: Path, below: str) -> Path:
     return path
 
 
-def identity(pod: Manifest, container: Manifest, mapped: Sequence[tuple[int, int]]) -> Manifest:
+@dataclass(frozen=True)
+class MappedIds:
+    """The user and group ids that exist in this user namespace, as ranges (first, count)."""
+
+    users: tuple[tuple[int, int], ...]
+    groups: tuple[tuple[int, int], ...]
+    may_set_groups: bool
+    """Plain users may not give up groups in a namespace of theirs."""
+
+    @classmethod
+    def here(cls, process: Path = Path("/proc/self")) -> "MappedIds":
+        """Those of this process."""
+
+        def ranges(name: str) -> tuple[tuple[int, int], ...]:
+            rows = [line.split() for line in (process / name).read_text().splitlines()]
+            return tuple((int(first), int(count)) for first, _, count in rows)
+
+        may = (process / "setgroups").read_text().strip() == "allow"
+        return cls(ranges("uid_map"), ranges("gid_map"), may)
+
+
+def lies_in(number: int | None, ranges: Sequence[tuple[int, int]]) -> bool:
+    """Whether an id exists."""
+    return number is not None and any(first <= number < first + count for first, count in ranges)
+
+
+def identity(pod: Manifest, container: Manifest, mapped: MappedIds) -> Manifest:
     """User, group and capabilities: as the securityContext says where this namespace maps them, else ours.
 
-    `mapped` are the ranges (first, count) of user ids that exist here. A process that was to run as somebody who does
-    not exist here runs as the agent's user without any capability.
+    A process that was to run as somebody who does not exist here runs as the agent's user without any capability.
     """
     general, own = pod["spec"].get("securityContext") or {}, container.get("securityContext") or {}
     user = own.get("runAsUser", general.get("runAsUser"))
-    group = own.get("runAsGroup", general.get("runAsGroup"))
+    group = own.get("runAsGroup", general.get("runAsGroup", 0 if user is not None else None))
     groups = [*(general.get("supplementalGroups") or []), *([general["fsGroup"]] if "fsGroup" in general else [])]
-
-    def exists(number: int | None) -> bool:
-        return number is not None and any(first <= number < first + count for first, count in mapped)
-
+    known = lies_in(user, mapped.users)
     dropped = "ALL" in ((own.get("capabilities") or {}).get("drop") or [])
     return {
-        "uid": user if exists(user) else None,
-        "gid": group if exists(group) else (0 if exists(user) and group is None else None),
-        "groups": [number for number in groups if exists(number)] if exists(user) else None,
+        "uid": user if known else None,
+        "gid": group if lies_in(group, mapped.groups) else None,
+        "groups": [g for g in groups if lies_in(g, mapped.groups)] if known and mapped.may_set_groups else None,
         "dropCapabilities": dropped or (user not in (None, 0) and not own.get("privileged")),
         "noNewPrivileges": own.get("allowPrivilegeEscalation") is False,
     }
-
-
-def mapped_users() -> list[tuple[int, int]]:
-    """The ranges of user ids that exist in this user namespace."""
-    rows = [line.split() for line in Path("/proc/self/uid_map").read_text().splitlines()]
-    return [(int(first), int(count)) for first, _, count in rows]
 
 
 def home_of(pod: Manifest, container: Manifest) -> str:
@@ -130,7 +145,7 @@ def launch_spec(
         "workingDirectory": container.get("workingDir") or "/",
         "argv": list(argv),
         "environment": dict(variables),
-        **identity(pod, container, mapped_users()),
+        **identity(pod, container, MappedIds.here()),
     }
 
 
