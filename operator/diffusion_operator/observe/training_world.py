@@ -78,7 +78,8 @@ class TrainingWorld:
     """One DiffusionTraining. `training` is None where its spec cannot be used, and `refused` says why.
 
     `jobs` are those of the current attempt, `previous` those of earlier ones and of none. `claims`: those that we made;
-    `missing_claims`: those that the spec names and the API server does not have. `refusals`: sentences by which the API server refused our writes.
+    `missing_claims`: those that the spec names and the API server does not have. `refusals`: sentences by which the
+    API server refused our writes.
     """
 
     name: str

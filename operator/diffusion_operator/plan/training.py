@@ -53,15 +53,11 @@ def decide_training(world: TrainingWorld, now: datetime) -> Plan:
 def _after_the_end(world: TrainingWorld, now: datetime) -> Plan:
     """Succeeded and Failed absorb: what is left of the run is cleared away, and an edit of its spec is only noted."""
     active = any(job.outcome == "Active" and not job.deleting for job in world.jobs)
-    status, events = None, ()
-    if world.history.raw.get("observedGeneration") != world.generation:
-        status = noted_status(world.history.raw, world.generation)
-        events = (
-            Event("RunHasEnded", "the spec was edited after the end: create another DiffusionTraining", "Warning"),
-        )
+    edited = world.history.raw.get("observedGeneration") != world.generation
+    said = "the spec was edited after the end: create another DiffusionTraining"
     return Plan(
-        status=status,
-        events=events,
+        status=noted_status(world.history.raw, world.generation) if edited else None,
+        events=(Event("RunHasEnded", said, "Warning"),) if edited else (),
         delete=leftover_jobs(world, now),
         requeue_seconds=LEFTOVER_SECONDS if active else None,
     )
