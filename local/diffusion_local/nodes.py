@@ -54,6 +54,7 @@ class Nodes:
         self._known: dict[str, NodeIdentity] = {}
         self._processes: dict[str, asyncio.subprocess.Process] = {}
         self._departures: dict[str, asyncio.Task[None]] = {}
+        self._keepers: dict[str, asyncio.Task[None]] = {}
 
     def running(self) -> dict[str, bool]:
         """Return whether each known node's agent runs."""
@@ -81,6 +82,7 @@ class Nodes:
         self._identity(name)
         if process is None:
             raise LocalClusterError(f"node {name} is not running")
+        self._keepers[name].cancel()
         for pid in _first_processes(process.pid):
             os.kill(pid, signal.SIGKILL)
         await process.wait()
@@ -99,6 +101,7 @@ class Nodes:
             await asyncio.wait({self._departures[name]}, timeout=ORDER_SECONDS)
             return
         await self._tell(name, {"preempt": {"noticeSeconds": notice_seconds}})
+        self._keepers[name].cancel()
         self._departures[name] = asyncio.create_task(self._depart(name, process, notice_seconds + LEAVE_SECONDS))
 
     async def await_ready(self, name: str) -> None:
@@ -115,13 +118,25 @@ class Nodes:
             ) from None
 
     async def _start(self, node: NodeIdentity) -> None:
+        process = await self._boot(node)
+        self._keepers[node.name] = asyncio.create_task(self._keep(node, process))
+
+    async def _keep(self, node: NodeIdentity, process: asyncio.subprocess.Process) -> None:
+        """Start a node again that ends without having been told to, as a machine that crashed boots again."""
+        while True:
+            code = await process.wait()
+            LOG.warning("node %s ended by itself with code %s; starting it again", node.name, code)
+            await asyncio.sleep(RETRY_SECONDS)
+            process = await self._boot(node)
+
+    async def _boot(self, node: NodeIdentity) -> asyncio.subprocess.Process:
         home = self._folder.node(node.name)
         (home / "state").mkdir(parents=True, exist_ok=True)
         self._folder.node_socket(node.name).unlink(missing_ok=True)
         config = home / "config.json"
         write_json(config, self._config(node))
         with (self._folder.logs / f"{node.name}.log").open("ab") as log:
-            self._processes[node.name] = await asyncio.create_subprocess_exec(
+            process = await asyncio.create_subprocess_exec(
                 *OWN_NAMESPACES,
                 *(sys.executable, "-m", "diffusion_local.node", "--config", str(config)),
                 stdin=asyncio.subprocess.DEVNULL,
@@ -129,6 +144,8 @@ class Nodes:
                 stderr=log,
                 start_new_session=True,
             )
+        self._processes[node.name] = process
+        return process
 
     def _config(self, node: NodeIdentity) -> dict[str, Any]:
         client = self._authority.client(node.name, f"system:node:{node.name}", ["system:nodes"])

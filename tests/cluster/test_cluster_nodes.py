@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+import psutil
 import pytest
 
 from cluster_fixtures import Kubernetes, apply, get, wait_for
@@ -76,6 +77,20 @@ def test_a_killed_node_stays_as_an_object_turns_unknown_and_recovers(embedded: C
     wait_for(lambda: node_ready(embedded, spot) == "Unknown", 40, "Ready=Unknown")
     embedded.recover_node(spot)
     assert node_ready(embedded, spot) == "True"
+
+
+def test_a_node_whose_agent_crashes_boots_again(embedded: Cluster, spot: str) -> None:
+    def agent() -> psutil.Process | None:
+        config = str(embedded.folder.node(spot) / "config.json")
+        family = psutil.process_iter(["cmdline", "name"])
+        named = (part for part in family if config in (part.info["cmdline"] or []))
+        return next((part for part in named if part.info["name"] != "unshare"), None)
+
+    first = wait_for(agent, 10, "the agent")
+    first.kill()
+    second = wait_for(lambda: (now := agent()) and now.pid != first.pid and now, 20, "another agent")
+    assert second.is_running()
+    wait_for(lambda: node_ready(embedded, spot) == "True", 30, "Ready=True")
 
 
 def test_orders_for_nodes_that_are_not_there_are_refused_with_the_reason(embedded: Cluster) -> None:
