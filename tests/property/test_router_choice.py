@@ -4,7 +4,7 @@ from collections import Counter
 from contextlib import ExitStack
 
 import httpx
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffusion_contract.agent_messages import Route
@@ -25,6 +25,7 @@ WEIGHTS = st.dictionaries(st.sampled_from("abcde"), st.integers(0, 100), min_siz
 
 
 @given(ENGINES, st.frozensets(st.integers(0, 9).map(lambda number: f"10.0.0.{number}")))
+@settings(deadline=None)
 def test_the_choice_is_ready_untried_and_least(engines: list[EngineLoad], tried: frozenset[str]) -> None:
     chosen = least_work(engines, tried)
     candidates = [engine for engine in engines if engine.ready and engine.address not in tried]
@@ -38,11 +39,13 @@ def test_the_choice_is_ready_untried_and_least(engines: list[EngineLoad], tried:
 
 
 @given(ENGINES)
+@settings(deadline=None)
 def test_the_choice_does_not_depend_on_the_order_of_engines(engines: list[EngineLoad]) -> None:
     assert least_work(engines) == least_work(list(reversed(engines)))
 
 
 @given(WEIGHTS)
+@settings(deadline=None)
 def test_each_revision_gets_exactly_its_weight(weights: dict[str, int]) -> None:
     turns = WeightedTurns()
     total = sum(weights.values())
@@ -51,12 +54,14 @@ def test_each_revision_gets_exactly_its_weight(weights: dict[str, int]) -> None:
 
 
 @given(WEIGHTS)
+@settings(deadline=None)
 def test_all_revisions_with_weight_are_fallbacks_and_those_without_never_are(weights: dict[str, int]) -> None:
     order = WeightedTurns().order(weights)
     assert sorted(order) == sorted(revision for revision, weight in weights.items() if weight)
 
 
 @given(st.lists(WEIGHTS, min_size=1, max_size=10))
+@settings(deadline=None)
 def test_turns_survive_every_change_of_weights(changes: list[dict[str, int]]) -> None:
     turns = WeightedTurns()
     for weights in changes:
@@ -65,11 +70,13 @@ def test_turns_survive_every_change_of_weights(changes: list[dict[str, int]]) ->
 
 
 @given(st.integers(0, 1000), st.integers(0, 1000))
+@settings(deadline=None)
 def test_the_work_of_others_is_never_negative(reported: int, ours: int) -> None:
     assert work_of_others(reported, ours) == max(0, reported - ours)
 
 
 @given(st.integers(1, 5), st.lists(st.integers(1, 50), max_size=30))
+@settings(deadline=None)
 def test_requests_spread_so_that_no_engine_has_more_than_one_request_too_many(number: int, costs: list[int]) -> None:
     """Greedy least-work: the busiest engine is ahead of the idlest by at most one request."""
     table = EngineTable()
@@ -89,5 +96,6 @@ def test_requests_spread_so_that_no_engine_has_more_than_one_request_too_many(nu
 
 
 @given(st.ip_addresses())
+@settings(deadline=None)
 def test_every_address_makes_a_url_that_parses(address: object) -> None:
     assert httpx.URL(engine_url(str(address), 8000)).port == 8000

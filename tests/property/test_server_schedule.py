@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -67,9 +67,11 @@ class Crowd(RuleBasedStateMachine):
 
 
 TestCrowd = Crowd.TestCase
+TestCrowd.settings = settings(deadline=None)
 
 
 @given(st.integers(1, 6), st.lists(st.integers(1, 9), min_size=1, max_size=20))
+@settings(deadline=None)
 def test_every_row_makes_exactly_its_steps_and_none_starves(max_rows: int, steps: list[int]) -> None:
     schedule = StepSchedule(max_rows)
     for key, number in enumerate(steps):
@@ -88,6 +90,7 @@ def test_every_row_makes_exactly_its_steps_and_none_starves(max_rows: int, steps
 
 
 @given(st.integers(1, 6), st.lists(st.integers(1, 9), min_size=1, max_size=20), st.integers(1, 9))
+@settings(deadline=None)
 def test_a_row_waits_no_longer_than_the_work_that_was_ahead_of_it(max_rows: int, ahead: list[int], mine: int) -> None:
     schedule = StepSchedule(max_rows)
     for key, number in enumerate(ahead):
@@ -103,6 +106,7 @@ def test_a_row_waits_no_longer_than_the_work_that_was_ahead_of_it(max_rows: int,
 
 
 @given(st.integers(-3, 0))
+@settings(deadline=None)
 def test_nonsense_is_refused(number: int) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         StepSchedule(number)

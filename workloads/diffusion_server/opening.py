@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _LOGGER = logging.getLogger(__name__)
 
 
-@dataclass
+@dataclass(eq=False)
 class OpeningRefusedError(Exception):
     """The engine cannot serve: `reason` is a CamelCase word for status, `path` the field of the spec at fault."""
 

@@ -49,7 +49,7 @@ STATUS_OF: Mapping[ErrorCode, int] = {
 }
 
 
-@dataclass
+@dataclass(eq=False)
 class ApiError(Exception):
     """A refusal with its code, a sentence for people, and the request's parameter that is at fault, if one is."""
 
