@@ -34,7 +34,7 @@ def reviewed(uid="uid-1", name="pod-1", audience=AGENT_AUDIENCE):
 
 
 def pod(uid="uid-1", **labels):
-    labels = {MANAGED_BY_LABEL: MANAGED_BY, TRAINING_LABEL: "digits"} if not labels else labels
+    labels = labels or {MANAGED_BY_LABEL: MANAGED_BY, TRAINING_LABEL: "digits"}
     return {"metadata": {"name": "pod-1", "namespace": "ns", "uid": uid, "resourceVersion": "1", "labels": labels}}
 
 

@@ -1,0 +1,89 @@
+import base64
+import ssl
+from datetime import UTC, datetime
+
+import pytest
+import yaml
+
+from diffusion_operator.agents.tls import renewed
+from diffusion_operator.kube import connection as connection_module
+from diffusion_operator.kube.connection import NoConnection, connect
+
+
+def kubeconfig(tmp_path, user=None, cluster=None, **more):
+    config = {
+        "current-context": "here",
+        "contexts": [
+            {"name": "here", "context": {"cluster": "c", "user": "u", "namespace": "team"}},
+            {"name": "plain", "context": {"cluster": "c", "user": "u"}},
+        ],
+        "clusters": [{"name": "c", "cluster": {"server": "https://api:6443/", **(cluster or {})}}],
+        "users": [{"name": "u", "user": user or {}}],
+        **more,
+    }
+    path = tmp_path / "config"
+    path.write_text(yaml.safe_dump(config))
+    return str(path)
+
+
+def pair():
+    return renewed(None, "api", datetime.now(UTC)).server
+
+
+def test_a_kubeconfig_with_data_in_it(tmp_path):
+    made = pair()
+    user = {
+        "client-certificate-data": base64.b64encode(made.certificate.encode()).decode(),
+        "client-key-data": base64.b64encode(made.key.encode()).decode(),
+    }
+    found = connect(kubeconfig(tmp_path, user))
+    assert (found.server, found.namespace) == ("https://api:6443", "team")
+    assert found.client_key == made.key
+    assert found.authorization() == {}
+    assert isinstance(found.ssl_context(), ssl.SSLContext)
+
+
+def test_files_are_found_beside_the_kubeconfig(tmp_path):
+    (tmp_path / "ca.crt").write_text(pair().certificate)
+    found = connect(kubeconfig(tmp_path, {"token": "t"}, {"certificate-authority": "ca.crt"}))
+    assert found.ca.startswith("-----BEGIN CERTIFICATE")
+    assert found.authorization() == {"Authorization": "Bearer t"}
+
+
+def test_another_context_can_be_asked_for(tmp_path):
+    assert connect(kubeconfig(tmp_path), "plain").namespace == "default"
+    with pytest.raises(NoConnection, match="no context named 'other'"):
+        connect(kubeconfig(tmp_path), "other")
+
+
+def test_a_user_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(NoConnection, match="no user named 'u'"):
+        connect(kubeconfig(tmp_path, users=[]))
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(NoConnection, match=f"no kubeconfig at {tmp_path}/none"):
+        connect(str(tmp_path / "none"))
+
+
+def test_without_verification_nothing_is_checked(tmp_path):
+    context = connect(kubeconfig(tmp_path, cluster={"insecure-skip-tls-verify": True})).ssl_context()
+    assert context.verify_mode is ssl.CERT_NONE
+
+
+def test_in_a_pod_the_service_account_is_used_and_its_token_read_again(tmp_path, monkeypatch):
+    for name, text in (("token", "one\n"), ("namespace", "system"), ("ca.crt", pair().certificate)):
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(connection_module, "SERVICE_ACCOUNT", tmp_path)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "fd00::1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    now = [1000.0]
+    monkeypatch.setattr(connection_module.time, "monotonic", lambda: now[0])
+    found = connect()
+    assert (found.server, found.namespace) == ("https://[fd00::1]:443", "system")
+    assert found.authorization() == {"Authorization": "Bearer one"}
+    (tmp_path / "token").write_text("two")
+    assert found.authorization() == {"Authorization": "Bearer one"}
+    now[0] += 60
+    assert found.authorization() == {"Authorization": "Bearer two"}

@@ -1,0 +1,54 @@
+import pytest
+
+from diffusion_operator.kube import references as references_module
+from diffusion_operator.kube.client import ApiClient
+from diffusion_operator.kube.keys import Key
+from diffusion_operator.kube.references import FRESH_SECONDS, References
+from diffusion_operator.kube.store import Store
+from diffusion_operator.observe.snapshot import Reference
+from scripted_transport import ScriptedTransport, failure
+
+KEY = Key("DiffusionService", "ns", "draw")
+SECRET = Reference("v1", "Secret", "ns", "keys")
+CLAIM = Reference("v1", "PersistentVolumeClaim", "ns", "models")
+GET_SECRET = "GET /api/v1/namespaces/ns/secrets/keys"
+STORED = {
+    "metadata": {"name": "keys", "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "c2VjcmV0"}},
+    "data": {"me": "c2VjcmV0"},
+}
+
+
+@pytest.fixture
+def lookup(monkeypatch):
+    transport, now = ScriptedTransport(), [1000.0]
+    monkeypatch.setattr(references_module.time, "monotonic", lambda: now[0])
+    return References(ApiClient(transport), Store()), transport, now
+
+
+async def test_the_values_of_a_secret_never_get_past_here(lookup):
+    references, transport, _ = lookup
+    transport.say(GET_SECRET, STORED)
+    found = (await references.look_up(KEY, [SECRET]))[SECRET]
+    assert found["data"] == {"me": ""}
+    assert "c2VjcmV0" not in str(found)
+
+
+async def test_absence_is_an_answer_of_its_own(lookup):
+    references, _, _ = lookup
+    assert await references.look_up(KEY, [SECRET, CLAIM]) == {SECRET: None, CLAIM: None}
+
+
+async def test_an_answer_is_good_for_a_few_seconds(lookup):
+    references, transport, now = lookup
+    transport.say(GET_SECRET, failure(404), STORED)
+    await references.look_up(KEY, [SECRET])
+    now[0] += FRESH_SECONDS / 2
+    assert (await references.look_up(KEY, [SECRET]))[SECRET] is None
+    assert len(transport.asked) == 1
+    now[0] += FRESH_SECONDS
+    assert (await references.look_up(KEY, [SECRET]))[SECRET] is not None
+
+
+async def test_a_kind_that_the_operator_never_touches_is_a_mistake_in_the_program(lookup):
+    with pytest.raises(LookupError, match="does not handle v1 Endpoints"):
+        await lookup[0].look_up(KEY, [Reference("v1", "Endpoints", "ns", "x")])

@@ -1,0 +1,85 @@
+import asyncio
+
+import pytest
+
+from diffusion_operator.kube.client import ApiClient
+from diffusion_operator.loop.listening import listen_on
+from diffusion_operator.loop.metrics import LoopMetrics
+from diffusion_operator.loop.metrics_server import metrics_app
+from operator_process import fetch
+from scripted_transport import ScriptedTransport, failure
+
+TOKEN_REVIEW = "POST /apis/authentication.k8s.io/v1/tokenreviews"
+ACCESS_REVIEW = "POST /apis/authorization.k8s.io/v1/subjectaccessreviews"
+KNOWN = {"status": {"authenticated": True, "user": {"username": "prometheus", "groups": ["monitoring"]}}}
+
+
+def metrics():
+    made = LoopMetrics()
+    made.called("GET", "200", 0.01)
+    made.called("PATCH", "unreachable", 1)
+    made.failed("reconcile", ValueError("x"))
+    made.reconcile_seconds.labels("DiffusionTraining").observe(0.1)
+    made.queue_depth(lambda: 7)
+    made.agents_connected(lambda: 3)
+    made.watch_silence("Pod", lambda: 0.0)
+    return made
+
+
+async def get(registry, client=None, token=""):
+    runner, port = await listen_on(metrics_app(registry, client), "127.0.0.1", 0)
+    try:
+        return await asyncio.to_thread(fetch, f"http://127.0.0.1:{port}/metrics", token)
+    finally:
+        await runner.cleanup()
+
+
+async def test_what_the_loop_does_can_be_read():
+    code, text = await get(metrics().registry)
+    assert code == 200
+    for line in (
+        'diffusion_operator_api_calls_total{code="200",verb="GET"} 1.0',
+        'diffusion_operator_api_calls_total{code="unreachable",verb="PATCH"} 1.0',
+        'diffusion_operator_errors_total{kind="ValueError",where="reconcile"} 1.0',
+        'diffusion_operator_reconcile_seconds_count{kind="DiffusionTraining"} 1.0',
+        "diffusion_operator_queue_depth 7.0",
+        "diffusion_operator_agents_connected 3.0",
+        'diffusion_operator_watch_silence_seconds{kind="Pod"}',
+    ):
+        assert line in text, line
+
+
+@pytest.mark.parametrize(
+    ("token", "known", "allowed", "code"),
+    [
+        ("", KNOWN, True, 401),
+        ("x", {"status": {"authenticated": False}}, True, 401),
+        ("x", KNOWN, False, 403),
+        ("x", KNOWN, True, 200),
+        ("x", failure(500), True, 503),
+    ],
+)
+async def test_only_those_who_may_read_them_do(token, known, allowed, code):
+    transport = ScriptedTransport()
+    transport.say(TOKEN_REVIEW, known)
+    transport.say(ACCESS_REVIEW, {"status": {"allowed": allowed}})
+    assert (await get(metrics().registry, ApiClient(transport), token))[0] == code
+
+
+async def test_the_right_to_get_the_url_is_asked_for_in_the_callers_name():
+    transport = ScriptedTransport()
+    transport.say(TOKEN_REVIEW, KNOWN)
+    transport.say(ACCESS_REVIEW, {"status": {"allowed": True}})
+    await get(metrics().registry, ApiClient(transport), "x")
+    spec = transport.asked[-1].body["spec"]
+    assert spec == {
+        "user": "prometheus",
+        "groups": ["monitoring"],
+        "nonResourceAttributes": {"path": "/metrics", "verb": "get"},
+    }
+
+
+def test_two_operators_in_one_process_do_not_share_their_figures():
+    one, other = LoopMetrics(), LoopMetrics()
+    one.called("GET", "200", 0.1)
+    assert other.registry.get_sample_value("diffusion_operator_api_calls_total", {"verb": "GET", "code": "200"}) is None
