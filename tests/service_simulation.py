@@ -14,9 +14,10 @@ from custom_resource_tables import schema_of, service
 from diffusion_contract.names import REVISION_LABEL, ROLE_LABEL
 from diffusion_operator.observe.operator_facts import OperatorFacts
 from diffusion_operator.observe.service_world import ServiceWorld, observe_service, references
-from diffusion_operator.observe.snapshot import Reference, Snapshot
+from diffusion_operator.observe.snapshot import Reference, Refusal, Snapshot
 from diffusion_operator.plan.plan import Plan
 from diffusion_operator.plan.service import DRAIN_SECONDS, decide_service
+from diffusion_operator.plan.training_kind import TRAINING
 from schema_comparison import with_defaults
 
 FACTS = OperatorFacts("system", "https://agents:8443", "PEM", "trainer:1", "server:1", "router:1")
@@ -66,6 +67,7 @@ class Simulation:
         }
     )
     broken: dict[str, dict[str, Any]] = field(default_factory=dict)
+    refusals: tuple[Refusal, ...] = ()
     plans: list[Plan] = field(default_factory=list)
     worlds: list[ServiceWorld] = field(default_factory=list)
     _numbers: Any = field(default_factory=lambda: itertools.count(1))
@@ -80,7 +82,9 @@ class Simulation:
         """The facts as of now."""
         wanted = {ref: self._answer(ref) for ref in references(self.raw)}
         children = tuple(self.objects[key] for key in sorted(self.objects))
-        return observe_service(Snapshot(self.raw, self.operator, children, referenced=wanted), {})
+        return observe_service(
+            Snapshot(self.raw, self.operator, children, referenced=wanted, refusals=self.refusals), {}
+        )
 
     def reconcile(self) -> Plan:
         """One pass: decide, and carry it out."""
@@ -184,3 +188,13 @@ def stored(raw: dict[str, Any]) -> dict[str, Any]:
     spec = with_defaults(schema_of(raw["kind"])["properties"]["spec"], raw["spec"])
     metadata = {**raw["metadata"], "name": "digits", "namespace": "default", "uid": "uid-1", "generation": 1}
     return {**raw, "metadata": metadata, "spec": spec}
+
+
+def training_children(raw: dict[str, Any]) -> list[dict[str, Any]]:
+    """All that is applied for a stored DiffusionTraining until its Jobs are there."""
+    made: dict[tuple[str, str], dict[str, Any]] = {}
+    for _ in range(3):
+        plan = TRAINING.decide(TRAINING.observe(Snapshot(raw, FACTS, tuple(made.values())), {}), START)
+        made |= {(one["kind"], one["metadata"]["name"]): copy.deepcopy(dict(one)) for one in plan.apply}
+        raw = {**raw, "status": plan.status}
+    return list(made.values())

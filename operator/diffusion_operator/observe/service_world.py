@@ -15,7 +15,7 @@ from diffusion_operator.observe.operator_facts import OperatorFacts
 from diffusion_operator.observe.raw_values import integer_at, label_of, mapping_at, text_at
 from diffusion_operator.observe.service_history import ServiceHistory, is_reference, read_history
 from diffusion_operator.observe.service_workloads import WorkloadFacts, observe_workload
-from diffusion_operator.observe.snapshot import Raw, Reference, Snapshot
+from diffusion_operator.observe.snapshot import Raw, Reference, Refusal, Snapshot
 
 _OF_A_REVISION = ("Deployment", "Service", "ConfigMap", "PodDisruptionBudget")
 
@@ -49,7 +49,8 @@ class ServiceWorld:
     `engines` by revision: those whose Deployment exists. `recipes` by revision: read from the ConfigMaps. `claims`:
     whether the claim of this name exists; a name that is missing here is unknown. `keys_found`, `keys`: whether the
     Secret of `auth.keysRef` exists and how many entries it has; None is unknown. `training` is None where there is
-    none; `training_asked` says whether an answer about it came at all.
+    none; `training_asked` says whether an answer about it came at all. `refusals`: writes of the last pass to which the
+    API server said no.
     """
 
     name: str
@@ -70,6 +71,7 @@ class ServiceWorld:
     training: TrainingFacts | None = None
     training_asked: bool = False
     objects: tuple[RevisionObject, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
 
 
 def references(custom_resource: Raw) -> tuple[Reference, ...]:
@@ -111,6 +113,7 @@ def observe_service(snapshot: Snapshot, _reports: Mapping[str, AgentRecord]) -> 
         training=next((_training(found) for found in training.values() if found is not None), None),
         training_asked=bool(training),
         objects=tuple(_object(child) for child in snapshot.children if _belongs_to_a_revision(child)),
+        refusals=snapshot.refusals,
     )
 
 

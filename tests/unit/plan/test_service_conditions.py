@@ -5,9 +5,8 @@ from typing import Any
 import pytest
 
 from custom_resource_tables import service
-from service_simulation import Simulation, container_waiting, model, stored
-
 from diffusion_operator.observe.snapshot import Refusal
+from service_simulation import Simulation, container_waiting, model, stored
 
 REFERENCE = model("d")
 
