@@ -32,6 +32,8 @@ class Component:
         self._environment = environment
         self._process: asyncio.subprocess.Process | None = None
         self._keeper: asyncio.Task[None] | None = None
+        self.restarts = 0
+        """How often the program ended by itself since it was started."""
 
     @property
     def running(self) -> bool:
@@ -43,9 +45,15 @@ class Component:
         """Whether the program is meant to run: started, and not stopped since."""
         return self._keeper is not None
 
+    def last_line(self) -> str:
+        """Return the end of its log, for a message that says why it does not stay up."""
+        lines = self._log.read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "it said nothing"
+
     async def start(self) -> None:
         """Start the program unless it is started already."""
         if self._keeper is None:
+            self.restarts = 0
             await self._spawn()
             self._keeper = asyncio.create_task(self._keep(), name=f"keep {self.name}")
 
@@ -82,6 +90,7 @@ class Component:
         while True:
             assert self._process is not None
             code = await self._process.wait()
+            self.restarts += 1
             LOG.warning("%s ended by itself with code %s; starting it again", self.name, code)
             await asyncio.sleep(RESTART_SECONDS)
             await self._spawn()

@@ -31,6 +31,8 @@ from diffusion_local.state import StateFolder
 
 LOG = logging.getLogger(__name__)
 START_SECONDS = 120.0
+POLL_SECONDS = 0.2
+MOST_RESTARTS = 3
 OUTAGE_SECONDS = 0.5
 """The API server would wait for its watchers to go; an outage does not."""
 COMPONENT_ENVIRONMENT = {"GOGC": "60"}
@@ -96,7 +98,7 @@ class Supervisor:
     async def _bring_up(self) -> None:
         await self._components["etcd"].start()
         await self._components["kube-apiserver"].start()
-        await self._client.until_ready()
+        await self._api_ready()
         await self._progress.say("API server ready")
         for name in ("kube-controller-manager", "kube-scheduler"):
             await self._components[name].start()
@@ -107,6 +109,18 @@ class Supervisor:
         for name in names:
             await self._nodes.await_ready(name)
             await self._progress.say(f"node {name} ready")
+
+    async def _api_ready(self) -> None:
+        """Wait for the API server, but not for one that cannot come."""
+        ready = asyncio.create_task(self._client.until_ready())
+        try:
+            while not ready.done():
+                for part in self._components.values():
+                    if part.restarts >= MOST_RESTARTS:
+                        raise LocalClusterError(f"{part.name} does not stay up: {part.last_line()}")
+                await asyncio.wait({ready}, timeout=POLL_SECONDS)
+        finally:
+            ready.cancel()
 
     async def _handle(self, order: dict[str, Any], say: control.Say) -> dict[str, Any]:
         name = order.get("name")
@@ -120,7 +134,7 @@ class Supervisor:
                 await self._components["kube-apiserver"].stop()
             case "apiserver-start":
                 await self._components["kube-apiserver"].start()
-                await asyncio.wait_for(self._client.until_ready(), START_SECONDS)
+                await asyncio.wait_for(self._api_ready(), START_SECONDS)
             case "node-add":
                 name = await self._nodes.add(name, spot=bool(order["spot"]), gpus=int(order["gpus"]))
                 await self._nodes.await_ready(name)

@@ -1,6 +1,7 @@
 """What a cluster leaves behind, however it ends: nothing."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,11 @@ import pytest
 
 from deadline import wait_until
 from diffusion_local import launch
+from diffusion_local.binaries.find import ensure
+from diffusion_local.binaries.recipe import CLUSTER_PROGRAMS
 from diffusion_local.cluster import Cluster
+from diffusion_local.errors import LocalClusterError
+from diffusion_local.options import ClusterOptions
 from diffusion_local.state import HOME_VARIABLE, StateFolder
 
 GONE_SECONDS = 10
@@ -104,3 +109,19 @@ def test_in_the_foreground_ctrl_c_ends_it(home: StateFolder) -> None:
         foreground.wait(30)
     assert all_gone(family)
     assert not home.root.exists()
+
+
+@pytest.mark.parametrize(
+    ("program", "stand_in", "reason"),
+    [
+        ("kube-apiserver", "/bin/false", "kube-apiserver does not stay up: it said nothing"),
+        ("etcd", "/nowhere/etcd", "No such file or directory"),
+    ],
+)
+def test_a_part_that_cannot_run_is_named_soon_and_nothing_is_left(
+    home: StateFolder, program: str, stand_in: str, reason: str
+) -> None:
+    programs = ensure(CLUSTER_PROGRAMS, print) | {program: Path(stand_in)}
+    with pytest.raises(LocalClusterError, match=re.escape(reason)):
+        Cluster.start(home, ClusterOptions(nodes=0, spot=0, programs=programs), owned=True)
+    assert launch.running(home) is None
