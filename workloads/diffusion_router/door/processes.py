@@ -68,8 +68,12 @@ def _listen(face: Face) -> socket.socket:
     # The protocol is named because asyncio sets TCP_NODELAY only where it reads TCP here. Without it every answer on
     # a kept connection waits 40 ms: its body is held back until the client has acknowledged its headers.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((face.host, face.port))
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((face.host, face.port))
+    except OSError:
+        listener.close()
+        raise
     return listener
 
 

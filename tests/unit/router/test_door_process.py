@@ -1,0 +1,134 @@
+"""The process around a door: it listens, drains while it still listens, and leaves; and the commands' last words."""
+
+import asyncio
+import socket
+import subprocess
+from pathlib import Path
+
+import httpx
+import pytest
+from click.testing import CliRunner
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from diffusion_contract.agent_messages import TerminationMessage
+from diffusion_router.command import main as router_command
+from diffusion_router.door.last_words import write_last_words
+from diffusion_router.door.processes import Face, serve_faces
+from diffusion_server.command import main as server_command
+from serving_pods import BIN
+
+HOST, PORT = "127.78.0.1", 8000
+
+
+def app_with(handler: object) -> Starlette:
+    return Starlette(routes=[Route("/", handler)])  # type: ignore[arg-type]
+
+
+async def connected_to(host: str, port: int) -> None:
+    """Return once somebody listens; the test's own timeout is the deadline."""
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection(host, port)
+            except ConnectionRefusedError:
+                await asyncio.sleep(0.01)
+            else:
+                writer.close()
+                await writer.wait_closed()
+                return
+
+
+async def test_what_arrives_during_the_drain_is_still_answered() -> None:
+    told, drained = asyncio.Event(), asyncio.Event()
+
+    async def handler(_: Request) -> Response:
+        return JSONResponse({"draining": told.is_set()})
+
+    serving = asyncio.create_task(serve_faces([Face(app_with(handler), HOST, PORT)], told, drained.wait))  # type: ignore[arg-type]
+    await connected_to(HOST, PORT)
+    async with httpx.AsyncClient(base_url=f"http://{HOST}:{PORT}", trust_env=False) as client:
+        assert (await client.get("/")).json() == {"draining": False}
+        told.set()
+        assert (await client.get("/")).json() == {"draining": True}
+        drained.set()
+        await asyncio.wait_for(serving, 10)
+        with pytest.raises(httpx.TransportError):
+            await client.get("/")
+
+
+async def test_answers_on_a_kept_connection_do_not_wait_for_acknowledgements() -> None:
+    """asyncio sets TCP_NODELAY only on sockets that were made as TCP by name: it must hold for accepted ones."""
+    told = asyncio.Event()
+    flags: list[int] = []
+
+    async def handler(request: Request) -> Response:
+        return JSONResponse({})
+
+    class Looking:
+        def __init__(self) -> None:
+            self.app = app_with(handler)
+
+        async def __call__(self, scope, receive, send):  # type: ignore[no-untyped-def]
+            transport = receive.__self__.transport if hasattr(receive, "__self__") else None
+            if transport is not None:
+                accepted = transport.get_extra_info("socket")
+                flags.append(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            await self.app(scope, receive, send)
+
+    async def no_drain() -> None:
+        return
+
+    serving = asyncio.create_task(serve_faces([Face(Looking(), HOST, PORT + 1)], told, no_drain))
+    await connected_to(HOST, PORT + 1)
+    async with httpx.AsyncClient(trust_env=False) as client:
+        await client.get(f"http://{HOST}:{PORT + 1}/")
+    told.set()
+    await asyncio.wait_for(serving, 10)
+    assert flags == [1]
+
+
+async def test_an_address_that_is_taken_is_an_error_and_not_a_silent_process() -> None:
+    async def handler(_: Request) -> Response:
+        return JSONResponse({})
+
+    async def no_drain() -> None:
+        return
+
+    with socket.create_server((HOST, PORT + 2)), pytest.raises(OSError, match="in use"):
+        await serve_faces([Face(app_with(handler), HOST, PORT + 2)], asyncio.Event(), no_drain)
+
+
+def test_last_words_hold_the_reason_and_fit_into_what_the_kubelet_keeps(tmp_path: Path) -> None:
+    write_last_words(tmp_path / "words", "ModelNotFound", "x" * 10_000, "spec.model")
+    said = TerminationMessage.model_validate_json((tmp_path / "words").read_bytes())
+    assert (said.reason, said.path) == ("ModelNotFound", "spec.model")
+    assert (tmp_path / "words").stat().st_size < 4096
+    write_last_words(tmp_path / "missing" / "words", "Reason", "no place to write is no reason to fail")
+
+
+@pytest.mark.parametrize("command", [router_command, server_command], ids=["router", "server"])
+def test_help_and_version(command: object) -> None:
+    runner = CliRunner()
+    for arguments in (["--help"], ["--version"], ["serve", "--help"]):
+        result = runner.invoke(command, arguments)  # type: ignore[arg-type]
+        assert result.exit_code == 0
+        assert result.output
+
+
+@pytest.mark.parametrize("command", ["diffusion-router", "diffusion-server"])
+@pytest.mark.parametrize("content", [None, "{", '{"service": "x"}'], ids=["missing", "broken", "incomplete"])
+def test_a_configuration_that_cannot_be_read_ends_with_64_and_a_reason(
+    tmp_path: Path, command: str, content: str | None
+) -> None:
+    config, words = tmp_path / "config.json", tmp_path / "words"
+    if content is not None:
+        config.write_text(content)
+    asked = [str(BIN / command), "serve", "--config", str(config), "--termination-file", str(words)]
+    ended = subprocess.run(asked, capture_output=True, timeout=60)
+    assert ended.returncode == 64
+    said = TerminationMessage.model_validate_json(words.read_bytes())
+    assert said.reason == "ConfigRefused"
+    assert "config.json" in said.message
