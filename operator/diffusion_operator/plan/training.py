@@ -121,6 +121,6 @@ def _requeue(outlook: Outlook, held_back: float, now: datetime) -> float | None:
     waits = [held_back or None, outlook.waiting_seconds or None, seconds_until_stop_ends(outlook.rendezvous, now)]
     if waits_for_a_lost_peer(replace(outlook.rendezvous), outlook.world.workers):
         waits.append(BROKEN_PATIENCE.total_seconds())
-    if not outlook.rendezvous.members and any(makes_too_few(job) for job in outlook.world.jobs):
+    if not outlook.rendezvous.members and any(makes_too_few(job, outlook.world) for job in outlook.world.jobs):
         waits.append(CREATION_SECONDS)
     return min((wait for wait in waits if wait is not None), default=None)

@@ -47,7 +47,7 @@ def _refusals(world: TrainingWorld) -> Iterator[Obstacle]:
 def _uncreated(world: TrainingWorld, now: datetime) -> Iterator[Obstacle]:
     """Pods that the API server does not let a Job make. The Job controller says why in an event of the Job."""
     for job in world.jobs:
-        if makes_too_few(job) and seconds_since(job.created, now) >= CREATION_SECONDS:
+        if makes_too_few(job, world) and seconds_since(job.created, now) >= CREATION_SECONDS:
             yield Obstacle(
                 "PodsNotCreated",
                 f"Job {job.name} could make {job.active} of {job.size} pods: a ResourceQuota or an admission policy "
@@ -55,9 +55,16 @@ def _uncreated(world: TrainingWorld, now: datetime) -> Iterator[Obstacle]:
             )
 
 
-def makes_too_few(job: TrainingJob) -> bool:
-    """Whether a Job that has not lost any pod yet runs fewer than it should."""
-    return job.outcome == "Active" and not job.deleting and job.active < job.size and not (job.failed or job.succeeded)
+def makes_too_few(job: TrainingJob, world: TrainingWorld) -> bool:
+    """Whether a Job that has not lost any pod yet runs fewer than it should.
+
+    One that has lost a pod may be in the back-off of the Job controller; pods that were ignored (exit code 75, a
+    disruption) are not in its count of failures.
+    """
+    if job.outcome != "Active" or job.deleting or job.active >= job.size or job.failed or job.succeeded:
+        return False
+    ended = any(worker.job == job.name and worker.pod.terminal for worker in world.workers)
+    return not ended and not any(entry.pod.startswith(f"{job.name}-") for entry in world.history.preemptions)
 
 
 def seconds_since(timestamp: str, now: datetime) -> float:

@@ -300,3 +300,19 @@ def test_a_quota_that_says_no_is_told_in_its_own_words() -> None:
     plan = decided(claim("digits-checkpoints"), status=training_status(), refusals=(refused,))
     assert said(plan) == ("Starting", "QuotaExceeded", f"{words}; raise the ResourceQuota or ask for less")
     assert kstatus(plan) == "Failed"
+
+
+def test_a_job_that_has_lost_a_pod_is_in_its_back_off_and_not_refused() -> None:
+    old = job("spot", active=0)
+    old["metadata"]["creationTimestamp"] = "2026-01-01T11:00:00Z"
+    said_by = records_of("a")
+    left = pod("job-spot-1-0", pool="spot", exit_code=75)
+    seen = decided(old, pod("a"), left, status=training_status("a"), records=said_by)
+    assert said(seen)[2] == "1 of 2 workers train as generation 1"
+    gone = [{"time": "2026-01-01T11:30:00Z", "pod": "job-spot-1-0-x", "uid": "u", "generation": 1}]
+    later = decided(old, pod("a"), status=training_status("a", preemptions=gone), records=said_by)
+    assert said(later)[2] == "1 of 2 workers train as generation 1"
+
+
+def records_of(*uids: str) -> tuple[Any, ...]:
+    return tuple(record(uid, generation=1) for uid in uids)
