@@ -72,7 +72,7 @@ def install_crds(cluster: Kubernetes) -> None:
     assert done.returncode == 0, done.stderr
     for short_name in ("dt", "dsv"):
         explain = ("explain", f"{short_name}.spec")
-        wait_until(lambda explain=explain: cluster.kubectl(*explain).returncode == 0, 30, f"kubectl {explain}")  # type: ignore[misc]
+        wait_until(lambda explain=explain: cluster.kubectl(*explain).returncode == 0, 30, f"kubectl {explain}")
 
 
 class CustomResources:
