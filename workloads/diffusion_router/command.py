@@ -69,7 +69,7 @@ async def _serve(config: RouterConfig, options: ServeOptions) -> None:
     book, table = RouteBook(options.state_directory, config.routes), EngineTable()
 
     def report() -> RouterReport:
-        return RouterReport(ready_engines=table.ready_counts(route.revision for route in book.routes))
+        return RouterReport(ready_engines=table.ready_counts(route.revision for route in book.watched))
 
     async with _client() as client:
         with _instructions(book, report) as instructions:
@@ -79,11 +79,11 @@ async def _serve(config: RouterConfig, options: ServeOptions) -> None:
                 if instructions:
                     instructions.report_now()
 
-            discovery = Discovery(table, lambda: book.routes, client, changed)
+            discovery = Discovery(table, book, client, changed)
             door = FrontDoor(lambda: discovery.complete)
             measures.in_flight.set_function(lambda: door.in_flight)
             measures.outstanding.set_function(lambda: table.outstanding_work)
-            forwarder = Forwarder(table, lambda: book.routes, client, measures.count_retry)
+            forwarder = Forwarder(table, lambda: book.in_force, client, measures.count_retry)
             faces = [
                 Face(router_app(config, door, forwarder, keys, measures), options.host, options.port),
                 Face(metrics_app(measures.registry, keys), options.host, options.metrics_port),

@@ -1,6 +1,7 @@
 """Finding engines: resolve each route's headless Service every second, and ask each address whether it is ready."""
 
 import asyncio
+import contextlib
 import logging
 import socket
 from collections.abc import Callable
@@ -9,6 +10,7 @@ import httpx
 
 from diffusion_contract.agent_messages import Route
 from diffusion_router.engine_table import EngineState, EngineTable
+from diffusion_router.route_book import RouteBook
 
 _LOGGER = logging.getLogger(__name__)
 ROUND_SECONDS = 1.0
@@ -22,35 +24,41 @@ class Discovery:
     def __init__(
         self,
         table: EngineTable,
-        routes: Callable[[], tuple[Route, ...]],
+        book: RouteBook,
         client: httpx.AsyncClient,
         changed: Callable[[], None],
     ) -> None:
         self._table = table
-        self._routes = routes
+        self._book = book
         self._client = client
         self._changed = changed
         self.complete = False
         """Whether one whole round is over: before it nothing is known, and the router is not ready."""
 
     async def run(self) -> None:
-        """Go round after round until cancelled."""
+        """Go round after round until cancelled; news of routes begins the next round at once."""
         while True:
+            self._book.news.clear()
             await self.one_round()
-            await asyncio.sleep(ROUND_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._book.news.wait(), ROUND_SECONDS)
 
     async def one_round(self) -> None:
         """Resolve all routes, then ask all engines; `changed` is called when the ready ones are others than before."""
-        routes = self._routes()
-        before = self._table.ready_counts(route.revision for route in routes)
-        self._table.keep_only(route.revision for route in routes)
-        await asyncio.gather(*(self._resolve(route) for route in routes))
+        before = self.ready_engines()
+        self._table.keep_only(route.revision for route in self._book.watched)
+        await asyncio.gather(*(self._resolve(route) for route in self._book.watched))
         await asyncio.gather(*(self._check(engine) for engine in self._table))
-        now = self._table.ready_counts(route.revision for route in routes)
+        now = self.ready_engines()
+        self._book.settle(now)
         self.complete = True
         if now != before:
             _LOGGER.info("ready engines: %s", now)
             self._changed()
+
+    def ready_engines(self) -> dict[str, int]:
+        """How many engines of each watched revision say that they are ready."""
+        return self._table.ready_counts(route.revision for route in self._book.watched)
 
     async def _resolve(self, route: Route) -> None:
         loop = asyncio.get_running_loop()

@@ -1,7 +1,9 @@
 """The routes in force: from the configuration at first, then from the operator, kept on disk for a restart."""
 
+import asyncio
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from diffusion_contract.agent_messages import Route, RouterInstruction
@@ -11,24 +13,60 @@ FILE_NAME = "routes.json"
 
 
 class RouteBook:
-    """The newest routes. The file in `directory` outlives a restart of the container while the operator is away."""
+    """The routes in force, and newer ones that come into force when their engines have been found.
+
+    A new route is watched before it is used: between the operator's word and the first look at the new engines there
+    must be no moment without any. The file in `directory` outlives a restart while the operator is away.
+    """
 
     def __init__(self, directory: Path, configured: tuple[Route, ...]) -> None:
         self._file = directory / FILE_NAME
         kept = _read(self._file)
-        self.routes = configured if kept is None else kept
-        _LOGGER.info("%d routes %s", len(self.routes), "from the configuration" if kept is None else "kept on disk")
+        self.in_force = self._newest = configured if kept is None else kept
+        self.news = asyncio.Event()
+        """Set when the operator has said something new; whoever looks for engines clears it."""
+        _LOGGER.info("%d routes %s", len(self.in_force), "from the configuration" if kept is None else "kept on disk")
+
+    @property
+    def watched(self) -> tuple[Route, ...]:
+        """Routes whose engines must be known: the newest ones, and those in force until these take over."""
+        newest = {route.revision for route in self._newest}
+        return (*self._newest, *(route for route in self.in_force if route.revision not in newest))
 
     def told(self, routes: tuple[Route, ...]) -> None:
         """The operator says that these are the routes from now on."""
-        if routes == self.routes:
+        if routes == self._newest:
             return
-        self.routes = routes
-        _LOGGER.info("routes: %s", ", ".join(f"{route.revision} {route.weight} %" for route in routes) or "none")
+        self._newest = routes
+        self.news.set()
+        _LOGGER.info("told routes: %s", _named(routes))
         try:
             _write(self._file, RouterInstruction(routes=routes))
         except OSError as problem:
-            _LOGGER.warning("the routes are in force but could not be kept in %s: %s", self._file, problem)
+            _LOGGER.warning("the routes hold but could not be kept in %s: %s", self._file, problem)
+
+    def settle(self, ready_engines: Mapping[str, int]) -> None:
+        """After all watched engines were asked: let the newest routes take over, if they can answer."""
+        chosen = routes_to_use(self.in_force, self._newest, ready_engines)
+        if chosen != self.in_force:
+            _LOGGER.info("routes in force: %s", _named(chosen))
+        self.in_force = chosen
+
+
+def routes_to_use(
+    in_force: tuple[Route, ...], newest: tuple[Route, ...], ready_engines: Mapping[str, int]
+) -> tuple[Route, ...]:
+    """The newest routes, unless none of their engines is ready yet while one of those in force is."""
+    stay = bool(newest) and not _can_answer(newest, ready_engines) and _can_answer(in_force, ready_engines)
+    return in_force if stay else newest
+
+
+def _can_answer(routes: tuple[Route, ...], ready_engines: Mapping[str, int]) -> bool:
+    return any(route.weight > 0 and ready_engines.get(route.revision, 0) > 0 for route in routes)
+
+
+def _named(routes: tuple[Route, ...]) -> str:
+    return ", ".join(f"{route.revision} {route.weight} %" for route in routes) or "none"
 
 
 def _read(file: Path) -> tuple[Route, ...] | None:

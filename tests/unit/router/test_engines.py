@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,6 +11,7 @@ import pytest
 from diffusion_contract.agent_messages import Route
 from diffusion_router.discovery import Discovery
 from diffusion_router.engine_table import TIMEOUTS_UNTIL_RED, EngineTable
+from diffusion_router.route_book import RouteBook
 
 DIGEST = "sha256:" + "0" * 64
 STABLE = Route(revision="stable", host="stable.test", port=8000, model_digest=DIGEST, weight=100)
@@ -22,15 +24,16 @@ def ready(revision: str = "stable", steps: int = 0) -> httpx.Response:
 class Network:
     """Names and engines: `names` maps host to addresses, `engines` maps address to its answer or failure."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.names: dict[str, list[str]] = {}
         self.slow: set[str] = set()
         self.engines: dict[str, Callable[[], httpx.Response]] = {}
-        self.routes: tuple[Route, ...] = (STABLE,)
         self.changes = 0
+        self.changed = asyncio.Event()
         self.table = EngineTable()
         client = httpx.AsyncClient(transport=httpx.MockTransport(self._answer))
-        self.discovery = Discovery(self.table, lambda: self.routes, client, self._changed)
+        self.book = RouteBook(folder, (STABLE,))
+        self.discovery = Discovery(self.table, self.book, client, self._changed)
         monkeypatch.setattr("asyncio.base_events.BaseEventLoop.getaddrinfo", self._resolve)
 
     async def _resolve(self, host: str, port: int, **_: Any) -> list[Any]:
@@ -47,6 +50,7 @@ class Network:
 
     def _changed(self) -> None:
         self.changes += 1
+        self.changed.set()
 
     @property
     def ready(self) -> set[str]:
@@ -54,8 +58,8 @@ class Network:
 
 
 @pytest.fixture
-def network(monkeypatch: pytest.MonkeyPatch) -> Network:
-    return Network(monkeypatch)
+def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Network:
+    return Network(tmp_path, monkeypatch)
 
 
 def late() -> httpx.Response:
@@ -97,7 +101,7 @@ async def test_a_silent_name_server_takes_no_working_engine_away(network: Networ
 async def test_a_slow_name_server_is_like_a_silent_one(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("diffusion_router.discovery.RESOLVE_SECONDS", 0.05)
     slow = Route(revision="slow", host="slow.test", port=8000, model_digest=DIGEST)
-    network.routes = (STABLE, slow)
+    network.book.told((STABLE, slow))
     network.names = {"stable.test": ["10.0.0.1"], "slow.test": ["10.0.0.2"]}
     network.engines = {"10.0.0.1": ready, "10.0.0.2": lambda: ready("slow")}
     await network.discovery.one_round()
@@ -148,9 +152,45 @@ async def test_a_revision_without_a_route_is_forgotten(network: Network) -> None
     network.names["stable.test"] = ["10.0.0.1"]
     network.engines["10.0.0.1"] = ready
     await network.discovery.one_round()
-    network.routes = ()
+    network.book.told(())
+    await network.discovery.one_round()
     await network.discovery.one_round()
     assert not list(network.table)
+
+
+async def test_a_rollout_has_no_moment_without_an_engine(network: Network) -> None:
+    candidate = Route(revision="new", host="new.test", port=8000, model_digest=DIGEST)
+    network.names = {"stable.test": ["10.0.0.1"], "new.test": ["10.0.0.2"]}
+    network.engines["10.0.0.1"] = ready
+    await network.discovery.one_round()
+
+    def can_answer() -> bool:
+        return any(network.table.choose(route.revision, frozenset()) for route in network.book.in_force)
+
+    assert can_answer()
+    network.book.told((candidate,))
+    assert can_answer()
+    await network.discovery.one_round()
+    assert can_answer(), "the new engine still loads"
+    network.engines["10.0.0.2"] = lambda: ready("new")
+    await network.discovery.one_round()
+    assert can_answer()
+    assert network.book.in_force == (candidate,)
+
+
+async def test_news_begin_the_next_round_at_once(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diffusion_router.discovery.ROUND_SECONDS", 1000)
+    network.names = {"stable.test": ["10.0.0.1"], "new.test": ["10.0.0.2"]}
+    network.engines = {"10.0.0.1": ready, "10.0.0.2": lambda: ready("new")}
+    running = asyncio.create_task(network.discovery.run())
+    async with asyncio.timeout(10):
+        await network.changed.wait()
+        network.changed.clear()
+        network.book.told((Route(revision="new", host="new.test", port=8000, model_digest=DIGEST),))
+        await network.changed.wait()
+    assert "http://10.0.0.2:8000" in network.ready
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_work_that_other_routers_gave_counts_in_the_choice(network: Network) -> None:

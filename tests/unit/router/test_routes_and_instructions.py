@@ -11,36 +11,37 @@ from deadline import wait_until
 from diffusion_contract.agent_channel import ChannelInterrupted, ChannelRefused, ChannelUnavailable
 from diffusion_contract.agent_messages import PollAnswer, PollRequest, Route, RouterInstruction, RouterReport
 from diffusion_router.instructions import InstructionThread
-from diffusion_router.route_book import FILE_NAME, RouteBook
+from diffusion_router.route_book import FILE_NAME, RouteBook, routes_to_use
 
 OLD = Route(revision="old", host="old.test", port=8000, model_digest="sha256:" + "0" * 64)
 NEW = Route(revision="new", host="new.test", port=8000, model_digest="sha256:" + "1" * 64)
 
 
 def test_at_first_the_configuration_holds(tmp_path: Path) -> None:
-    assert RouteBook(tmp_path, (OLD,)).routes == (OLD,)
+    assert RouteBook(tmp_path, (OLD,)).in_force == (OLD,)
 
 
 def test_what_the_operator_said_outlives_a_restart_without_it(tmp_path: Path) -> None:
     RouteBook(tmp_path, (OLD,)).told((NEW,))
-    assert RouteBook(tmp_path, (OLD,)).routes == (NEW,)
+    assert RouteBook(tmp_path, (OLD,)).in_force == (NEW,)
 
 
 def test_that_there_is_no_route_is_remembered_as_well(tmp_path: Path) -> None:
     RouteBook(tmp_path, (OLD,)).told(())
-    assert RouteBook(tmp_path, (OLD,)).routes == ()
+    assert RouteBook(tmp_path, (OLD,)).in_force == ()
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"kind": "trainer"}', '{"kind": "router", "routes": [{}]}'])
 def test_a_broken_file_is_of_no_use_and_does_no_harm(tmp_path: Path, content: str) -> None:
     (tmp_path / FILE_NAME).write_text(content)
-    assert RouteBook(tmp_path, (OLD,)).routes == (OLD,)
+    assert RouteBook(tmp_path, (OLD,)).in_force == (OLD,)
 
 
 def test_routes_are_in_force_also_where_they_cannot_be_kept(tmp_path: Path) -> None:
     book = RouteBook(tmp_path / "missing", (OLD,))
     book.told((NEW,))
-    assert book.routes == (NEW,)
+    book.settle({"new": 1})
+    assert book.in_force == (NEW,)
 
 
 def test_a_crash_while_writing_leaves_the_older_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,7 +53,43 @@ def test_a_crash_while_writing_leaves_the_older_file(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(os, "fsync", crash)
     book.told((NEW,))
-    assert RouteBook(tmp_path, ()).routes == (OLD,)
+    assert RouteBook(tmp_path, ()).in_force == (OLD,)
+
+
+def test_new_routes_are_watched_at_once_and_used_once_an_engine_answers(tmp_path: Path) -> None:
+    book = RouteBook(tmp_path, (OLD,))
+    book.told((NEW,))
+    assert book.news.is_set()
+    assert book.watched == (NEW, OLD)
+    assert book.in_force == (OLD,)
+    book.settle({"old": 2, "new": 0})
+    assert book.in_force == (OLD,), "there is no moment without an engine"
+    book.settle({"old": 2, "new": 1})
+    assert book.in_force == (NEW,)
+    assert book.watched == (NEW,)
+
+
+def test_hearing_the_same_again_is_no_news(tmp_path: Path) -> None:
+    book = RouteBook(tmp_path, (OLD,))
+    book.told((OLD,))
+    assert not book.news.is_set()
+
+
+@pytest.mark.parametrize(
+    ("newest", "ready", "expected"),
+    [
+        ((NEW,), {}, (NEW,)),
+        ((NEW,), {"old": 1}, (OLD,)),
+        ((NEW,), {"old": 1, "new": 1}, (NEW,)),
+        ((), {"old": 1}, ()),
+        ((NEW.model_copy(update={"weight": 0}), OLD), {"new": 1}, (NEW.model_copy(update={"weight": 0}), OLD)),
+        ((NEW.model_copy(update={"weight": 0}),), {"new": 1, "old": 1}, (OLD,)),
+    ],
+)
+def test_the_newest_routes_hold_unless_only_the_old_ones_can_answer(
+    newest: tuple[Route, ...], ready: dict[str, int], expected: tuple[Route, ...]
+) -> None:
+    assert routes_to_use((OLD,), newest, ready) == expected
 
 
 class StandInChannel:
