@@ -134,7 +134,10 @@ class FakeOperator:
     async def _close(self) -> None:
         self._ticker.cancel()
         await self._runner.cleanup()
-        await asyncio.sleep(0.1)  # TLS connections close over several turns of the loop.
+        deadline = time.monotonic() + 2
+        while len(asyncio.all_tasks()) > 1 and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)  # TLS connections close over several turns of the loop.
+        await asyncio.sleep(0.2)
 
     async def _tick(self) -> None:
         while True:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from deadline import wait_until
 from diffusion_contract.agent_messages import TrainerReport
-from diffusion_trainer.checkpoint.names import committed_steps, run_folder
+from diffusion_trainer.checkpoint.names import committed_name, committed_steps, run_folder
+from diffusion_trainer.checkpoint.verification import verify_checkpoint
 from fake_operator import FakeOperator
 from worker_nursery import Nursery
 
@@ -73,7 +74,7 @@ class Worker:
 
     def trainer_pids(self) -> list[int]:
         """The trainer processes, by their titles."""
-        return [pid for pid in descendants(self.pid) if "process 0 of" in title(pid) or "process 1 of" in title(pid)]
+        return [pid for pid in descendants(self.pid) if title(pid).startswith("diffusion-trainer: process")]
 
     def wait_exit(self, seconds: float = 30) -> int:
         wait_until(lambda: self.exit_code is not None, seconds, f"{self.uid} ends", 0.02)
@@ -107,6 +108,11 @@ class Run:
 
     def committed(self) -> list[int]:
         return committed_steps(self.run_folder)
+
+    def shard_digests(self, step: int) -> dict[str, str]:
+        """The sha256 of every shard of a checkpoint, after a look at the files themselves."""
+        manifest = verify_checkpoint(self.run_folder / committed_name(step)).manifest
+        return {name: file.sha256 for name, file in manifest.files.items()}
 
     def start_worker(self, processes: int = 1, attempt: int = 0) -> Worker:
         number = len(self.workers)

@@ -198,3 +198,19 @@ def test_a_refused_dataset_ends_with_64_and_names_the_field(make_run):
     words = worker.last_words()
     assert (words["reason"], words["path"]) == ("ConfigurationRefused", "spec.dataset.uri")
     assert "/nowhere/at-all.npz does not exist" in words["message"]
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_a_run_killed_and_resumed_at_the_same_size_ends_with_the_same_bits(make_run, processes):
+    fields = {"training": {"targetSteps": 16, "globalBatchSize": 7, "seed": 3}, "publish": None}
+    unbroken = make_run(**fields)
+    assert unbroken.start_worker(processes).wait_exit(90) == 0
+    run = make_run(**fields)
+    first = run.start_worker(processes)
+    wait_until(run.committed, 60, "a first checkpoint", 0.005)
+    first.kill()
+    first.wait_exit()
+    run.operator.change_pod(first.uid, gone=True)
+    run.operator.change(attempt=1, instruction=None)
+    assert run.start_worker(processes, attempt=1).wait_exit(90) == 0
+    assert run.shard_digests(16) == unbroken.shard_digests(16)

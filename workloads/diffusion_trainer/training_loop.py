@@ -90,7 +90,10 @@ class Training:
         self._accelerator = make_accelerator(group.place, training)
         self.device: torch.device = self._accelerator.device
         state.optimizer.zero_grad(set_to_none=True)
-        self._model = self._accelerator.prepare_model(state.model)
+        # The model is on its device already. accelerate would move it from "cpu" to "cpu:0", which copies every weight
+        # and leaves the state with tensors that nobody trains.
+        self._model = self._accelerator.prepare_model(state.model, device_placement=False)
+        state.check_live()
         self._optimizer = self._accelerator.prepare_optimizer(state.optimizer, device_placement=False)
         if self._accelerator.scaler is not None and state.counters.scaler is not None:
             self._accelerator.scaler.load_state_dict(state.counters.scaler)

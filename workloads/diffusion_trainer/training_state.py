@@ -64,6 +64,12 @@ class TrainingState:
         """A number that differs when weights differ: their sums, weighted by position. Equal for equal states."""
         return float(sum((index + 1) * tensor.double().sum() for index, tensor in enumerate(self.weights.values())))
 
+    def check_live(self) -> None:
+        """Raise RuntimeError if `weights` are not the memory that the model trains: average and snapshots read them."""
+        for name, tensor in self.model.state_dict().items():
+            if tensor.data_ptr() != self.weights[name].data_ptr():
+                raise RuntimeError(f"{name} was moved away from the training state")
+
     def apply_counters(self, counters: Counters) -> None:
         """Take over counters that came with tensors of the same step."""
         self.counters = counters
