@@ -5,6 +5,7 @@ Two engines and a router are shared by the tests that leave them whole; what kil
 
 import base64
 import json
+import select
 import shutil
 import socket
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from click.testing import CliRunner
 from deadline import wait_until
 from diffusion_contract.agent_messages import Route, TerminationMessage
 from diffusion_contract.serving_config import RouterConfig
+from diffusion_router.route_book import RouteBook
 from diffusion_server.command import main
 from serving_pods import (
     CLAIM,
@@ -171,20 +173,44 @@ def test_rotated_keys_open_both_doors_and_the_old_ones_close(service: Service) -
     assert service.router.generate(seed=1, steps=1).status_code == 200
 
 
+@contextmanager
+def client_asking(host: str, port: int, **asked: object) -> Iterator[socket.socket]:
+    """A connection over which a request was sent; it is closed, answered or not, when the block ends."""
+    body = json.dumps(asked).encode()
+    head = f"POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
+    length = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    with socket.create_connection((host, port), timeout=30) as client:
+        client.sendall(head.encode() + length.encode() + body)
+        yield client
+
+
 @pytest.mark.parametrize("through_router", [False, True], ids=["engine", "router"])
 def test_a_client_that_goes_away_frees_its_rows(service: Service, through_router: bool) -> None:
     service.route_to(FIRST)
     host, port = (ROUTER, 8080) if through_router else (FIRST, 8000)
-    body = json.dumps({"n": 4, "steps": 1000}).encode()
-    head = f"POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
     before = service.first.metric("diffusion_engine_abandoned_rows_total")
-    with socket.create_connection((host, port)) as client:
-        length = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        client.sendall(head.encode() + length.encode() + body)
+    with client_asking(host, port, n=4, steps=1000):
         wait_until(lambda: service.first.metric("diffusion_engine_running_rows") == 4, 20, "four rows are running")
     wait_until(lambda: service.first.metric("diffusion_engine_running_rows") == 0, 10, "the rows are free")
     assert service.first.metric("diffusion_engine_abandoned_rows_total") == before + 4
     service.route_to(FIRST, SECOND)
+
+
+def test_a_full_queue_is_refused_at_once_and_empties_with_its_clients(service: Service) -> None:
+    with ExitStack() as clients:
+        asking = [clients.enter_context(client_asking(FIRST, 8000, n=10, steps=1000)) for _ in range(20)]
+        answer = wait_until(lambda: first_answer(asking), 30, "someone is refused while the others wait")
+        assert answer.startswith("HTTP/1.1 429 ")
+        assert "retry-after:" in answer.lower()
+        assert service.first.status_of("/readyz") == 200
+    wait_until(lambda: service.first.metric("diffusion_engine_running_rows") == 0, 20, "the rows are free")
+    assert service.first.metric("diffusion_engine_waiting_rows") == 0
+
+
+def first_answer(clients: list[socket.socket]) -> str:
+    """What the first of `clients` that was answered has received; "" while none was."""
+    answered, _, _ = select.select(clients, [], [], 0.1)
+    return answered[0].recv(4096).decode() if answered else ""
 
 
 def test_work_is_spread_over_the_engines(service: Service) -> None:
@@ -246,12 +272,23 @@ def test_an_engine_that_still_loads_is_alive_not_ready_and_ends_at_once(service:
         assert pod.process.wait(20) == 0
 
 
+def test_a_router_that_starts_while_the_operator_is_away_knows_its_routes(service: Service, tmp_path: Path) -> None:
+    route = Route(revision=REVISION, host=NAME, port=8000, model_digest=service.reference.split("@")[1])
+    state = tmp_path / "router" / "state"
+    state.mkdir(parents=True)
+    RouteBook(state, ()).told((route,))
+    config = RouterConfig(service="digits", namespace="default", sampling=SAMPLING)
+    with router_pod(tmp_path / "router", config, {NAME: [FIRST]}, "127.77.0.7", service.folder / "keys") as router:
+        router.wait_ready()
+        assert router.generate(seed=1, steps=1).status_code == 200
+
+
 # --- from here on the service is taken apart ---------------------------------------------------------------------
 
 
 def test_a_draining_engine_finishes_its_rows_refuses_new_ones_and_exits_0(service: Service) -> None:
     with ThreadPoolExecutor(3) as pool:
-        running = [pool.submit(service.first.generate, seed=seed, steps=800) for seed in range(2)]
+        running = [pool.submit(service.first.generate, seed=seed, steps=400) for seed in range(2)]
         wait_until(lambda: service.first.metric("diffusion_engine_running_rows") == 2, 20, "two rows are running")
         service.first.terminate()
         wait_until(lambda: service.first.status_of("/readyz") != 200, 10, "readiness is red")

@@ -17,8 +17,8 @@ from diffusion_server.step_loop import Done, Finished, Load, Outcome, SamplingFa
 from diffusion_server.step_times import StepTimes
 
 _LOGGER = logging.getLogger(__name__)
-DRAIN_SECONDS = 25.0
-"""How long rows may still be worked on after SIGTERM; the kubelet's default grace is 30 s."""
+DRAIN_SECONDS = 30.0
+"""How long rows may still be worked on after SIGTERM. Ending takes 10 s more at most; the pod's grace is 45 s."""
 
 Phase = Literal["Loading", "Ready", "Draining"]
 
