@@ -25,6 +25,9 @@ _MERGE_KEYS: Mapping[str, tuple[str, ...]] = {
 `ports` is left out: its key differs between kinds, and nobody else adds to ours.
 """
 
+_ATOMIC_MAPS = frozenset({"selector", "matchLabels", "nodeSelector", "podSelector"})
+"""Maps that belong to one writer as a whole (x-kubernetes-map-type: atomic): an added key changes what ours mean."""
+
 _QUANTITY = re.compile(r"^([+-]?[0-9.]+)([eE][+-]?[0-9]+|[KMGTPE]i|[numkMGTPE]|)$")
 _SUFFIX = {
     **{
@@ -53,6 +56,8 @@ def _map_difference(manifest: Mapping[str, Any], live: Any, path: str) -> str | 
         return None
     if not isinstance(live, Mapping):
         return path
+    if path.rsplit(".", 1)[-1] in _ATOMIC_MAPS and (added := live.keys() - manifest.keys()):
+        return f"{path}.{min(added)}"
     for key, value in manifest.items():
         if (found := first_difference(value, live.get(key), f"{path}.{key}")) is not None:
             return found

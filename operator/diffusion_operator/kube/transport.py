@@ -1,5 +1,6 @@
 """The one seam between the operator and the network: requests go out here, and tests put their faults in here."""
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -12,6 +13,8 @@ from diffusion_operator.kube.errors import Unreachable, refusal
 JSON = "application/json"
 APPLY = "application/apply-patch+yaml"
 MERGE_PATCH = "application/merge-patch+json"
+
+_FAREWELL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,8 @@ class HttpTransport:
         if self._session is not None:
             await self._session.close()
             self._session = None
+            # Aborted TLS connections let go of their sockets in the loop's next rounds; aiohttp does not wait for that.
+            await asyncio.sleep(_FAREWELL_SECONDS)
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:

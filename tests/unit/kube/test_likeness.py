@@ -53,6 +53,8 @@ def test_what_others_add_is_no_difference(manifest, live):
         ({"requests": {"cpu": "1"}}, {"requests": {"cpu": "2"}}, ".spec.requests.cpu"),
         ({"labels": {"a": "1k"}}, {"labels": {"a": "1000"}}, ".spec.labels.a"),
         ({"a": {"b": 1}}, {"a": "text"}, ".spec.a"),
+        ({"selector": {"a": "1"}}, {"selector": {"a": "1", "b": "2"}}, ".spec.selector.b"),
+        ({"nodeSelector": {"a": "1"}}, {"nodeSelector": {"a": "1", "b": "2"}}, ".spec.nodeSelector.b"),
         ({"a": [1]}, {"a": "1"}, ".spec.a"),
         ({"a": "x"}, {"a": None}, ".spec.a"),
     ],
