@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -214,3 +216,39 @@ def test_a_run_killed_and_resumed_at_the_same_size_ends_with_the_same_bits(make_
     run.operator.change(attempt=1, instruction=None)
     assert run.start_worker(processes, attempt=1).wait_exit(90) == 0
     assert run.shard_digests(16) == unbroken.shard_digests(16)
+
+
+def test_a_peer_that_hangs_with_its_connections_open_is_left_behind(make_run):
+    run = make_run(minimum=2, training=LONG, checkpoint=NEVER)
+    stays, hangs = run.start_worker(), run.start_worker()
+    stays.wait_step(5)
+    run.operator.change(minimum=1)
+    os.killpg(hangs.pid, signal.SIGSTOP)
+    run.operator.change_pod(hangs.uid, gone=True)
+    step = stays.report.step
+    stays.wait_step(step + 3)
+    assert stays.exit_code is None
+    assert stays.report.recovery.lost_steps <= 1
+
+
+def test_the_real_command_from_its_start_to_its_end(make_run):
+    run = make_run(training={"targetSteps": 3, "globalBatchSize": 4}, publish=None)
+    run.operator.expect("pod-uid", "127.0.0.77")
+    token, last_words = run.folder / "token", run.folder / "last-words"
+    token.write_text("pod-uid")
+    environment = {
+        **os.environ, "DIFFUSION_POD_NAME": "demo-0", "DIFFUSION_POD_UID": "pod-uid", "DIFFUSION_POD_IP": "127.0.0.77",
+        "DIFFUSION_ATTEMPT": "0", "DIFFUSION_PROCESSES": "1", "DIFFUSION_CONFIG_FILE": str(run.config_file),
+        "DIFFUSION_AGENT_URL": run.operator.url, "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+    command = [
+        sys.executable, "-m", "diffusion_trainer.command", "agent", "--checkpoints", run.checkpoints,
+        "--models", run.models, "--scratch", run.folder, "--termination-file", last_words, "--operator-ca", run.operator.ca_file,
+        "--token-file", token,
+    ]  # fmt: skip
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(last_words.read_text())["committed"]["step"] == 3
+    assert run.committed() == [3]
+    assert "pod-uid" not in done.stderr, "the token is never logged"
+    assert next(report.state for report in run.operator.pods["pod-uid"].reports) == "Starting"

@@ -1,0 +1,129 @@
+"""`diffusion-trainer` on a terminal, and the link to an operator that comes and goes."""
+
+import threading
+
+import pytest
+from click.testing import CliRunner
+
+from checkpoint_samples import commit_sample
+from deadline import wait_until
+from diffusion_contract.agent_channel import ChannelInterrupted, ChannelUnavailable
+from diffusion_contract.agent_messages import PollAnswer, TrainerInstruction, TrainerReport
+from diffusion_trainer import operator_link
+from diffusion_trainer.command import main
+from diffusion_trainer.operator_link import OperatorLink
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize("command", [[], ["agent"], ["run"], ["checkpoints"], ["digest"]])
+def test_each_command_explains_itself(command):
+    result = run(*command, "--help")
+    assert result.exit_code == 0
+    assert "Usage:" in result.output
+
+
+def test_the_version_is_told():
+    assert "0.1.0" in run("--version").output
+
+
+def test_checkpoints_are_listed_with_a_verdict(tmp_path):
+    good, bad = commit_sample(tmp_path / "a" / "uid", 4), commit_sample(tmp_path / "a" / "uid", 8)
+    result = run("checkpoints", tmp_path)
+    assert result.exit_code == 0
+    assert f"step 8  {bad.time}  {bad.digest}  holds" in result.output
+    (tmp_path / "a/uid/step-00000008/ema.safetensors").write_bytes(b"")
+    result = run("checkpoints", tmp_path)
+    assert result.exit_code == 1
+    assert "step 8  DOES NOT HOLD: ema.safetensors has 0 bytes, its manifest says 80" in result.output
+    assert f"step 4  {good.time}  {good.digest}  holds" in result.output
+
+
+def test_a_folder_without_checkpoints_is_no_success(tmp_path):
+    result = run("checkpoints", tmp_path)
+    assert (result.exit_code, "no checkpoints below" in result.output) == (1, True)
+
+
+def test_the_digest_of_a_dataset_is_printed(tmp_path):
+    (tmp_path / "a.npz").write_bytes(b"")
+    empty = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    assert run("digest", tmp_path / "a.npz").output.strip() == empty
+    assert run("digest", tmp_path / "none").exit_code == 2
+
+
+def test_the_agent_says_what_it_misses():
+    result = CliRunner(env={"DIFFUSION_AGENT_URL": ""}).invoke(main, ["agent"])
+    assert result.exit_code == 2
+    assert "DIFFUSION_AGENT_URL is not set" in result.output
+
+
+class ScriptedChannel:
+    """A channel whose polls end as the test says: with an answer, with an error, or held until interrupted."""
+
+    def __init__(self, *ends: object) -> None:
+        self.ends = list(ends)
+        self.polls: list[object] = []
+        self.interrupted = threading.Event()
+
+    def poll(self, request):
+        self.polls.append(request)
+        end = self.ends.pop(0) if self.ends else "hold"
+        if isinstance(end, Exception):
+            raise end
+        if end == "hold":
+            self.interrupted.wait(20)
+            self.interrupted.clear()
+            raise ChannelInterrupted("interrupted")
+        return end
+
+    def interrupt(self) -> None:
+        self.interrupted.set()
+
+
+@pytest.fixture
+def make_link(monkeypatch):
+    monkeypatch.setattr(operator_link, "FIRST_PAUSE_SECONDS", 0.01)
+    links = []
+
+    def make(channel: ScriptedChannel, step: list[int], heard: list[object]) -> OperatorLink:
+        def report() -> tuple[TrainerReport, float]:
+            return TrainerReport(attempt=0, state="Training", step=step[0]), 25.0
+
+        links.append(OperatorLink(channel, report, heard.append))
+        links[-1].start()
+        return links[-1]
+
+    yield make
+    for link in links:
+        link.finish(5)
+
+
+def test_news_end_a_held_poll_and_the_next_one_carries_them(make_link):
+    channel, step = ScriptedChannel("hold"), [1]
+    link = make_link(channel, step, [])
+    wait_until(lambda: channel.polls, 5, "a first poll")
+    step[0] = 2
+    link.tell_now()
+    wait_until(lambda: len(channel.polls) > 1, 5, "a second poll")
+    assert [poll.report.step for poll in channel.polls[:2]] == [1, 2]
+
+
+def test_an_operator_that_is_away_is_asked_again_and_its_instruction_told_once(make_link):
+    instruction = TrainerInstruction(attempt=0, generation=3)
+    answer = PollAnswer(revision="r", instruction=instruction)
+    channel = ScriptedChannel(ChannelUnavailable("away"), ChannelUnavailable("away"), answer, answer)
+    heard: list[object] = []
+    make_link(channel, [1], heard)
+    wait_until(lambda: len(channel.polls) >= 5, 10, "polls after the failures")
+    assert heard == [instruction]
+    assert [poll.seen for poll in channel.polls[:5]] == ["", "", "", "r", "r"]
+
+
+def test_the_last_report_is_not_held(make_link):
+    channel = ScriptedChannel("hold", PollAnswer())
+    link = make_link(channel, [7], [])
+    wait_until(lambda: channel.polls, 5, "a first poll")
+    link.finish(5)
+    assert channel.polls[-1].wait_seconds == 0
