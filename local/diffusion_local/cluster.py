@@ -19,7 +19,7 @@ from diffusion_local.state import StateFolder
 
 Say = Callable[[str], None]
 SOCKET_SECONDS = 30.0
-ORDER_SECONDS = 150.0
+ORDER_SECONDS = 200.0
 POLL_SECONDS = 0.02
 
 

@@ -30,7 +30,7 @@ from diffusion_local.service_network import ServiceNetwork
 from diffusion_local.state import StateFolder
 
 LOG = logging.getLogger(__name__)
-START_SECONDS = 120.0
+START_SECONDS = 180.0
 POLL_SECONDS = 0.2
 MOST_RESTARTS = 3
 OUTAGE_SECONDS = 0.5

@@ -24,7 +24,7 @@ def local(embedded: Cluster, monkeypatch: pytest.MonkeyPatch) -> Local:
 
     def run(*words: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "diffusion_local", *words]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
         assert done.returncode == expect, done.stderr
         return done
 

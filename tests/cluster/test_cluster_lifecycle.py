@@ -41,7 +41,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
 
 def local(*args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "diffusion_local", *args], capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-m", "diffusion_local", *args], capture_output=True, text=True, check=False, timeout=240
     )
 
 

@@ -87,7 +87,7 @@ def test_a_bad_forward_names_the_option() -> None:
 
 
 def test_a_missing_program_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch.shutil, "which", lambda tool: None if tool == "ip" else f"/bin/{tool}")
+    monkeypatch.setattr("shutil.which", lambda tool: None if tool == "ip" else f"/bin/{tool}")
     result = CliRunner().invoke(main, ["up"])
     assert result.exit_code == 1
     assert "the command ip is missing: install the package iproute2" in result.output
@@ -95,13 +95,25 @@ def test_a_missing_program_is_named_with_its_package(monkeypatch: pytest.MonkeyP
 
 def test_refused_user_namespaces_are_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     refused = subprocess.CompletedProcess([], 1, "", "unshare: unshare failed: Operation not permitted\n")
-    monkeypatch.setattr(launch.shutil, "which", lambda tool: f"/bin/{tool}")
-    monkeypatch.setattr(launch.subprocess, "run", lambda *_, **__: refused)
+    monkeypatch.setattr("shutil.which", lambda tool: f"/bin/{tool}")
+    monkeypatch.setattr("subprocess.run", lambda *_, **__: refused)
     result = CliRunner().invoke(main, ["up"])
     assert result.exit_code == 1
     assert "refuses user namespaces (unshare: unshare failed: Operation not permitted)" in result.output
     assert "sysctl" in result.output
     assert not result.output.strip().count("Traceback")
+
+
+def test_a_kernel_without_virtual_network_pairs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        refused = "veth" in command
+        return subprocess.CompletedProcess(command, int(refused), "", "Error: Unknown device type.\n" * refused)
+
+    monkeypatch.setattr("shutil.which", lambda tool: f"/bin/{tool}")
+    monkeypatch.setattr("subprocess.run", answer)
+    result = CliRunner().invoke(main, ["up"])
+    assert result.exit_code == 1
+    assert "no virtual network pairs (Error: Unknown device type.): load its module veth" in result.output
 
 
 def test_another_process_with_the_same_number_is_not_taken_for_the_cluster(home: Path) -> None:

@@ -23,7 +23,7 @@ def services(draw: st.DrawFn) -> list[dict[str, Any]]:
             "metadata": {"namespace": namespace, "name": name},
             "spec": {
                 "clusterIP": draw(st.sampled_from(["None", None, f"10.96.0.{number}"])),
-                "ports": draw(st.lists(PORTS, unique_by=lambda port: port["port"])),
+                "ports": draw(st.lists(PORTS, unique_by=str)),
             },
         }
         for number, (namespace, name) in enumerate(sorted(keys), start=2)

@@ -33,7 +33,7 @@ def open_files() -> int:
 
 
 def run(body: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(asyncio.wait_for(body(), 30))  # type: ignore[arg-type]
+    asyncio.run(asyncio.wait_for(body(), 30))
 
 
 class TestComponent:
