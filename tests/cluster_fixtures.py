@@ -1,6 +1,6 @@
 """Clusters for tests: a control plane alone, a cluster with nodes, or a cluster of the user's by kubeconfig.
 
-Set DIFFUSION_TEST_KUBECONFIG to a kubeconfig, and the tests of the fixture `cluster` run on that cluster (kind or a
+Set KUBECONFIG_UNDER_TEST to a kubeconfig, and the tests of the fixture `cluster` run on that cluster (kind or a
 real one) in place of an embedded one. Tests of the fixture `control_plane` always start their own.
 """
 
@@ -23,7 +23,7 @@ from diffusion_local.images import default_images
 from diffusion_local.options import ClusterOptions
 from diffusion_local.state import StateFolder
 
-KUBECONFIG_VARIABLE = "DIFFUSION_TEST_KUBECONFIG"
+KUBECONFIG_VARIABLE = "KUBECONFIG_UNDER_TEST"
 LOOK_SECONDS = 0.3
 T = TypeVar("T")
 

@@ -35,7 +35,7 @@ def control_plane() -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Kubernetes]:
-    """A cluster with one on-demand and one spot node, or the one that DIFFUSION_TEST_KUBECONFIG names."""
+    """A cluster with one on-demand and one spot node, or the one that KUBECONFIG_UNDER_TEST names."""
     if given := os.environ.get(KUBECONFIG_VARIABLE):
         yield GivenCluster(Path(given))
         return
