@@ -3,6 +3,7 @@
 The order is that of causes: a pod that the quota refuses has no image to pull.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +14,9 @@ from diffusion_operator.plan.conditions import from_timestamp
 
 CREATION_SECONDS = 15
 """How long a Job may take to make its pods before that is said."""
+
+_BACK_OFF = re.compile(r'^Back-off pulling image "[^"]*"(: )?(ErrImagePull: )?')
+"""What a kubelet puts before the cause between two tries. Without it the sentence stays the same from try to try."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,8 @@ def _pods(world: TrainingWorld) -> Iterator[Obstacle]:
     waiting = [worker.pod for worker in world.workers if not worker.pod.terminal and not worker.pod.deleting]
     for pod in waiting:
         if pod.waiting in PULL_PROBLEMS:
-            yield Obstacle("ImagePull", f"pod {pod.name} cannot pull its image: {pod.waiting_message or pod.waiting}")
+            why = _BACK_OFF.sub("", pod.waiting_message) or pod.waiting
+            yield Obstacle("ImagePull", f"pod {pod.name} cannot pull its image: {why}")
         elif pod.waiting in START_PROBLEMS:
             yield Obstacle("ContainerNotStarted", f"pod {pod.name}: {pod.waiting_message or pod.waiting}")
     for pod in waiting:
