@@ -1,11 +1,11 @@
 """Pods for the tests of nodes, and what kubectl says about them. They run on any cluster: two public images only."""
 
+import base64
 import json
 import time
 from typing import Any
 
-from cluster_fixtures import Kubernetes, apply, get
-from deadline import wait_until
+from cluster_fixtures import Kubernetes, apply, get, wait_for
 
 SHELL_IMAGE = "busybox:1.37"
 PYTHON_IMAGE = "python:3.11-slim"
@@ -32,6 +32,22 @@ def pod(name: str, *containers: dict[str, Any], **spec: Any) -> dict[str, Any]:
         "metadata": {"name": name},
         "spec": {**defaults, "containers": list(containers), **spec},
     }
+
+
+def config_map(name: str, **data: str) -> dict[str, Any]:
+    """A ConfigMap."""
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
+
+
+def secret(name: str, **data: str) -> dict[str, Any]:
+    """A Secret of texts."""
+    encoded = {key: base64.b64encode(value.encode()).decode() for key, value in data.items()}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": encoded}
+
+
+def mount(name: str, path: str, **fields: Any) -> dict[str, Any]:
+    """A volumeMount."""
+    return {"name": name, "mountPath": path, **fields}
 
 
 class Pods:
@@ -65,7 +81,7 @@ class Pods:
             found = self.get(name)
             return found if found["status"].get("phase") in phases else None
 
-        found = wait_until(there, seconds, f"pod {name} is {' or '.join(phases)}")
+        found = wait_for(there, seconds, f"pod {name} is {' or '.join(phases)}")
         assert found is not None
         return found
 
@@ -76,7 +92,7 @@ class Pods:
             found = self.main(name)
             return found if ((found.get("state") or {}).get("waiting") or {}).get("reason") == reason else None
 
-        found = wait_until(there, seconds, f"the container of {name} waits with {reason}")
+        found = wait_for(there, seconds, f"the container of {name} waits with {reason}")
         assert found is not None
         return found
 
@@ -97,7 +113,7 @@ class Pods:
             done = self.kubernetes.kubectl("-n", self.namespace, "logs", name)
             return done.stdout if done.returncode == 0 and text in done.stdout else ""
 
-        return wait_until(there, seconds, f"{text!r} is in the log of {name}")
+        return wait_for(there, seconds, f"{text!r} is in the log of {name}")
 
     def exists(self, name: str) -> bool:
         """Whether the pod is still in the API."""
@@ -107,7 +123,7 @@ class Pods:
         """Delete a pod and wait until it is gone; how many seconds that took."""
         begun = time.monotonic()
         self.run("delete", "pod", name, "--wait=false")
-        wait_until(lambda: not self.exists(name), seconds, f"pod {name} is gone")
+        wait_for(lambda: not self.exists(name), seconds, f"pod {name} is gone")
         return time.monotonic() - begun
 
     def patch(self, kind: str, name: str, change: dict[str, Any]) -> None:

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from cluster_fixtures import fresh_namespace, get
-from deadline import wait_until
+from cluster_fixtures import fresh_namespace, get, wait_for
 from diffusion_local.cluster import Cluster
 from node_pods import Pods, conditions, pod, python, shell, terminated
 
@@ -73,7 +72,7 @@ def test_a_node_is_what_a_scheduler_expects(embedded: Cluster, node: str) -> Non
     assert set(status["allocatable"]) >= {"cpu", "memory", "pods"}
     lease = get(embedded, "lease", node, "-n", "kube-node-lease")["spec"]
     assert lease["holderIdentity"] == node
-    wait_until(
+    wait_for(
         lambda: get(embedded, "lease", node, "-n", "kube-node-lease")["spec"]["renewTime"] != lease["renewTime"],
         30,
         "the lease is renewed",
@@ -107,7 +106,7 @@ def test_notice_comes_first_then_grace_then_the_node_is_gone(embedded: Cluster, 
     killed = pods.wait_phase("stays", "Failed", seconds=30)
     assert terminated(killed["status"]["containerStatuses"][0])["exitCode"] == 137
     assert conditions(killed)["DisruptionTarget"] == "True"
-    wait_until(lambda: node not in nodes(embedded), 30, "the node is gone")
+    wait_for(lambda: node not in nodes(embedded), 30, "the node is gone")
     assert 5.5 < time.monotonic() - begun < 30
     release(pods, "obeys", "stays")
 
@@ -145,7 +144,7 @@ def test_pods_live_through_an_outage_of_the_api_server(embedded: Cluster, node: 
     pods.wait_phase("stays", "Running")
     log = embedded.folder.node(node) / "state/pods" / pods.get("lasts")["metadata"]["uid"] / "logs/main/0.log"
     embedded.stop_apiserver()
-    wait_until(lambda: "step 8" in log.read_text(), 30, "the container has ended during the outage")
+    wait_for(lambda: "step 8" in log.read_text(), 30, "the container has ended during the outage")
     embedded.start_apiserver()
     found = pods.wait_phase("lasts", "Failed", seconds=60)
     assert terminated(found["status"]["containerStatuses"][0])["exitCode"] == 4
@@ -159,4 +158,4 @@ def test_a_pod_that_is_forced_out_of_the_api_is_killed(embedded: Cluster, node: 
     pods.wait_log("forced", "up")
     pods.run("delete", "pod", "forced", "--force", "--grace-period=0")
     state = embedded.folder.node(node) / "state" / "pods"
-    wait_until(lambda: not any(state.iterdir()), 30, "nothing of the pod is left on the node")
+    wait_for(lambda: not any(state.iterdir()), 30, "nothing of the pod is left on the node")

@@ -2,8 +2,7 @@
 
 import pytest
 
-from cluster_fixtures import Kubernetes
-from deadline import wait_until
+from cluster_fixtures import Kubernetes, wait_for
 from node_pods import Pods, pod, python, shell, terminated
 
 OBEDIENT = (
@@ -27,7 +26,7 @@ def held(name: str, *containers: dict[str, object], **spec: object) -> dict[str,
 
 def release(pods: Pods, name: str) -> None:
     pods.patch("pod", name, {"metadata": {"finalizers": None}})
-    wait_until(lambda: not pods.exists(name), 30, f"{name} is gone")
+    wait_for(lambda: not pods.exists(name), 30, f"{name} is gone")
 
 
 def end_of(pods: Pods, name: str, *phases: str) -> dict[str, object]:
@@ -102,7 +101,7 @@ def test_a_second_deletion_without_grace_ends_the_first(pods: Pods) -> None:
     pods.wait_log("patient", "up")
     pods.run("delete", "pod", "patient", "--wait=false")
     pods.run("delete", "pod", "patient", "--wait=false", "--grace-period=1")
-    wait_until(lambda: not pods.exists("patient"), 30, "the pod is gone")
+    wait_for(lambda: not pods.exists("patient"), 30, "the pod is gone")
 
 
 def test_nothing_of_a_container_outlives_its_first_process(pods: Pods) -> None:

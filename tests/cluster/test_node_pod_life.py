@@ -2,8 +2,7 @@
 
 import pytest
 
-from cluster_fixtures import Kubernetes
-from deadline import wait_until
+from cluster_fixtures import Kubernetes, wait_for
 from node_pods import Pods, conditions, pod, shell, terminated
 
 
@@ -52,7 +51,7 @@ def test_the_log_takes_the_place_of_a_missing_message_when_asked(pods: Pods) -> 
 
 def test_a_running_pod_is_ready_with_an_address_and_conditions(pods: Pods) -> None:
     pods.apply(pod("runs", shell("sleep 300")))
-    wait_until(lambda: conditions(pods.get("runs")).get("Ready") == "True", 60, "the pod is ready")
+    wait_for(lambda: conditions(pods.get("runs")).get("Ready") == "True", 60, "the pod is ready")
     found = pods.get("runs")
     assert found["status"]["podIP"] == found["status"]["podIPs"][0]["ip"]
     assert found["status"]["hostIP"]
@@ -141,7 +140,7 @@ def test_an_unknown_command_cannot_be_started(pods: Pods) -> None:
 
 def test_an_unknown_image_is_an_error_and_then_backs_off(pods: Pods) -> None:
     pods.apply(pod("imageless", {**shell("true"), "image": "registry.invalid/no/such/image:1"}))
-    wait_until(
+    wait_for(
         lambda: (
             ((pods.main("imageless").get("state") or {}).get("waiting") or {}).get("reason")
             in ("ErrImagePull", "ImagePullBackOff")
@@ -169,7 +168,7 @@ def test_a_job_follows_the_exit_code_rules(pods: Pods) -> None:
     ]
     spec = {"backoffLimit": 3, "podFailurePolicy": {"rules": rules}, "template": template}
     pods.apply({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "refused"}, "spec": spec})
-    wait_until(lambda: conditions(pods.get("refused", "job")).get("Failed") == "True", 60, "the Job failed")
+    wait_for(lambda: conditions(pods.get("refused", "job")).get("Failed") == "True", 60, "the Job failed")
     found = pods.get("refused", "job")["status"]
     assert found["failed"] == 1
     assert {entry["reason"] for entry in found["conditions"]} == {"PodFailurePolicy"}
@@ -183,5 +182,5 @@ def test_an_indexed_job_runs_each_index_once(pods: Pods) -> None:
         "template": {"spec": pod("x", shell("test $JOB_COMPLETION_INDEX -lt 3"))["spec"]},
     }
     pods.apply({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "indexed"}, "spec": spec})
-    wait_until(lambda: conditions(pods.get("indexed", "job")).get("Complete") == "True", 60, "the Job is complete")
+    wait_for(lambda: conditions(pods.get("indexed", "job")).get("Complete") == "True", 60, "the Job is complete")
     assert pods.get("indexed", "job")["status"]["completedIndexes"] == "0-2"

@@ -5,8 +5,7 @@ import threading
 
 import pytest
 
-from cluster_fixtures import Kubernetes
-from deadline import wait_until
+from cluster_fixtures import Kubernetes, wait_for
 from node_pods import Pods, conditions, pod, python, shell
 
 POD_IP = {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
@@ -24,7 +23,7 @@ def pods(cluster: Kubernetes, cluster_namespace: str) -> Pods:
 
 def wait_ready(pods: Pods, name: str, ready: bool) -> None:
     wanted = "True" if ready else "False"
-    wait_until(lambda: conditions(pods.get(name)).get("Ready") == wanted, 120, f"Ready of {name} is {wanted}")
+    wait_for(lambda: conditions(pods.get(name)).get("Ready") == wanted, 120, f"Ready of {name} is {wanted}")
 
 
 def test_http_readiness_over_a_named_port(pods: Pods) -> None:
@@ -35,7 +34,7 @@ def test_http_readiness_over_a_named_port(pods: Pods) -> None:
         readinessProbe={"httpGet": {"path": "/", "port": "web"}, "periodSeconds": 1},
     )
     pods.apply(pod("serves", container))
-    wait_until(lambda: pods.main("serves").get("started"), 60, "the container is started")
+    wait_for(lambda: pods.main("serves").get("started"), 60, "the container is started")
     wait_ready(pods, "serves", True)
 
 
@@ -67,7 +66,7 @@ def test_a_failing_liveness_probe_restarts_the_container(pods: Pods) -> None:
     probe = {"exec": {"command": ["test", "-e", "/tmp/alive"]}, "periodSeconds": 1, "failureThreshold": 2}
     script = "trap 'exit 5' TERM; touch /tmp/alive; sleep 2; rm /tmp/alive; while true; do sleep 0.2; done"
     pods.apply(pod("ails", shell(script, livenessProbe=probe), restartPolicy="Always"))
-    wait_until(lambda: pods.main("ails").get("restartCount", 0) >= 1, 120, "the container was restarted")
+    wait_for(lambda: pods.main("ails").get("restartCount", 0) >= 1, 120, "the container was restarted")
     assert pods.main("ails")["lastState"]["terminated"]["exitCode"] == 5
 
 
@@ -76,9 +75,9 @@ def test_a_startup_probe_holds_the_others_back(pods: Pods) -> None:
     liveness = {"exec": {"command": ["test", "-e", "/tmp/up"]}, "periodSeconds": 1, "failureThreshold": 1}
     container = shell("sleep 3; touch /tmp/up; sleep 300", startupProbe=startup, livenessProbe=liveness)
     pods.apply(pod("slow", container, restartPolicy="Always"))
-    wait_until(lambda: pods.main("slow").get("state", {}).get("running"), 60, "the container runs")
+    wait_for(lambda: pods.main("slow").get("state", {}).get("running"), 60, "the container runs")
     assert not pods.main("slow")["ready"]
-    wait_until(lambda: pods.main("slow").get("started"), 60, "the container is started")
+    wait_for(lambda: pods.main("slow").get("started"), 60, "the container is started")
     wait_ready(pods, "slow", True)
     assert pods.main("slow")["restartCount"] == 0
 
@@ -109,7 +108,7 @@ def test_logs_tail_since_bytes_and_timestamps(pods: Pods) -> None:
 
 def test_logs_follow_until_the_container_ends(pods: Pods) -> None:
     pods.apply(pod("counts", shell("for i in 1 2 3; do echo $i; sleep 1; done")))
-    wait_until(lambda: "running" in (pods.main("counts").get("state") or {}), 60, "the container runs")
+    wait_for(lambda: "running" in (pods.main("counts").get("state") or {}), 60, "the container runs")
     heard: list[subprocess.CompletedProcess[str]] = []
     follow = threading.Thread(
         target=lambda: heard.append(pods.kubernetes.kubectl("-n", pods.namespace, "logs", "-f", "counts")), daemon=True

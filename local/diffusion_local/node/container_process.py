@@ -54,23 +54,19 @@ class ContainerProcess:
 
     async def start(self) -> None:
         """Start it and wait until the command runs; CommandNotStarted says why it does not."""
-        status_read, status_write = os.pipe()
-        output_read, output_write = os.pipe()
         self.directory.mkdir(parents=True, exist_ok=True)
         file = self.directory / "launch.json"
-        file.touch(mode=0o600)
-        file.write_text(json.dumps({**self.spec, "statusFd": status_write, "networkFds": self.inherited}))
-        argv = [sys.executable, "-I", "-S", str(LAUNCH), str(file)]
+        status_read, status_write = os.pipe()
+        output_read, output_write = os.pipe()
         try:
+            file.touch(mode=0o600)
+            file.write_text(json.dumps({**self.spec, "statusFd": status_write, "networkFds": self.inherited}))
             with children_in_new_process_table():
-                self.process = subprocess.Popen(  # noqa: ASYNC220 (returns after fork and exec)
-                    argv,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output_write,
-                    stderr=output_write,
-                    pass_fds=[status_write, *self.inherited],
-                    env={},
-                )
+                self.process = self.launched(file, status_write, output_write)
+        except OSError:
+            os.close(status_read)
+            os.close(output_read)
+            raise
         finally:
             os.close(status_write)
             os.close(output_write)
@@ -83,12 +79,24 @@ class ContainerProcess:
             await self.exited.wait()
             raise CommandNotStarted(problem.decode(errors="replace"))
 
+    def launched(self, file: Path, status: int, output: int) -> subprocess.Popen[bytes]:
+        """Start the launcher."""
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", str(LAUNCH), str(file)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=[status, *self.inherited],
+            env={},
+        )
+
     async def pump(self, output: int) -> None:
         """Copy what the container writes into its log until nobody holds the pipe any more."""
         reader = await pipe_reader(output)
         try:
             while chunk := await reader.read(65536):
-                self.log.feed(chunk)
+                with contextlib.suppress(OSError):  # a full disk costs lines, not the container
+                    self.log.feed(chunk)
         finally:
             self.log.close()
 
@@ -128,7 +136,7 @@ class ContainerProcess:
     async def finished(self) -> int:
         """Wait for the end, and until the log is complete; the exit code, 128 + signal for a killed one."""
         await self.exited.wait()
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError, OSError):
             await asyncio.wait_for(self.drained, DRAIN_SECONDS)
         return self.exit_code
 

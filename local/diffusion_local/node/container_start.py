@@ -83,6 +83,13 @@ def image_command(services: NodeServices, container: Manifest) -> list[str]:
     raise NotStartable("ErrImagePull", message)
 
 
+def refuse_root(pod: Manifest, container: Manifest) -> None:
+    """NotStartable for a container that says both that it is root and that it is not."""
+    settings = {**(pod["spec"].get("securityContext") or {}), **(container.get("securityContext") or {})}
+    if settings.get("runAsNonRoot") and settings.get("runAsUser") == 0:
+        raise NotStartable("CreateContainerConfigError", "container's runAsUser breaks non-root policy")
+
+
 async def environment_of(services: NodeServices, pod: Manifest, container: Manifest, place: PodPlace) -> dict[str, str]:
     """The container's variables; NotStartable with CreateContainerConfigError when a reference leads nowhere."""
     address = services.configuration.address
@@ -101,6 +108,7 @@ async def start_container(
 ) -> StartedContainer:
     """Start one container. Raises NotStartable (it waits) or CommandNotStarted (it ended with 128)."""
     image = image_command(services, container)
+    refuse_root(pod, container)
     environment = await environment_of(services, pod, container, place)
     termination = place.termination_file(container["name"])
     termination.parent.mkdir(parents=True, exist_ok=True)
@@ -122,7 +130,10 @@ async def start_container(
     spec = launch_spec(pod, container, root, binds, argv, environment)
     log = place.log_path(container["name"], run)
     process = ContainerProcess(spec, termination.parent, log, place.network)
-    await process.start()
+    try:
+        await process.start()
+    except OSError as error:
+        raise NotStartable("CreateContainerError", str(error)) from error
     return StartedContainer(process, environment)
 
 

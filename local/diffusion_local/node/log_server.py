@@ -11,6 +11,7 @@ from aiohttp import web
 from diffusion_local.node.configuration import NodeConfiguration
 from diffusion_local.node.container_log import shown, since, whole_lines
 from diffusion_local.node.moments import parse_moment
+from diffusion_local.node.pod_record import ContainerRecord, Waiting
 from diffusion_local.node.pod_worker import PodWorker
 
 LOOK_SECONDS = 0.15
@@ -39,7 +40,7 @@ class LogServer:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(self.configuration.ca_file))
         context.load_cert_chain(self.configuration.serving_cert_file, self.configuration.serving_key_file)
         context.verify_mode = ssl.CERT_REQUIRED
-        runner = web.AppRunner(self.application(), access_log=None)
+        runner = web.AppRunner(self.application(), access_log=None, handler_cancellation=True)
         await runner.setup()
         await web.TCPSite(
             runner, self.configuration.address, self.configuration.kubelet_port, ssl_context=context, shutdown_timeout=1
@@ -69,13 +70,7 @@ class LogServer:
         run = None if known is None or not known.container_id else int(known.container_id.rpartition("-")[2])
         previous = request.query.get("previous") == "true"
         if run is None or (previous and run == 0):
-            what = (
-                f'previous terminated container "{names["container"]}"'
-                if previous
-                else f'container "{names["container"]}"'
-            )
-            text = f'{what} in pod "{names["pod"]}" is waiting to start or not found\n'
-            return web.Response(status=400, text=text)
+            return web.Response(status=400, text=no_log(names["container"], names["pod"], known, previous))
         path = worker.place.log_path(names["container"], run - 1 if previous else run)
         answer = web.StreamResponse(headers={"Content-Type": "text/plain"})
         await answer.prepare(request)
@@ -113,6 +108,14 @@ class LogServer:
                 if over:
                     return
                 await asyncio.sleep(LOOK_SECONDS)
+
+
+def no_log(container: str, pod: str, known: ContainerRecord | None, previous: bool) -> str:
+    """Why there is nothing to show, in a kubelet's words."""
+    if previous:
+        return f'previous terminated container "{container}" in pod "{pod}" not found\n'
+    waits = known.state.reason if known is not None and isinstance(known.state, Waiting) else "ContainerCreating"
+    return f'container "{container}" in pod "{pod}" is waiting to start: {waits}\n'
 
 
 def since_moment(query: Mapping[str, str], now: float) -> float | None:

@@ -43,6 +43,7 @@ class PodSandbox:
         self.namespace: str = pod["metadata"]["namespace"]
         self.changed = changed
         self.stale = asyncio.Event()
+        self.holds_address = False
         self.refresher: asyncio.Task[None] | None = None
         directory = services.pod_directory(pod)
         self.place = PodPlace(directory, "", PodVolumes(services.api, pod, directory / "volumes"))
@@ -54,6 +55,7 @@ class PodSandbox:
             self.place.ip = self.services.configuration.address
         else:
             self.place.ip = self.services.addresses.take()
+            self.holds_address = True
         self.place.directory.mkdir(parents=True, exist_ok=True)
         containers = [*init_containers(self.pod), *main_containers(self.pod)]
         names = {key for container in containers for key in referenced_objects(container)} | self.shown_objects()
@@ -121,14 +123,21 @@ class PodSandbox:
             except NOT_READY as error:
                 log.info("volumes of %s stay as they are: %s", self.pod["metadata"]["name"], error)
 
-    def clean_up(self) -> None:
-        """Leave nothing behind on this machine."""
+    def close(self) -> None:
+        """Give back what only running containers need: address, network, volumes. Logs stay until `remove`."""
         self.services.objects.release(self.uid)
         self.services.hosts.remove(self.place.hosts_file)
-        self.services.addresses.give_back(self.place.ip)
-        if self.place.network is not None:
-            self.place.network.close()
         if self.refresher is not None:
             self.refresher.cancel()
         self.place.volumes.remove()
+        if self.place.network is not None:
+            self.place.network.close()
+            self.place.network = None
+        if self.holds_address:
+            self.services.addresses.give_back(self.place.ip)
+            self.holds_address = False
+
+    def remove(self) -> None:
+        """Leave nothing behind on this machine."""
+        self.close()
         shutil.rmtree(self.place.directory, ignore_errors=True)

@@ -103,12 +103,14 @@ class PodWorker:
                     self.publish()
                 else:
                     await self.live()
+                    self.sandbox.close()
             await self.leave()
         except Exception:
             log.exception("pod %s", self.name)
             raise
         finally:
-            self.sandbox.clean_up()
+            self.stop.kill()
+            self.sandbox.remove()
 
     async def live(self) -> None:
         """From the volumes to the end of the last container."""
