@@ -106,7 +106,8 @@ def test_a_noticed_worker_saves_and_leaves_and_a_newcomer_gets_the_state(make_ru
     newcomer = run.start_worker()
     step = stays.report.step
     newcomer.wait_step(step + 3)
-    assert stays.report.generation == newcomer.report.generation == run.operator.generation
+    wait_until(lambda: stays.report.generation == run.operator.generation, 20, "both train in the new generation")
+    assert newcomer.report.generation == run.operator.generation
     assert [report.step for report in stays.reports() if report.step is not None] == sorted(
         report.step for report in stays.reports() if report.step is not None
     ), "no step was done twice"
@@ -243,8 +244,8 @@ def test_the_real_command_from_its_start_to_its_end(make_run):
     }  # fmt: skip
     command = [
         sys.executable, "-m", "diffusion_trainer.command", "agent", "--checkpoints", run.checkpoints,
-        "--models", run.models, "--scratch", run.folder, "--termination-file", last_words, "--operator-ca", run.operator.ca_file,
-        "--token-file", token,
+        "--models", run.models, "--scratch", run.folder, "--termination-file", last_words,
+        "--operator-ca", run.operator.ca_file, "--token-file", token,
     ]  # fmt: skip
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr

@@ -1,11 +1,13 @@
 """The end of a generation at an agreed step: who leaves, who saves, and what a leaving worker waits for."""
 
+import contextlib
 import logging
 import time
 from pathlib import Path
 
 from diffusion_contract.exit_codes import ExitCode
-from diffusion_trainer.checkpoint.names import committed_steps
+from diffusion_trainer.checkpoint.names import committed_name, committed_steps
+from diffusion_trainer.checkpoint.verification import CheckpointInvalid, read_manifest
 from diffusion_trainer.group import Group
 from diffusion_trainer.inbox import Inbox, Reporter
 from diffusion_trainer.placement import must_leave
@@ -68,4 +70,11 @@ class Departure:
                 log.warning("leaving without a commit of step %d", step)
                 return
             time.sleep(_LOOK_SECONDS)
+        self._tell_newest()
         log.info("step %d is committed; leaving", step)
+
+    def _tell_newest(self) -> None:
+        """Name the commit in this worker's last words as well: the one that wrote it may have no more time to."""
+        newest = max(committed_steps(self.folder))
+        with contextlib.suppress(CheckpointInvalid):  # Another worker's to report.
+            self.report.tell(committed=read_manifest(self.folder / committed_name(newest)).reference())
