@@ -30,6 +30,7 @@ class Outcome:
     deleted: dict[str, int] = field(default_factory=dict)
     writes: list[str] = field(default_factory=list)
     fault_was_met: bool = False
+    reached_the_end: bool = False
 
     def mismatches(self, reference: "Outcome") -> list[str]:
         """Where this run differs from the reference."""
@@ -68,12 +69,14 @@ class Run:
                     if not transport.crashed.is_set():
                         crash.cancel()
                         await end
+                        outcome.reached_the_end = True
                         return self._seen(outcome)
                     end.cancel()
                 stage.engine = None
                 async with bench.operator() as (engine, _):
                     stage.engine = engine
                     await self._until_the_end(engine, playing, reference)
+                    outcome.reached_the_end = True
                     return self._seen(outcome)
         except TimeoutError:
             return self._seen(outcome)

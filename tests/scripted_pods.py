@@ -7,7 +7,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from diffusion_contract.agent_messages import (
@@ -150,11 +150,10 @@ class Stage:
 
     async def _end(self, life: Life, said: Said) -> None:
         words = "" if said.words is None else said.words.model_dump_json(by_alias=True, exclude_none=True)
-        # The Job controller counts its 10 s before a replacement from this time. A replacement on a slow machine, and
-        # none on a quick one, would be two histories: so it never comes.
-        later = (datetime.now(UTC) + timedelta(minutes=10)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        # The Job controller counts its 10 s before a replacement from this time; the next attempt must come first.
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         ended = {"exitCode": said.exit_code, "reason": "Completed" if said.exit_code == 0 else "Error"}
-        state = {"terminated": {**ended, "message": words, "startedAt": _THEN, "finishedAt": later}}
+        state = {"terminated": {**ended, "message": words, "startedAt": _THEN, "finishedAt": now}}
         phase = "Succeeded" if said.exit_code == 0 else "Failed"
         life.ended = True
         await self._patch(life, _status(life.pod, phase, state, ready=False))

@@ -207,6 +207,7 @@ async def test_two_operators_at_once_come_to_the_same_end(control_plane, scenari
                 return Run(scenario, control_plane.kubeconfig, client, witness, f"two-{uuid.uuid4().hex[:10]}")
 
             reference: Outcome = await run().play()
+            assert reference.reached_the_end
             both = run()
             bench = Bench(control_plane.kubeconfig, scenario.kinds, both.namespace)
             async with bench.operator():  # It hears no agents: they are connected to the other one.

@@ -23,7 +23,7 @@ from operator_harness import Witness, client_for
 
 FULL = bool(os.environ.get("CRASH_FULL"))
 SAMPLE = int(os.environ.get("CRASH_SAMPLE", "10"))
-AT_ONCE = 6
+AT_ONCE = 3
 
 
 def sampled(plans: Sequence[FaultPlan]) -> Sequence[FaultPlan]:
@@ -49,6 +49,7 @@ async def play_all(scenario: Scenario, cluster: Cluster) -> tuple[Outcome, dict[
                     return await run.play(plan, reference)
 
             reference = await play(None, None)
+            assert reference.reached_the_end, "the reference run did not come to its end"
             numbers = range(1, len(reference.writes) + 1)
             plans = sampled([FaultPlan(number, fault) for number, fault in itertools.product(numbers, Fault)])
             outcomes = await asyncio.gather(*(play(plan, reference) for plan in plans))

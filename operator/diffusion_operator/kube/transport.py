@@ -83,12 +83,14 @@ class HttpTransport:
                 headers={**self.connection.authorization(), "Accept": JSON},
                 timeout=timeout,
             ) as response:
-                if response.status != 200:
-                    raise refusal(
-                        response.status, response.reason or "", f"watch {path}: {(await response.text())[:500]}"
-                    )
-                async for line in _split(response.content):
-                    yield line
+                try:
+                    if response.status != 200:
+                        text = (await response.text())[:500]
+                        raise refusal(response.status, response.reason or "", f"watch {path}: {text}")
+                    async for line in _split(response.content):
+                        yield line
+                finally:
+                    _abort(response)
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise Unreachable(f"watch {path}: {error or type(error).__name__}") from error
 
@@ -105,6 +107,12 @@ class HttpTransport:
             connector = aiohttp.TCPConnector(limit=64, ssl=self.connection.ssl_context())
             self._session = aiohttp.ClientSession(connector=connector, headers={"User-Agent": self.user_agent})
         return self._session
+
+
+def _abort(response: aiohttp.ClientResponse) -> None:
+    """Drop a stream that has not ended: a polite TLS farewell would keep its socket open for half a minute."""
+    if response.connection is not None and response.connection.transport is not None:
+        response.connection.transport.abort()
 
 
 async def _split(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
