@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from cluster_fixtures import (
     KUBECONFIG_VARIABLE,
@@ -15,6 +16,10 @@ from cluster_fixtures import (
     fresh_namespace,
 )
 from diffusion_local.cluster import Cluster
+
+# A busy machine is not a failing property: examples have no deadline of their own, the tests' time limit stands.
+settings.register_profile("busy-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy-machine")
 
 
 @pytest.fixture(scope="session", autouse=True)
