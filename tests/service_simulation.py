@@ -103,8 +103,8 @@ class Simulation:
         return plan
 
     def change(self, **fields: Any) -> None:
-        """A user's edit of `spec`: a new generation."""
-        spec = {**self.raw["spec"], **fields}
+        """A user's edit of `spec`: a new generation. A field that is None is taken out."""
+        spec = {name: value for name, value in {**self.raw["spec"], **fields}.items() if value is not None}
         self.raw["spec"] = with_defaults(schema_of("DiffusionService")["properties"]["spec"], spec)
         self.raw["metadata"]["generation"] += 1
 

@@ -25,6 +25,7 @@ EDITS: list[dict[str, Any]] = [
     {"replicas": {"min": 0}},
     {"replicas": {"min": 3}},
     {"image": "server:2"},
+    {"image": None},
     {"sampling": {"sampler": "Euler"}},
     {"auth": {"keysRef": {"name": "others"}}},
     {"sampling": {"classes": [{"name": "NOT A NAME", "steps": 1}]}},
@@ -95,6 +96,24 @@ def test_left_alone_it_comes_to_rest_and_then_writes_nothing(data: st.DataObject
     assert [name for name in simulation.objects if name not in before[1]] == []
     assert plan.events == ()
     assert plan.delete == ()
+
+
+@EXAMPLES
+@given(data=st.data(), length=st.integers(1, 10))
+def test_what_serves_in_the_end_is_what_the_spec_asks_for(data: st.DataObject, length: int) -> None:
+    simulation = Simulation()
+    simulation.reconcile()
+    for _ in range(length):
+        shake(simulation, data)
+    simulation.broken.clear()
+    simulation.settle()
+    spec, stable = simulation.world().spec, simulation.status.get("stable")
+    if spec is None or spec.model.ref is None:
+        return
+    assert stable is not None
+    made = simulation.world().recipes[stable["revision"]]
+    assert (made.model, made.sampling) == (spec.model.ref, spec.sampling)
+    assert made.image == (spec.image or FACTS.server_image)
 
 
 @EXAMPLES

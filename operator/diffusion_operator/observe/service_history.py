@@ -11,7 +11,10 @@ from diffusion_operator.observe.snapshot import Raw
 
 @dataclass(frozen=True)
 class RecordedRevision:
-    """A revision as the status names it: its hash, its model's reference, its image, and since when it is so."""
+    """A revision as the status names it: its hash, its model's reference, and since when it is so.
+
+    `image` is the operator's own that it was made with, and empty where the spec named one.
+    """
 
     revision: str
     model: str

@@ -93,8 +93,9 @@ def _why_no_model(world: ServiceWorld, name: str) -> Verdict:
 def target_revision(world: ServiceWorld, spec: DiffusionServiceSpec, reference: str) -> RevisionSpec:
     """What the spec asks for, with the model resolved.
 
-    Where the spec names no image, a revision keeps the one that it was made with, so that an upgrade of the operator
-    makes no new revision; only a revision that is new for another reason takes the operator's present image.
+    Where the spec names no image, a revision keeps the operator's image that it was made with, so that an upgrade of
+    the operator makes no new revision; only one that is new for another reason takes the operator's present image. An
+    image that the spec once named is not kept: whoever takes it out of the spec does not want it any more.
     """
 
     def with_image(image: str) -> RevisionSpec:
@@ -118,12 +119,13 @@ def target_revision(world: ServiceWorld, spec: DiffusionServiceSpec, reference: 
 def advance(world: ServiceWorld, target: RevisionSpec | None, replicas: int, now: datetime) -> Rollout:
     """The next state of the rollout; it moves requests only to a revision all of whose pods are available."""
     stable, recorded = world.history.stable, world.history.candidate
+    keeps_image = world.spec is not None and world.spec.image is None
     if target is None or (stable is not None and stable.revision == target.digest):
         return Rollout(stable, None, target)
     if recorded is None or recorded.revision != target.digest:
-        return Rollout(stable, _recorded(target, now), target)
+        return Rollout(stable, _recorded(target, keeps_image, now), target)
     if world.engines.get(target.digest, WorkloadFacts()).serves(replicas):
-        return Rollout(_recorded(target, now), None, target, promoted=True)
+        return Rollout(_recorded(target, keeps_image, now), None, target, promoted=True)
     return Rollout(stable, recorded, target)
 
 
@@ -132,5 +134,5 @@ def short_model(reference: str) -> str:
     return parse_model_reference(reference).short_digest
 
 
-def _recorded(target: RevisionSpec, now: datetime) -> RecordedRevision:
-    return RecordedRevision(target.digest, target.model, target.image, to_timestamp(now))
+def _recorded(target: RevisionSpec, keeps_image: bool, now: datetime) -> RecordedRevision:
+    return RecordedRevision(target.digest, target.model, target.image if keeps_image else "", to_timestamp(now))

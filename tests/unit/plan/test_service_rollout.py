@@ -228,6 +228,19 @@ def test_an_upgrade_of_the_operator_restarts_nothing() -> None:
     assert simulation.status["router"]["image"] == "router:2"
 
 
+def test_an_image_that_is_taken_out_of_the_spec_is_not_kept() -> None:
+    simulation = serving()
+    before = simulation.status["stable"]
+    simulation.change(image="no/such:1")
+    simulation.reconcile()
+    simulation.broken[simulation.status["candidate"]["revision"]] = container_waiting("ErrImagePull")
+    simulation.settle()
+    simulation.change(image=None)
+    simulation.settle()
+    assert simulation.status["stable"] == before
+    assert simulation.condition("Ready")[0] == "True"
+
+
 def test_other_service_classes_reach_the_routers_by_new_pods() -> None:
     simulation = serving()
     before = simulation.deployments("router")[""]["spec"]["template"]["metadata"]["annotations"]
