@@ -20,7 +20,7 @@ from diffusion_operator.plan.conditions import to_timestamp
 from diffusion_operator.plan.plan import Plan
 from diffusion_operator.plan.training import decide_training
 from simulated_trainers import Trainer, Volume, obey, work
-from world_builders import OPERATOR, custom_resource, spec_with
+from world_builders import OPERATOR, custom_resource
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 BACK_OFF_SECONDS = 10
@@ -211,6 +211,18 @@ class Simulator:
         if disruption:
             pod["status"]["conditions"] = [{"type": "DisruptionTarget", "status": "True", "reason": disruption}]
 
+    def expire(self) -> None:
+        """What was announced comes true: pods and nodes whose time is over end."""
+        for pod in self.pods():
+            if pod.get("ends", self.now) < self.now and pod["status"]["phase"] == "Running":
+                self.end_pod(pod, 137)
+        for name, node in list(self.nodes.items()):
+            if node.get("ends", self.now) < self.now:
+                for pod in self.pods():
+                    if pod["spec"]["nodeName"] == name and pod["status"]["phase"] == "Running":
+                        self.end_pod(pod, 137, "DeletionByPodGC")
+                del self.nodes[name]
+
     # --- agents ---------------------------------------------------------------------------------------------------
 
     def train(self) -> None:
@@ -235,59 +247,6 @@ class Simulator:
     def _uid(self) -> str:
         self.serial += 1
         return f"u{self.serial}"
-
-    # --- what can happen to it ------------------------------------------------------------------------------------
-
-    def crash(self, number: int, code: int = 1) -> None:
-        """A worker's container ends by itself. That does not count where its end was decided before."""
-        if living := self.living():
-            pod = living[number % len(living)]
-            current = pod["metadata"]["labels"][ATTEMPT_LABEL] == str(self.status["attempt"])
-            excused = "ends" in pod or "ends" in self.nodes[pod["spec"]["nodeName"]] or not current
-            self.crashes += not excused
-            self.end_pod(pod, code)
-
-    def announce(self, number: int) -> None:
-        """A node is told to go: the taint is on it, and its pods are killed by `expire` 15 s later."""
-        if living := self.living():
-            node = living[number % len(living)]["spec"]["nodeName"]
-            taint = {"key": "karpenter.sh/disrupted", "timeAdded": self._moment()}
-            self.nodes[node]["spec"]["taints"] = [taint]
-            self.nodes[node]["ends"] = self.now + timedelta(seconds=15)
-
-    def vanish(self, number: int) -> None:
-        """A node is gone from one moment to the next, and its pods with it."""
-        if living := self.living():
-            node = living[number % len(living)]["spec"]["nodeName"]
-            for pod in [pod for pod in self.pods() if pod["spec"]["nodeName"] == node]:
-                self.end_pod(pod, None)
-                del self.objects[("Pod", pod["metadata"]["name"])]
-            del self.nodes[node]
-
-    def evict(self, number: int) -> None:
-        """Somebody deletes a pod: SIGTERM, and SIGKILL by `expire` 15 s later."""
-        if living := self.living():
-            pod = living[number % len(living)]
-            pod["metadata"] |= {"deletionTimestamp": self._moment(), "deletionGracePeriodSeconds": 15}
-            pod["ends"] = self.now + timedelta(seconds=15)
-            self.trainers[pod["metadata"]["uid"]].leaving = True
-
-    def expire(self) -> None:
-        """What was announced comes true."""
-        for pod in self.pods():
-            if pod.get("ends", self.now) < self.now and pod["status"]["phase"] == "Running":
-                self.end_pod(pod, 137)
-        for name, node in list(self.nodes.items()):
-            if node.get("ends", self.now) < self.now:
-                for pod in self.pods():
-                    if pod["spec"]["nodeName"] == name and pod["status"]["phase"] == "Running":
-                        self.end_pod(pod, 137, "DeletionByPodGC")
-                del self.nodes[name]
-
-    def edit(self, **changes: Any) -> None:
-        """Somebody edits the spec."""
-        self.spec = spec_with(self.spec, **changes)
-        self.generation += 1
 
     # --- a whole round --------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from training_disturbances import announce, crash, edit, evict, vanish
 from training_simulator import Simulator
 from world_builders import TWO_POOLS, spec_with
 
@@ -13,17 +14,17 @@ Action = tuple[str, int]
 
 DISTURBANCES: dict[str, Callable[[Simulator, int], None]] = {
     "quiet": lambda world, number: world.run(1 + number % 4),
-    "crash": lambda world, number: world.crash(number),
-    "sigkill": lambda world, number: world.crash(number, 137),
-    "announce": lambda world, number: world.announce(number),
-    "vanish": lambda world, number: world.vanish(number),
-    "evict": lambda world, number: world.evict(number),
+    "crash": crash,
+    "sigkill": lambda world, number: crash(world, number, 137),
+    "announce": announce,
+    "vanish": vanish,
+    "evict": evict,
     "kill operator": lambda world, number: setattr(world, "deaths", number),
-    "suspend": lambda world, _: world.edit(suspend=True),
-    "resume": lambda world, _: world.edit(suspend=False),
-    "shrink": lambda world, _: world.edit(workers__min=1, workers__max=1, pools=[{"name": "base", "replicas": 1}]),
-    "grow": lambda world, _: world.edit(workers__max=2, pools=TWO_POOLS["pools"]),
-    "other image": lambda world, number: world.edit(workers__image=f"trainer:{number}"),
+    "suspend": lambda world, _: edit(world, suspend=True),
+    "resume": lambda world, _: edit(world, suspend=False),
+    "shrink": lambda world, _: edit(world, workers__min=1, workers__max=1, pools=[{"name": "base", "replicas": 1}]),
+    "grow": lambda world, _: edit(world, workers__max=2, pools=TWO_POOLS["pools"]),
+    "other image": lambda world, number: edit(world, workers__image=f"trainer:{number}"),
 }
 
 actions = st.lists(st.tuples(st.sampled_from(sorted(DISTURBANCES)), st.integers(0, 6)), max_size=14)
@@ -47,7 +48,7 @@ def play(spec: dict[str, Any], history: list[Action]) -> Simulator:
         DISTURBANCES[name](world, number)
         world.round()
         check(world)
-    world.edit(suspend=False)
+    edit(world, suspend=False)
     for _ in range(400):
         if world.status["phase"] == "Succeeded":
             break

@@ -1,0 +1,58 @@
+"""What touches nothing that runs, and what comes after the end."""
+
+import pytest
+
+from decided_trainings import BOTH, PAIR, decided, kstatus, said
+from world_builders import MINIMAL, TWO_POOLS, job, spec_with, training_status
+
+
+def test_a_refused_spec_touches_nothing_that_runs() -> None:
+    status = training_status("a", "b", conditions=[{"type": "Scheduled", "status": "True"}])
+    plan = decided(*PAIR, status=status, records=BOTH, spec=spec_with(TWO_POOLS, nonsense=1))
+    assert said(plan) == ("Running", "InvalidSpec", "spec.nonsense: Extra inputs are not permitted")
+    assert kstatus(plan) == "Failed"
+    assert (plan.apply, plan.delete) == ((), ())
+    assert plan.status is not None
+    assert plan.status["rendezvous"] == status["rendezvous"]
+    assert set(plan.instructions) == {"a", "b"}
+    assert [one.message for one in plan.events] == ["spec.nonsense: Extra inputs are not permitted"]
+
+
+def test_a_refused_spec_is_said_once() -> None:
+    spec = spec_with(MINIMAL, nonsense=1)
+    first = decided(spec=spec)
+    again = decided(spec=spec, status=first.status)
+    assert (again.status, again.events) == (first.status, ())
+    assert first.status is not None
+    assert first.status["phase"] == "Pending"
+
+
+@pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
+def test_an_end_absorbs(phase: str) -> None:
+    status = training_status("a", "b") | {"phase": phase, "observedGeneration": 1}
+    plan = decided(*PAIR, status=status, records=BOTH)
+    assert (plan.status, plan.apply, plan.instructions) == (None, (), {})
+    assert {one.name for one in plan.delete} == {"job-base-1", "job-spot-1"}
+
+
+def test_workers_that_reached_the_target_end_by_themselves() -> None:
+    complete = {"type": "Complete", "status": "True", "lastTransitionTime": "2026-01-01T11:59:50Z"}
+    status = training_status() | {"phase": "Succeeded", "conditions": [complete]}
+    spare = decided(*PAIR, status=status, records=(BOTH[0],))
+    assert [one.name for one in spare.delete] == ["job-spot-1"]
+    complete["lastTransitionTime"] = "2026-01-01T11:59:00Z"
+    assert {one.name for one in decided(*PAIR, status=status, records=BOTH).delete} == {"job-base-1", "job-spot-1"}
+
+
+def test_a_job_that_has_ended_keeps_its_logs() -> None:
+    ended = job("base", conditions=[{"type": "Complete", "status": "True"}])
+    assert decided(ended, status=training_status() | {"phase": "Succeeded"}).delete == ()
+
+
+def test_an_edit_after_the_end_is_noted_and_nothing_else() -> None:
+    ready = {"type": "Ready", "status": "True", "observedGeneration": 0}
+    status = training_status() | {"phase": "Succeeded", "observedGeneration": 0, "conditions": [ready]}
+    plan = decided(status=status)
+    assert plan.status == status | {"observedGeneration": 1, "conditions": [ready | {"observedGeneration": 1}]}
+    assert [one.reason for one in plan.events] == ["RunHasEnded"]
+    assert decided(status=plan.status).status is None

@@ -1,0 +1,203 @@
+"""What the status tells besides the phase: progress, checkpoints, preemptions, conditions, events."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from decided_trainings import BOTH, COMMITTED, DIGEST, JOBS, PAIR, conditions, decided
+from diffusion_contract.agent_messages import CheckpointReference, PassedOver, Recovery, SaveFailure
+from diffusion_operator.plan.conditions import Condition, from_timestamp, stamped, to_timestamp
+from diffusion_operator.plan.plan import Plan
+from diffusion_operator.plan.training import decide_training
+from world_builders import NOW, TWO_POOLS, node, pod, record, spec_with, training_status, world
+
+AT_WORK = {"generation": 1, "step": 7, "loss": 0.5, "samples_per_second": 32.0, "samples_seen": 448}
+
+
+def status_of(plan: Plan) -> Any:
+    assert plan.status is not None
+    return plan.status
+
+
+def test_progress_is_that_of_the_most_advanced_worker() -> None:
+    records = (record("a", **AT_WORK), record("b", generation=1, step=6))
+    assert status_of(decided(*PAIR, status=training_status("a", "b"), records=records))["progress"] == {
+        "step": 7,
+        "targetSteps": 20,
+        "display": "7/20",
+        "percentage": 35,
+        "loss": 0.5,
+        "samplesPerSecond": 32.0,
+        "samplesSeen": 448,
+        "estimatedRemainingSeconds": 26,
+        "lastReportTime": "2026-01-01T12:00:00Z",
+    }
+
+
+def test_progress_stays_while_nobody_reports() -> None:
+    stored = {"step": 7, "targetSteps": 20, "display": "7/20", "percentage": 35, "loss": 0.5}
+    found = status_of(decided(*PAIR, status=training_status("a", "b", progress=stored)))
+    assert found["progress"] == stored
+
+
+def test_a_checkpoint_is_progress_when_the_reports_of_it_were_lost() -> None:
+    found = status_of(decided(*PAIR, status=training_status("a", "b", checkpoint={"lastCommitted": COMMITTED})))
+    assert found["progress"]["display"] == "20/20"
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_is_left_out(loss: float) -> None:
+    found = status_of(decided(*PAIR, status=training_status("a"), records=(record("a", **AT_WORK | {"loss": loss}),)))
+    assert "loss" not in found["progress"]
+
+
+def test_progress_alone_is_written_once_in_ten_seconds() -> None:
+    first = status_of(decided(*PAIR, status=training_status("a", "b"), records=BOTH))
+    for seconds, is_written in ((4, False), (9.9, False), (10, True)):
+        later = NOW + timedelta(seconds=seconds)
+        moved = tuple(record(uid, generation=1, step=9, received=later) for uid in ("a", "b"))
+        plan = decide_training(world(*PAIR, spec=TWO_POOLS, status=first, records=moved), later)
+        assert (status_of(plan) != first) == is_written
+        assert plan.requeue_seconds == (None if is_written else pytest.approx(10 - seconds))
+
+
+def test_a_report_that_moves_nothing_is_never_written() -> None:
+    first = status_of(decided(*PAIR, status=training_status("a", "b"), records=BOTH))
+    later = NOW + timedelta(hours=1)
+    same = tuple(record(uid, generation=1, step=7, received=later) for uid in ("a", "b"))
+    plan = decide_training(world(*PAIR, spec=TWO_POOLS, status=first, records=same), later)
+    assert (plan.status, plan.requeue_seconds, plan.events) == (first, None, ())
+
+
+def test_the_newest_checkpoint_is_the_one_committed_last() -> None:
+    older = CheckpointReference(step=90, digest=DIGEST, time="2026-01-01T10:00:00Z")
+    newer = CheckpointReference(step=15, digest=DIGEST, time="2026-01-01T11:30:00Z")
+    records = (record("a", generation=1, committed=newer, verified=newer), record("b", generation=1, committed=older))
+    found = status_of(decided(*PAIR, status=training_status("a", "b"), records=records))
+    assert found["checkpoint"] == {"lastCommitted": newer.to_wire(), "lastVerified": newer.to_wire()}
+
+
+def test_last_words_tell_of_a_checkpoint_when_reports_are_lost() -> None:
+    words = f'{{"reason":"RunAgain","committed":{{"step":9,"digest":"{DIGEST}","time":"2026-01-01T11:00:00Z"}}}}'
+    found = status_of(decided(*JOBS, pod("a", exit_code=75, message=words), status=training_status("a")))
+    assert found["checkpoint"]["lastCommitted"]["step"] == 9
+
+
+def test_a_failed_save_is_a_condition_until_a_save_succeeds() -> None:
+    failure = SaveFailure(reason="StorageFull", message="no space left on the checkpoint volume")
+    plan = decided(*PAIR, status=training_status("a", "b"), records=(record("a", **AT_WORK, save_failure=failure),))
+    told = conditions(plan)["CheckpointSaved"]
+    assert (told["status"], told["reason"], told["message"]) == ("False", "StorageFull", failure.message)
+    assert ("StorageFull", "Warning") in {(event.reason, event.type) for event in plan.events}
+    silent = decided(*PAIR, status=plan.status)
+    assert conditions(silent)["CheckpointSaved"]["reason"] == "StorageFull"
+    healed = decided(*PAIR, status=plan.status, records=(record("a", **AT_WORK, committed=COMMITTED | {"step": 8}),))
+    assert conditions(healed)["CheckpointSaved"]["status"] == "True"
+
+
+def test_a_checkpoint_that_was_passed_over_is_a_condition_until_a_newer_one_holds() -> None:
+    passed = (PassedOver(step=10, reason="model.safetensors has another digest"),)
+    plan = decided(*PAIR, status=training_status("a", "b"), records=(record("a", **AT_WORK, passed_over=passed),))
+    told = conditions(plan)["CheckpointVerified"]
+    assert (told["status"], told["reason"]) == ("False", "PassedOver")
+    assert told["message"] == "the checkpoint of step 10 was passed over: model.safetensors has another digest"
+    assert status_of(plan)["checkpoint"]["skipped"] == [passed[0].to_wire()]
+    newer = record("a", **AT_WORK, verified=COMMITTED | {"step": 15})
+    assert conditions(decided(*PAIR, status=plan.status, records=(newer,)))["CheckpointVerified"]["status"] == "True"
+
+
+def preempted(**facts: Any) -> Plan:
+    return decided(*PAIR, **({"status": training_status("a", "b"), "records": BOTH} | facts))
+
+
+def test_a_preemption_is_told_with_its_cost() -> None:
+    noticed = {"n2": node("karpenter.sh/disrupted")}
+    first = status_of(preempted(nodes=noticed))
+    (entry,) = first["preemptions"]
+    assert entry == {
+        "time": "2026-01-01T11:59:50Z",
+        "pod": "b",
+        "uid": "b",
+        "node": "n2",
+        "source": "karpenter.sh/disrupted",
+        "generation": 2,
+    }
+    recovered = record("a", generation=2, step=8, recovery=Recovery(generation=2, lost_steps=0, seconds=0.4321))
+    (costed,) = status_of(preempted(nodes=noticed, status=first, records=(recovered, BOTH[1])))["preemptions"]
+    assert (costed["lostSteps"], costed["recoverySeconds"]) == (0, 0.432)
+
+
+def test_a_lost_worker_that_turns_out_to_have_crashed_is_no_preemption() -> None:
+    broken = record("a", state="Regrouping", generation=0, broken=1, step=7, received=NOW - timedelta(seconds=1))
+    first = status_of(preempted(records=(broken, record("b", connected=False))))
+    assert [entry["source"] for entry in first["preemptions"]] == ["ConnectionLost"]
+    crashed = (*JOBS, pod("a"), pod("b", pool="spot", node="n2", exit_code=139))
+    second = status_of(decided(*crashed, status=first, records=(BOTH[0],)))
+    assert (second.get("preemptions"), second["restarts"]["counted"]) == (None, 1)
+
+
+def test_a_lost_worker_whose_node_died_keeps_its_entry_with_the_cause() -> None:
+    broken = record("a", state="Regrouping", generation=0, broken=1, step=7, received=NOW - timedelta(seconds=1))
+    first = status_of(preempted(records=(broken, record("b", connected=False))))
+    gone = (*JOBS, pod("a"), pod("b", pool="spot", node="n2", exit_code=137, disruption="DeletionByPodGC"))
+    second = status_of(decided(*gone, status=first, records=(BOTH[0],)))
+    assert [entry["source"] for entry in second["preemptions"]] == ["DeletionByPodGC"]
+    assert second["restarts"] == {"counted": 0, "disruptions": 1}
+
+
+def test_only_the_newest_ten_preemptions_are_kept() -> None:
+    old = [
+        {"time": "2026-01-01T00:00:00Z", "uid": f"u{n}", "pod": f"u{n}", "source": "x", "generation": 1}
+        for n in range(10)
+    ]
+    status = training_status("a", "b", preemptions=old)
+    entries = status_of(preempted(status=status, nodes={"n2": node("karpenter.sh/disrupted")}))["preemptions"]
+    assert [entries[0]["uid"], entries[-1]["uid"], len(entries)] == ["u1", "b", 10]
+
+
+def test_events_say_what_changed_in_the_sentences_of_the_status() -> None:
+    crashed = (*JOBS, pod("a"), pod("b", pool="spot", exit_code=1, message='{"reason":"Crashed","message":"bad luck"}'))
+    plan = decided(*crashed, status=training_status("a", "b"), records=(BOTH[0],))
+    assert [f"{event.type} {event.reason}: {event.message}" for event in plan.events] == [
+        "Warning WorkerCrashed: b ended with exit code 1: bad luck (1 of 10 restarts)",
+        "Normal Regrouped: generation 2 has 1 worker: b is leaving: it ended with exit code 1",
+        f"Normal Regrouping: {status_of(plan)['message']}",
+    ]
+    assert decided(*crashed, status=plan.status, records=(BOTH[0],)).events == ()
+
+
+def test_columns_have_what_they_print() -> None:
+    found = status_of(decided(*PAIR, status=training_status("a", "b"), records=BOTH))
+    assert (found["workers"]["display"], found["progress"]["display"]) == ("2/2", "7/20")
+    assert (found["worldSize"], found["attempt"], found["generation"]) == (2, 1, 1)
+    wide = spec_with(TWO_POOLS, workers__processesPerWorker=2)
+    assert status_of(decided(spec=wide))["workers"] == {"ready": 0, "desired": 2, "display": "0/2"}
+
+
+def test_published_is_a_condition_only_where_it_was_asked_for() -> None:
+    assert "Published" not in conditions(decided())
+    asked = decided(spec=spec_with(TWO_POOLS, publish={"claim": {"size": "1Gi"}}))
+    assert conditions(asked)["Published"]["status"] == "False"
+
+
+def test_a_condition_keeps_its_time_while_its_status_stays() -> None:
+    old = stamped([Condition("Ready", "False", "A", "a")], [], 1, NOW)
+    later = NOW + timedelta(hours=1)
+    (same,) = stamped([Condition("Ready", "False", "B", "b")], old, 2, later)
+    (turned,) = stamped([Condition("Ready", "True", "B", "b")], old, 2, later)
+    assert (same["lastTransitionTime"], same["reason"], same["observedGeneration"]) == (to_timestamp(NOW), "B", 2)
+    assert turned["lastTransitionTime"] == to_timestamp(later)
+
+
+def test_a_reason_is_always_one_that_the_api_accepts() -> None:
+    (odd,) = stamped([Condition("Ready", "True", "no such file!", "x" * 5000)], [], 1, NOW)
+    assert (odd["reason"], len(odd["message"])) == ("nosuchfile", 1024)
+    assert stamped([Condition("Ready", "True", "42", "x")], [], 1, NOW)[0]["reason"] == "Unknown"
+
+
+def test_times_that_cannot_be_read_are_none() -> None:
+    assert from_timestamp("yesterday") is None
+    assert from_timestamp(None) is None
+    assert from_timestamp("2026-01-01T12:00:00Z") == NOW
+    assert from_timestamp("2026-01-01T12:00:00") == NOW
