@@ -98,14 +98,10 @@ def serve(link: socket.socket) -> None:
 
 
 def reap(link: socket.socket) -> None:
-    while True:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if pid == 0:
-            return
-        link.send(json.dumps({"exited": pid, "code": os.waitstatus_to_exitcode(status)}).encode())
+    from diffusion_trainer.own_process import ended_children
+
+    for pid, code in ended_children():
+        link.send(json.dumps({"exited": pid, "code": code}).encode())
 
 
 def fork_worker(order: dict[str, object], inherited: list[object]) -> int:

@@ -54,14 +54,9 @@ class PublishedVersion(FrozenModel):
 TrainerState = Literal["Starting", "Ready", "Training", "Regrouping", "Publishing", "Leaving", "Finished", "Failed"]
 
 
-class TrainerReport(FrozenModel):
-    """One worker of a DiffusionTraining. Progress fields are None until they have been measured."""
+class TrainerFacts(FrozenModel):
+    """What a worker, or one of its processes, knows of the training: None until it was measured or has happened."""
 
-    kind: Literal["trainer"] = "trainer"
-    attempt: Annotated[int, Field(ge=0)]
-    state: TrainerState
-    generation: Annotated[int, Field(ge=0)] = 0
-    """The generation that this worker's processes are in; 0 is none."""
     broken: int | None = None
     """The generation whose collectives failed here (a peer died): asks for the next one."""
     step: int | None = None
@@ -71,13 +66,23 @@ class TrainerReport(FrozenModel):
     samples_seen: int | None = None
     committed: CheckpointReference | None = None
     verified: CheckpointReference | None = None
-    passed_over: tuple[PassedOver, ...] = ()
     save_failure: SaveFailure | None = None
     save_seconds: float | None = None
     recovery: Recovery | None = None
+    published: PublishedVersion | None = None
+
+
+class TrainerReport(TrainerFacts):
+    """One worker of a DiffusionTraining."""
+
+    kind: Literal["trainer"] = "trainer"
+    attempt: Annotated[int, Field(ge=0)]
+    state: TrainerState
+    generation: Annotated[int, Field(ge=0)] = 0
+    """The generation that this worker's processes are in; 0 is none."""
+    passed_over: tuple[PassedOver, ...] = ()
     leaving: bool = False
     """The pod was told to end (SIGTERM) and will leave at the next agreed boundary."""
-    published: PublishedVersion | None = None
     message: str = ""
 
 

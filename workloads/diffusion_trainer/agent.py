@@ -20,6 +20,7 @@ from diffusion_contract.agent_channel import AgentChannel
 from diffusion_contract.agent_messages import TerminationMessage, TrainerInstruction, TrainerReport
 from diffusion_contract.exit_codes import ExitCode
 from diffusion_trainer.operator_link import OperatorLink
+from diffusion_trainer.own_process import ended_children
 from diffusion_trainer.process_messages import PACKET_BYTES, Orders, ProcessUpdate
 from diffusion_trainer.settings import Settings
 from diffusion_trainer.thread_limits import cpu_limit, thread_environment
@@ -224,15 +225,9 @@ class Agent:
 
     def _reap(self) -> None:
         """Collect the zygote and, as PID 1, whatever orphans the kernel gives us."""
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
+        for pid, code in ended_children():
             if pid == self._zygote_pid:
-                self._end(1, f"the process that forks the trainers ended with {os.waitstatus_to_exitcode(status)}")
+                self._end(1, f"the process that forks the trainers ended with {code}")
 
     def _end(self, code: int, message: str) -> None:
         assert self._done is not None

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
@@ -19,3 +20,15 @@ def die_with_parent() -> None:
 def open_descriptors() -> list[int]:
     """The file descriptors that this process holds, and one more: that of the listing itself, closed by now."""
     return [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]
+
+
+def ended_children() -> Iterator[tuple[int, int]]:
+    """Collect the children that have ended: pid and exit code, which is minus the signal for one that was killed."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        yield pid, os.waitstatus_to_exitcode(status)

@@ -1,14 +1,6 @@
 """What an agent and its trainer processes say to each other over a socket pair: one JSON document per packet."""
 
-from diffusion_contract.agent_messages import (
-    CheckpointReference,
-    PassedOver,
-    PublishedVersion,
-    Recovery,
-    SaveFailure,
-    TrainerInstruction,
-    TrainerState,
-)
+from diffusion_contract.agent_messages import PassedOver, TrainerFacts, TrainerInstruction, TrainerState
 from diffusion_contract.frozen_model import FrozenModel
 
 PACKET_BYTES = 192 * 1024
@@ -22,23 +14,12 @@ class Orders(FrozenModel):
     """The pod was told to end."""
 
 
-class ProcessUpdate(FrozenModel):
+class ProcessUpdate(TrainerFacts):
     """What has changed in one trainer process; fields that are not set are as they were."""
 
     state: TrainerState | None = None
     generation: int | None = None
-    broken: int | None = None
-    step: int | None = None
-    loss: float | None = None
-    samples_per_second: float | None = None
-    samples_seen: int | None = None
-    committed: CheckpointReference | None = None
-    verified: CheckpointReference | None = None
     passed_over: tuple[PassedOver, ...] | None = None
-    save_failure: SaveFailure | None = None
-    save_seconds: float | None = None
-    recovery: Recovery | None = None
-    published: PublishedVersion | None = None
     refused_path: str | None = None
     message: str | None = None
 

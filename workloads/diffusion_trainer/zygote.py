@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from diffusion_trainer.log_lines import start_logging
-from diffusion_trainer.own_process import die_with_parent, open_descriptors
+from diffusion_trainer.own_process import die_with_parent, ended_children, open_descriptors
 from diffusion_trainer.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -87,16 +87,10 @@ class Zygote:
 
     def reap(self) -> None:
         """Collect children that have ended; trainers' exits are told to the agent."""
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
+        for pid, code in ended_children():
             if pid in self.trainers:
                 self.trainers.discard(pid)
-                self.agent.send(json.dumps({"exited": pid, "code": os.waitstatus_to_exitcode(status)}).encode())
+                self.agent.send(json.dumps({"exited": pid, "code": code}).encode())
 
 
 def fork(main: Callable[[], int], keep: list[socket.socket]) -> int:
