@@ -24,10 +24,10 @@ def test_what_was_written_is_shown(tmp_path_factory, chunks: list[bytes]) -> Non
 
 
 def test_lines_are_stamped(tmp_path: Path) -> None:
-    (line,) = write(tmp_path / "0.log", b"hel", b"lo\n")
+    (line,) = write(tmp_path / "0.log", b"one ", b"line\n")
     stamp, rest = shown(line, timestamps=True).split(b" ", 1)
     assert stamp.endswith(b"Z")
-    assert rest == b"hello\n"
+    assert rest == b"one line\n"
     assert line.split(b" ")[1:3] == [b"stdout", b"F"]
 
 
