@@ -15,6 +15,7 @@ from diffusion_operator.observe.snapshot import Snapshot
 from diffusion_operator.plan.training_kind import TRAINING
 from schema_comparison import misfits
 from service_simulation import FACTS
+from training_disturbances import announce, crash, edit, evict, vanish
 from training_simulator import Simulator
 from world_builders import TWO_POOLS, spec_with
 
@@ -22,13 +23,13 @@ SCHEMA = schema_of("DiffusionTraining")["properties"]["status"]
 
 EVENTS: dict[str, Callable[[Simulator, int], None]] = {
     "time": lambda world, number: world.run(1 + number % 4),
-    "crash": lambda world, number: world.crash(number),
-    "notice": lambda world, number: world.announce(number),
-    "loss": lambda world, number: world.vanish(number),
-    "eviction": lambda world, number: world.evict(number),
-    "pause": lambda world, _: world.edit(suspend=True),
-    "resumption": lambda world, _: world.edit(suspend=False),
-    "another image": lambda world, number: world.edit(workers__image=f"trainer:{number}"),
+    "crash": crash,
+    "notice": announce,
+    "loss": vanish,
+    "eviction": evict,
+    "pause": lambda world, _: edit(world, suspend=True),
+    "resumption": lambda world, _: edit(world, suspend=False),
+    "another image": lambda world, number: edit(world, workers__image=f"trainer:{number}"),
 }
 
 
@@ -40,7 +41,7 @@ def test_no_status_loses_a_field_or_is_refused(history: list[tuple[str, int]]) -
     for name, number in history:
         EVENTS[name](world, number)
         world.run(2)
-    world.edit(suspend=False)
+    edit(world, suspend=False)
     world.run(20)
     for status in world.statuses:
         assert list(misfits(SCHEMA, status, "status")) == []
