@@ -26,13 +26,13 @@ class StatusWriter:
         self.api = api
         self.pod = pod
         self.wanted: Manifest = pod.get("status") or {}
-        self.stored: Manifest | None = None
+        self.stored = self.wanted
         self.lock = asyncio.Lock()
         self.task: asyncio.Task[None] | None = None
 
     def put(self, status: Manifest) -> None:
         """Have this status written soon."""
-        if status == self.wanted and self.stored is not None:
+        if status == self.wanted:
             return
         self.wanted = status
         if self.task is None or self.task.done():

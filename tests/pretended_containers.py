@@ -1,0 +1,152 @@
+"""Containers without processes, for tests of the node agent's pod workers: they do what the test says."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diffusion_local.node import pod_sandbox, pod_worker
+from diffusion_local.node.addresses import Addresses
+from diffusion_local.node.api_client import ApiClient
+from diffusion_local.node.configuration import NodeConfiguration
+from diffusion_local.node.container_start import PodPlace, StartedContainer
+from diffusion_local.node.events import EventWriter
+from diffusion_local.node.machine_files import Hosts, Images
+from diffusion_local.node.object_watch import ObjectWatch
+from diffusion_local.node.pod_worker import PodWorker
+from diffusion_local.node.services import NodeServices
+from tiny_api import TinyApi, with_tiny_api
+
+POD_PATH = "/api/v1/namespaces/n/pods/p"
+
+
+class PretendedProcess:
+    """A process that ends when told to; `obeys` is the code with which it answers SIGTERM, None that it does not."""
+
+    def __init__(self, obeys: int | None = 143) -> None:
+        self.pid = 1
+        self.obeys = obeys
+        self.exited = asyncio.Event()
+        self.exit_code = 0
+        self.out_of_memory = False
+        self.signals: list[signal.Signals] = []
+
+    def end(self, exit_code: int) -> None:
+        """End by itself."""
+        self.exit_code = exit_code
+        self.exited.set()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Take a signal."""
+        if self.exited.is_set():
+            return
+        self.signals.append(number)
+        if number == signal.SIGKILL:
+            self.end(137)
+        elif self.obeys is not None:
+            self.end(self.obeys)
+
+    async def stop(self, grace: float) -> None:
+        """SIGTERM, and after the grace SIGKILL."""
+        self.signal(signal.SIGTERM)
+        await asyncio.wait([asyncio.create_task(self.exited.wait())], timeout=grace)
+        self.signal(signal.SIGKILL)
+
+    async def finished(self) -> int:
+        """Wait for the end."""
+        await self.exited.wait()
+        return self.exit_code
+
+
+class Stage:
+    """One node with one pod, its API server, and the processes that were started."""
+
+    def __init__(self, server: TinyApi, client: ApiClient, folder: Path, pod: dict[str, Any]) -> None:
+        self.server = server
+        self.processes: dict[str, PretendedProcess] = {}
+        self.obeys: int | None = 143
+        files = dict.fromkeys(
+            ("ca_file", "cert_file", "key_file", "serving_cert_file", "serving_key_file", "images_file", "hosts_file"),
+            folder / "none",
+        )
+        configuration = NodeConfiguration(
+            name="node-1",
+            address="10.244.1.1",
+            pod_cidr="10.244.1.0/24",
+            server="",
+            state_directory=folder,
+            control_socket=folder / "socket",
+            **files,
+        )
+        self.now = 1_800_000_000.0
+        self.services = NodeServices(
+            configuration=configuration,
+            api=client,
+            objects=ObjectWatch(client),
+            addresses=Addresses(configuration.pod_cidr),
+            images=Images(folder / "none"),
+            hosts=Hosts(folder / "none"),
+            events=EventWriter(client, "node-1", lambda: self.now),
+            clock=lambda: self.now,
+            allocatable={},
+        )
+        self.server.answer("PATCH", f"{POD_PATH}/status", (200, {}))
+        self.server.answer("DELETE", POD_PATH, (200, {}))
+        self.pod = pod
+        self.worker = PodWorker(self.services, pod)
+        self.life = asyncio.create_task(self.worker.run())
+
+    async def start(
+        self, _: NodeServices, pod: dict[str, Any], container: dict[str, Any], place: PodPlace, run: int
+    ) -> StartedContainer:
+        """What the worker calls to start a container."""
+        process = PretendedProcess(self.obeys)
+        self.processes[container["name"]] = process
+        return StartedContainer(process, {})  # type: ignore[arg-type]
+
+    def statuses(self) -> list[dict[str, Any]]:
+        """Every status that was written."""
+        return [
+            body["status"]
+            for method, path, body in self.server.requests
+            if (method, path) == ("PATCH", f"{POD_PATH}/status")
+        ]
+
+    def phase(self) -> str:
+        """The phase that was written last."""
+        return str(self.statuses()[-1]["phase"]) if self.statuses() else ""
+
+    def delete(self, grace: float) -> None:
+        """The pod is deleted in the API."""
+        marks = {"deletionTimestamp": "2026-01-01T00:00:00Z", "deletionGracePeriodSeconds": grace}
+        self.pod = {**self.pod, "metadata": {**self.pod["metadata"], **marks}}
+        self.worker.update(self.pod)
+
+    def deletions(self) -> int:
+        """How often the worker removed the pod from the API."""
+        return sum((method, path) == ("DELETE", POD_PATH) for method, path, _ in self.server.requests)
+
+
+def on_stage(
+    test: Callable[[Stage], Awaitable[None]], pod: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Run a test with a worker whose containers are pretended."""
+
+    async def play(server: TinyApi, client: ApiClient) -> None:
+        stage = Stage(server, client, folder, pod)
+        monkeypatch.setattr(pod_worker, "start_container", stage.start)
+        monkeypatch.setattr(pod_sandbox.PodSandbox, "connect", no_network)
+        try:
+            await test(stage)
+        finally:
+            stage.life.cancel()
+            await asyncio.gather(stage.life, return_exceptions=True)
+
+    with_tiny_api(play)
+
+
+async def no_network(_: pod_sandbox.PodSandbox) -> None:
+    """In place of making a network."""

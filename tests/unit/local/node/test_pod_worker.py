@@ -1,0 +1,173 @@
+"""The life of one pod on the node, with pretended containers."""
+
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diffusion_local.node.pod_record import Verdict
+from node_simulation import plain_pod
+from pretended_containers import Stage, on_stage
+from tiny_api import eventually
+
+Play = Callable[[Callable[[Stage], Awaitable[None]], dict[str, Any]], None]
+
+
+@pytest.fixture
+def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
+    return lambda test, pod: on_stage(test, pod, tmp_path, monkeypatch)
+
+
+async def running(stage: Stage, *names: str) -> None:
+    await eventually(lambda: stage.phase() == "Running" and set(stage.processes) >= set(names), "the pod runs")
+
+
+def test_a_pod_runs_and_ends_and_gives_its_address_back(play: Play) -> None:
+    async def test(stage: Stage) -> None:
+        await running(stage, "main")
+        assert stage.services.addresses.taken == {"10.244.1.2"}
+        stage.processes["main"].end(0)
+        await eventually(lambda: stage.phase() == "Succeeded", "the pod has succeeded")
+        await eventually(lambda: not stage.services.addresses.taken, "the address is free")
+        assert stage.statuses()[-1]["podIP"] == "10.244.1.2"
+        assert stage.deletions() == 0
+
+    play(test, plain_pod())
+
+
+def test_a_deleted_pod_is_asked_to_end_and_then_removed(play: Play) -> None:
+    async def test(stage: Stage) -> None:
+        await running(stage, "main")
+        stage.delete(grace=30)
+        await eventually(lambda: stage.deletions() == 1, "the pod is removed")
+        assert stage.processes["main"].signals == [signal.SIGTERM]
+        assert stage.phase() == "Failed"
+        assert stage.statuses()[-1]["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 143
+        stage.worker.forget()
+        await eventually(stage.life.done, "the worker is done")
+        assert not stage.services.pod_directory(stage.pod).exists()
+
+    play(test, plain_pod("Always"))
+
+
+def test_a_stubborn_container_is_killed_when_its_grace_is_over(play: Play) -> None:
+    async def test(stage: Stage) -> None:
+        stage.obeys = None
+        await running(stage, "main")
+        stage.delete(grace=0.2)
+        await eventually(lambda: stage.deletions() == 1, "the pod is removed")
+        assert stage.processes["main"].signals == [signal.SIGTERM, signal.SIGKILL]
+        assert stage.statuses()[-1]["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 137
+
+    play(test, plain_pod())
+
+
+def test_less_grace_shortens_an_ending(play: Play) -> None:
+    async def test(stage: Stage) -> None:
+        stage.obeys = None
+        await running(stage, "main")
+        stage.delete(grace=300)
+        await eventually(lambda: stage.processes["main"].signals, "SIGTERM")
+        stage.delete(grace=0.1)
+        await eventually(lambda: stage.deletions() == 1, "the pod is removed")
+
+    play(test, plain_pod())
+
+
+def test_a_container_is_started_again_with_its_history(play: Play) -> None:
+    async def test(stage: Stage) -> None:
+        await running(stage, "main")
+        first = stage.processes["main"]
+        first.end(7)
+        await eventually(lambda: stage.processes["main"] is not first, "it is started again")
+        stage.processes["main"].end(8)
+        await eventually(
+            lambda: (
+                stage.statuses()[-1]["containerStatuses"][0]["state"].get("waiting", {}).get("reason")
+                == "CrashLoopBackOff"
+            ),
+            "it backs off",
+        )
+        status = stage.statuses()[-1]["containerStatuses"][0]
+        assert (status["restartCount"], status["lastState"]["terminated"]["exitCode"]) == (1, 8)
+        stage.delete(grace=5)
+        await eventually(lambda: stage.deletions() == 1, "a pod that waits can be deleted")
+
+    play(test, plain_pod("Always"))
+
+
+def test_sidecars_end_after_the_others_in_reverse_order(play: Play) -> None:
+    async def test(stage: Stage) -> None:
+        await running(stage, "side-1", "side-2", "main")
+        stage.processes["main"].end(0)
+        await eventually(lambda: stage.phase() == "Succeeded", "the pod has succeeded")
+        assert stage.processes["side-1"].signals == stage.processes["side-2"].signals == [signal.SIGTERM]
+
+    play(test, plain_pod("Never", inits=("side-1", "side-2")))
+
+
+def test_the_node_may_end_a_pod(play: Play) -> None:
+    async def test(stage: Stage) -> None:
+        await running(stage, "main")
+        stage.worker.end(Verdict("Terminated", "shutdown"), Verdict("TerminationByKubelet", "shutdown"), 10.0)
+        await eventually(lambda: stage.phase() == "Failed", "the pod has failed")
+        status = stage.statuses()[-1]
+        assert status["reason"] == "Terminated"
+        assert any(entry["type"] == "DisruptionTarget" for entry in status["conditions"])
+        assert not stage.worker.lives
+        assert stage.deletions() == 0
+
+    play(test, plain_pod("Always"))
+
+
+def test_a_pod_that_vanished_is_killed_without_a_word(play: Play) -> None:
+    async def test(stage: Stage) -> None:
+        stage.obeys = None
+        await running(stage, "main")
+        stage.worker.forget()
+        await eventually(stage.life.done, "the worker is done")
+        assert signal.SIGKILL in stage.processes["main"].signals
+        assert stage.deletions() == 0
+
+    play(test, plain_pod())
+
+
+def test_too_much_memory_is_said(play: Play) -> None:
+    async def test(stage: Stage) -> None:
+        await running(stage, "main")
+        stage.worker.runs["main"].run_out_of_memory()
+        await eventually(lambda: stage.phase() == "Failed", "the pod has failed")
+        assert stage.statuses()[-1]["containerStatuses"][0]["state"]["terminated"]["reason"] == "OOMKilled"
+
+    play(test, plain_pod())
+
+
+def test_a_pod_of_an_earlier_agent_has_failed_and_can_be_deleted(play: Play) -> None:
+    pod = plain_pod()
+    waiting = {"name": "main", "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}, "restartCount": 2}
+    pod["status"] = {"phase": "Running", "startTime": "2026-01-01T00:00:00Z", "containerStatuses": [waiting]}
+
+    async def test(stage: Stage) -> None:
+        await eventually(lambda: stage.phase() == "Failed", "the pod has failed")
+        status = stage.statuses()[-1]["containerStatuses"][0]
+        assert status["state"]["terminated"]["reason"] == "ContainerStatusUnknown"
+        assert status["restartCount"] == 2
+        assert stage.processes == {}
+        stage.delete(grace=30)
+        await eventually(lambda: stage.deletions() == 1, "the pod is removed")
+
+    play(test, pod)
+
+
+def test_a_pod_that_had_ended_is_left_as_it_is(play: Play) -> None:
+    pod = plain_pod()
+    pod["status"] = {"phase": "Succeeded", "startTime": "2026-01-01T00:00:00Z"}
+
+    async def test(stage: Stage) -> None:
+        stage.delete(grace=30)
+        await eventually(lambda: stage.deletions() == 1, "the pod is removed")
+        assert stage.statuses() == []
+
+    play(test, pod)
