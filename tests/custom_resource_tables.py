@@ -2,6 +2,8 @@
 
 import copy
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import kubernetes
 import yaml
 from kubernetes.client.exceptions import ApiException
 
-from cluster_fixtures import Kubernetes
+from cluster_fixtures import Kubernetes, fresh_namespace
 from deadline import wait_until
 
 CRDS = Path(__file__).parents[1] / "crds"
@@ -129,3 +131,13 @@ class CustomResources:
 
     def _place(self, raw: dict[str, Any]) -> tuple[str, str, str, str]:
         return "diffusion.dev", "v1alpha1", self._namespace, PLURALS[raw["kind"]]
+
+
+@contextmanager
+def custom_resources(cluster: Kubernetes) -> Iterator[CustomResources]:
+    """A client for both kinds in a fresh namespace."""
+    install_crds(cluster)
+    with fresh_namespace(cluster) as namespace:
+        client = CustomResources(cluster, namespace)
+        yield client
+        client.close()
