@@ -20,7 +20,7 @@ from diffusion_contract.agent_channel import AgentChannel
 from diffusion_contract.agent_messages import TerminationMessage, TrainerInstruction, TrainerReport
 from diffusion_contract.exit_codes import ExitCode
 from diffusion_trainer.operator_link import OperatorLink
-from diffusion_trainer.own_process import ended_children
+from diffusion_trainer.own_process import AGENT_SIGNALS, ended_children
 from diffusion_trainer.process_messages import PACKET_BYTES, Orders, ProcessUpdate
 from diffusion_trainer.settings import Settings
 from diffusion_trainer.thread_limits import cpu_limit, thread_environment
@@ -43,7 +43,12 @@ def spawn_zygote(settings: Settings, link: socket.socket) -> int:
     environment = {**os.environ, **thread_environment(os.environ, settings.processes, cpu_limit())}
     command = [sys.executable, "-m", "diffusion_trainer.zygote", str(link.fileno()), settings.model_dump_json()]
     log.info("importing the libraries, %s thread(s) for each process", environment["OMP_NUM_THREADS"])
-    return subprocess.Popen(command, env=environment, pass_fds=[link.fileno()]).pid
+    # A signal to the whole process group may come before the child can say that it ignores it: it is born with a mask.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, AGENT_SIGNALS)
+    try:
+        return subprocess.Popen(command, env=environment, pass_fds=[link.fileno()]).pid
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @dataclass
@@ -109,6 +114,8 @@ class Agent:
         message = json.loads(packet)
         if "ready" in message:
             log.info("libraries imported in %s s", message["ready"])
+            if message["threads"] != 1:
+                log.warning("the process that is forked from has %d threads; forks may hang", message["threads"])
             self.ready = True
             for local_rank in range(self.settings.processes):
                 self._fork(local_rank)

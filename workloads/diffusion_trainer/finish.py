@@ -4,9 +4,9 @@ import logging
 import time
 from pathlib import Path
 
-from diffusion_contract.agent_messages import CheckpointReference, PublishedVersion
+from diffusion_contract.agent_messages import PublishedVersion
 from diffusion_trainer.checkpoint.names import committed_name
-from diffusion_trainer.checkpoint.verification import CheckpointInvalid, verify_checkpoint
+from diffusion_trainer.checkpoint.verification import CheckpointInvalid, VerifiedCheckpoint, verify_checkpoint
 from diffusion_trainer.publication import publish_checkpoint
 from diffusion_trainer.settings import Settings
 from diffusion_trainer.snapshot import Snapshots
@@ -30,7 +30,7 @@ class Finish:
             self.snapshots.take(group)
             done = group.broadcast_json(self._commit_and_publish() if group.rank == 0 else None, source=0)
             if done is not None:
-                report.tell(state="Finished", **done)
+                report.tell(state="Finished", message="", **done)
                 return None
             boundary = self.training.agree()
             if boundary.ends(group.generation):
@@ -39,39 +39,38 @@ class Finish:
 
     def _commit_and_publish(self) -> dict[str, object] | None:
         """Rank 0: what to report when all is done, or None to try again."""
-        committed = self._final_commit()
-        if committed is None:
+        checkpoint = self._final_commit()
+        if checkpoint is None:
             return None
-        done: dict[str, object] = {"committed": committed.to_wire(), "verified": committed.to_wire()}
-        config = self.training.live.current
-        if config.publish is not None:
+        committed = checkpoint.reference.to_wire()
+        done: dict[str, object] = {"committed": committed, "verified": committed}
+        if self.training.live.current.publish is not None:
             self.training.report.tell(state="Publishing")
-            published = self._publish()
+            published = self._publish(checkpoint)
             if published is None:
                 return None
             done["published"] = published.to_wire()
         return done
 
-    def _final_commit(self) -> CheckpointReference | None:
+    def _final_commit(self) -> VerifiedCheckpoint | None:
         """The commit of the target step, read back: by this process, or by another one before."""
         step = self.snapshots.state.step
         self.snapshots.saver.wait_verified(step, _SAVE_SECONDS)
         try:
-            return verify_checkpoint(self.folder / committed_name(step), self.training.live.current.uid).reference
+            return verify_checkpoint(self.folder / committed_name(step), self.training.live.current.uid)
         except CheckpointInvalid as error:
             log.warning("step %d is not committed yet: %s", step, error)
             return None
 
-    def _publish(self) -> PublishedVersion | None:
-        config = self.training.live.current
+    def _publish(self, checkpoint: VerifiedCheckpoint) -> PublishedVersion | None:
+        settings, training = self.settings, self.training
         try:
-            checkpoint = verify_checkpoint(self.folder / committed_name(self.snapshots.state.step), config.uid)
             published = publish_checkpoint(
-                checkpoint, config, self.training.data.normalization, self.settings.models, self.settings.scratch
+                checkpoint, training.live.current, training.data.normalization, settings.models, settings.scratch
             )
-        except (OSError, CheckpointInvalid) as error:
+        except OSError as error:
             log.warning("not published yet: %s", error)
-            self.training.report.tell(message=f"the model version could not be published: {error}")
+            training.report.tell(message=f"the model version could not be published: {error}")
             return None
         log.info("published %s", published.reference)
         return published

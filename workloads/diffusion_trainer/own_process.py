@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
+AGENT_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+"""Signals that tell a pod to end, often its whole process group: only the agent acts on them."""
 
 
 def die_with_parent() -> None:
@@ -15,6 +17,13 @@ def die_with_parent() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)  # It had ended before the kernel was asked.
+
+
+def leave_signals_to_the_agent() -> None:
+    """Ignore what tells the pod to end, and drop the mask that this process may have been born with."""
+    for number in AGENT_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, AGENT_SIGNALS)
 
 
 def open_descriptors() -> list[int]:

@@ -63,7 +63,13 @@ class Saver:
         due = step % every_steps == 0 if every_steps else now - self.last_started >= (every_seconds or 0)
         due = due or self._postponed or (self.failure is not None and now - self.last_started >= _RETRY_SECONDS)
         if due and self.busy:
-            self.counts.postponed += not self._postponed
+            if not self._postponed:
+                self.counts.postponed += 1
+                log.warning(
+                    "a save was due at step %d while the one before is being written (%d so far)",
+                    step,
+                    self.counts.postponed,
+                )
             self._postponed = True
             return False
         return due
@@ -132,12 +138,10 @@ class Saver:
         with self._condition:
             return self._condition.wait_for(lambda: not self.busy, seconds)
 
-    def wait_verified(self, step: int, seconds: float) -> CheckpointReference | None:
-        """Wait until the save of `step` is committed and read back; None if it failed or took longer."""
+    def wait_verified(self, step: int, seconds: float) -> None:
+        """Wait until the save of `step`, if there is one, is committed and read back, or has failed."""
         with self._condition:
             self._condition.wait_for(lambda: self._unverified != step, seconds)
-            committed = self.committed
-        return committed if committed is not None and committed.step == step and self.failure is None else None
 
     def _image(self, name: str, tensors: dict[str, Tensor]) -> ShardImage:
         """The preallocated image of a shard; made anew only when the number of ranks has changed."""

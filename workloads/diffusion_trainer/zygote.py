@@ -23,7 +23,12 @@ from pathlib import Path
 from typing import NoReturn
 
 from diffusion_trainer.log_lines import start_logging
-from diffusion_trainer.own_process import die_with_parent, ended_children, open_descriptors
+from diffusion_trainer.own_process import (
+    die_with_parent,
+    ended_children,
+    leave_signals_to_the_agent,
+    open_descriptors,
+)
 from diffusion_trainer.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -143,8 +148,7 @@ def _name_process(title: str) -> None:
 
 def be_zygote(agent: socket.socket, settings: Settings) -> NoReturn:
     """Import everything, say so to the agent, and serve it."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # Told to the whole process group; only the agent acts on them.
+    leave_signals_to_the_agent()
     die_with_parent()
     start_logging(f"{settings.pod}/zygote")
     seconds = import_everything()
