@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,7 @@ class Run:
     client: ApiClient
     witness: Witness
     namespace: str
+    compare: Callable[[Outcome, Outcome], list[str]] = Outcome.mismatches
 
     async def play(self, plan: FaultPlan | None = None, reference: Outcome | None = None) -> Outcome:
         """Play it to the end. With a reference, a moment is given to reach the same end before they are compared."""
@@ -119,7 +120,7 @@ class Run:
             await asyncio.sleep(0.05)
 
     def _is_like(self, reference: Outcome | None) -> bool:
-        return reference is None or not self._seen(Outcome()).mismatches(reference)
+        return reference is None or not self.compare(self._seen(Outcome()), reference)
 
     def _is_over(self, objects: Sequence[Any]) -> bool:
         return self._changed and self.scenario.done(objects)

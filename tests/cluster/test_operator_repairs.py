@@ -195,6 +195,20 @@ async def test_a_namesake_of_a_deleted_custom_resource_starts_afresh(control_pla
         await until(is_fresh, 40, "two Deployments of its own")
 
 
+def recorded_differently(outcome: Outcome, reference: Outcome) -> list[str]:
+    """Differences in what was made and in what stands in the status.
+
+    Deletions are left out: of two operators one hears no agents, and may clear an ended run away a little earlier.
+    """
+
+    def custom_resources(state):
+        return [item for item in state if item["apiVersion"].startswith("diffusion.dev/")]
+
+    return differences(reference.created, outcome.created, "created") + differences(
+        custom_resources(reference.state), custom_resources(outcome.state)
+    )
+
+
 @pytest.mark.parametrize("scenario", [TRAINED, ROLLED_OUT], ids=lambda scenario: scenario.name)
 async def test_two_operators_at_once_come_to_the_same_end(control_plane, scenario: Scenario, monkeypatch):
     install_crds(control_plane)
@@ -204,7 +218,8 @@ async def test_two_operators_at_once_come_to_the_same_end(control_plane, scenari
         async with Witness(client_for(control_plane.kubeconfig)).watching() as witness:
 
             def run() -> Run:
-                return Run(scenario, control_plane.kubeconfig, client, witness, f"two-{uuid.uuid4().hex[:10]}")
+                name = f"two-{uuid.uuid4().hex[:10]}"
+                return Run(scenario, control_plane.kubeconfig, client, witness, name, recorded_differently)
 
             reference: Outcome = await run().play()
             assert reference.reached_the_end
@@ -212,6 +227,7 @@ async def test_two_operators_at_once_come_to_the_same_end(control_plane, scenari
             bench = Bench(control_plane.kubeconfig, scenario.kinds, both.namespace)
             async with bench.operator():  # It hears no agents: they are connected to the other one.
                 outcome = await both.play(None, reference)
-            assert not outcome.mismatches(reference)
+            assert not recorded_differently(outcome, reference)
+            assert outcome.reached_the_end
     finally:
         await client.transport.close()
