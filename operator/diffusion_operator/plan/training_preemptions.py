@@ -15,7 +15,7 @@ from diffusion_operator.observe.training_history import Preemption, Rendezvous, 
 from diffusion_operator.observe.training_world import TrainingWorld, Worker
 from diffusion_operator.plan.conditions import from_timestamp, to_timestamp
 from diffusion_operator.plan.membership import is_leaving
-from diffusion_operator.plan.training_restarts import Restarts, ending
+from diffusion_operator.plan.training_restarts import Restarts, ending, is_superfluous
 
 LIMIT = 10
 LOST = "ConnectionLost"
@@ -24,39 +24,30 @@ LOST = "ConnectionLost"
 def preemptions(world: TrainingWorld, rendezvous: Rendezvous, restarts: Restarts, now: datetime) -> list[Preemption]:
     """The entries to store, oldest first."""
     entries = {entry.uid: entry for entry in world.history.preemptions}
-    for uid, entry in _opened(world, rendezvous, restarts, now):
-        known = entries.get(uid)
-        if known is None:
-            entries[uid] = entry
-        elif known.source == LOST:
-            entries[uid] = replace(known, source=entry.source, node=entry.node or known.node)
+    for entry in _opened(world, rendezvous, restarts, now):
+        entries.setdefault(entry.uid, entry)
+    workers = {worker.pod.uid: worker for worker in world.workers}
+    for uid, entry in entries.items():
+        if entry.source == LOST and (uid in workers or uid in restarts.vanished):
+            entries[uid] = replace(entry, source=_source(workers.get(uid)))
     crashed = {worker.pod.uid for worker in world.workers if ending(worker, world) == "Crash"}
     kept = [entry for uid, entry in entries.items() if uid not in crashed]
     return [_costed(entry, world) for entry in kept][-LIMIT:]
 
 
-def _opened(
-    world: TrainingWorld, rendezvous: Rendezvous, restarts: Restarts, now: datetime
-) -> Iterable[tuple[str, Preemption]]:
+def _opened(world: TrainingWorld, rendezvous: Rendezvous, restarts: Restarts, now: datetime) -> Iterable[Preemption]:
     """Members of the stored generation that are being taken away, each with the source that is known now."""
     if world.history.rendezvous.stop:
         return
-    taken = {one.pod.uid if isinstance(one, Worker) else one.uid for one in restarts.disrupted}
+    taken = {worker.pod.uid for worker in restarts.disrupted} | restarts.vanished
     workers = {worker.pod.uid: worker for worker in world.workers}
     for member in world.history.rendezvous.members:
         worker = workers.get(member.uid)
         dropped = rendezvous.generation != world.history.rendezvous.generation and member.uid not in rendezvous.uids
         announced = worker is not None and not worker.pod.terminal and is_leaving(worker)
-        if member.uid in taken or dropped or announced:
-            yield member.uid, _entry(member, worker, rendezvous.generation, now)
-    for one in restarts.disrupted:
-        if isinstance(one, Worker) and any(entry.uid == one.pod.uid for entry in world.history.preemptions):
-            yield one.pod.uid, _entry(_as_member(one), one, rendezvous.generation, now)
-
-
-def _as_member(worker: Worker) -> StoredMember:
-    pod = worker.pod
-    return StoredMember(pod=pod.name, uid=pod.uid, address=pod.address, processes=1, node=pod.node)
+        unwanted = worker is not None and is_superfluous(worker, world.jobs)
+        if (member.uid in taken or dropped or announced) and not unwanted:
+            yield _entry(member, worker, rendezvous.generation, now)
 
 
 def _entry(member: StoredMember, worker: Worker | None, generation: int, now: datetime) -> Preemption:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from diffusion_contract.exit_codes import ExitCode
-from diffusion_operator.observe.training_history import StoredMember, TrainingHistory
+from diffusion_operator.observe.training_history import TrainingHistory
 from diffusion_operator.observe.training_world import TrainingJob, TrainingWorld, Worker
 from diffusion_operator.plan.conditions import from_timestamp, to_timestamp
 
@@ -21,14 +21,15 @@ _FINAL = (ExitCode.CONFIGURATION_REFUSED, ExitCode.DO_NOT_RETRY)
 
 @dataclass(frozen=True)
 class Restarts:
-    """The counters to store. `crashes` and `disruptions` have what this pass adds, for events and preemptions."""
+    """The counters to store. `crashes`, `disrupted` and `vanished` (UIDs) are what this pass adds to them."""
 
     counted: int
     disruptions: int
     recorded: frozenset[str]
     last_crash: str
     crashes: tuple[Worker, ...] = ()
-    disrupted: tuple[Worker | StoredMember, ...] = ()
+    disrupted: tuple[Worker, ...] = ()
+    vanished: frozenset[str] = frozenset()
 
 
 def ending(worker: Worker, world: TrainingWorld) -> Ending | None:
@@ -52,10 +53,11 @@ def ending(worker: Worker, world: TrainingWorld) -> Ending | None:
 def _is_our_doing(worker: Worker, world: TrainingWorld) -> bool:
     """Whether we asked for this end: the run is stopping, or its pool has become smaller."""
     leaves = worker.pod.deleting or worker.pod.exit_code == ExitCode.RUN_AGAIN
-    return leaves and (bool(world.history.rendezvous.stop) or _is_superfluous(worker, world.jobs))
+    return leaves and (bool(world.history.rendezvous.stop) or is_superfluous(worker, world.jobs))
 
 
-def _is_superfluous(worker: Worker, jobs: Sequence[TrainingJob]) -> bool:
+def is_superfluous(worker: Worker, jobs: Sequence[TrainingJob]) -> bool:
+    """Whether a worker's pool has become too small for it, or is no more."""
     sizes = {job.pool: job.size for job in jobs if not job.deleting}
     return worker.pool not in sizes or (worker.index is not None and worker.index >= sizes[worker.pool])
 
@@ -66,15 +68,16 @@ def count_restarts(world: TrainingWorld) -> Restarts:
     fresh = [worker for worker in world.workers if worker.pod.uid not in history.recorded]
     crashes = tuple(worker for worker in fresh if ending(worker, world) == "Crash")
     disrupted = tuple(worker for worker in fresh if ending(worker, world) == "Disruption")
-    vanished = _vanished_members(world)
-    counted_now = {worker.pod.uid for worker in (*crashes, *disrupted)} | {member.uid for member in vanished}
+    vanished = _vanished(world)
+    counted_now = {worker.pod.uid for worker in (*crashes, *disrupted)} | vanished
     return Restarts(
         counted=history.counted + len(crashes),
         disruptions=history.disruptions + len(disrupted) + len(vanished),
         recorded=_still_needed(history, world) | counted_now,
         last_crash=_latest([history.last_crash, *(worker.pod.finished for worker in crashes)]),
         crashes=crashes,
-        disrupted=(*disrupted, *vanished),
+        disrupted=disrupted,
+        vanished=vanished,
     )
 
 
@@ -84,15 +87,22 @@ def _latest(times: Iterable[str]) -> str:
     return to_timestamp(max(known)) if known else ""
 
 
-def _vanished_members(world: TrainingWorld) -> tuple[StoredMember, ...]:
-    """Members whose pods are gone without a trace: a node that died took its objects along."""
-    rendezvous = world.history.rendezvous
-    if rendezvous.stop:
-        return ()
-    known = {worker.pod.uid for worker in world.workers} | world.history.recorded
-    return tuple(member for member in rendezvous.members if member.uid not in known)
+def _vanished(world: TrainingWorld) -> frozenset[str]:
+    """Workers that were taken away, or still are members, and whose pods are gone without a trace of how they ended.
+
+    A node that dies for good takes its pods' objects along.
+    """
+    history = world.history
+    members = frozenset() if history.rendezvous.stop else history.rendezvous.uids
+    known = {worker.pod.uid for worker in world.workers} | history.recorded
+    return (members | _taken_away(history)) - known
+
+
+def _taken_away(history: TrainingHistory) -> frozenset[str]:
+    return frozenset(entry.uid for entry in history.preemptions if entry.uid)
 
 
 def _still_needed(history: TrainingHistory, world: TrainingWorld) -> frozenset[str]:
     """Recorded UIDs that could still be counted a second time."""
-    return history.recorded & ({worker.pod.uid for worker in world.workers} | history.rendezvous.uids)
+    pods = {worker.pod.uid for worker in world.workers}
+    return history.recorded & (pods | history.rendezvous.uids | _taken_away(history))

@@ -4,7 +4,7 @@ It is made anew in every pass from the outlook and nothing else, so it holds no 
 a pass that learns nothing new yields the very status that is stored, and writes nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -44,7 +44,7 @@ def training_status(outlook: Outlook, verdict: Verdict, now: datetime) -> dict[s
         "restarts": _restarts(outlook),
         "checkpoint": _checkpoint(learned),
         "preemptions": [_preemption(entry) for entry in entries],
-        "recordedPods": sorted(outlook.restarts.recorded) if outlook.attempt == world.history.attempt else [],
+        "recordedPods": _recorded(outlook, entries),
         "published": learned.published.to_wire() if learned.published else None,
     }
     return {name: value for name, value in status.items() if value not in (None, [], {})}
@@ -82,6 +82,14 @@ def rendezvous_status(rendezvous: Rendezvous) -> dict[str, Any]:
 def master_port(generation: int) -> int:
     """The port of a generation's store; a generation never meets the store of the one before."""
     return RENDEZVOUS_PORT + generation % RENDEZVOUS_PORTS
+
+
+def _recorded(outlook: Outlook, entries: Sequence[Preemption]) -> list[str]:
+    """Counted pods that could be counted again. Those of an attempt that is over are not looked at any more."""
+    recorded = outlook.restarts.recorded
+    if outlook.attempt != outlook.world.history.attempt:
+        recorded &= {entry.uid for entry in entries}
+    return sorted(recorded)
 
 
 def _restarts(outlook: Outlook) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from diffusion_contract.agent_messages import CheckpointReference, PassedOver, R
 from diffusion_operator.plan.conditions import Condition, from_timestamp, stamped, to_timestamp
 from diffusion_operator.plan.plan import Plan
 from diffusion_operator.plan.training import decide_training
-from world_builders import NOW, TWO_POOLS, node, pod, record, spec_with, training_status, world
+from world_builders import NOW, TWO_POOLS, job, node, pod, record, spec_with, training_status, world
 
 AT_WORK = {"generation": 1, "step": 7, "loss": 0.5, "samples_per_second": 32.0, "samples_seen": 448}
 
@@ -144,6 +144,27 @@ def test_a_lost_worker_whose_node_died_keeps_its_entry_with_the_cause() -> None:
     second = status_of(decided(*gone, status=first, records=(BOTH[0],)))
     assert [entry["source"] for entry in second["preemptions"]] == ["DeletionByPodGC"]
     assert second["restarts"] == {"counted": 0, "disruptions": 1}
+
+
+def test_a_worker_that_never_told_its_end_is_one_disruption_once_its_pod_is_gone() -> None:
+    broken = record("a", state="Regrouping", generation=0, broken=1, step=7, received=NOW - timedelta(seconds=1))
+    lost = status_of(preempted(records=(broken, record("b", connected=False))))
+    dead = {"n2": node("node.kubernetes.io/unreachable")}
+    zombie = status_of(decided(*PAIR, status=lost, records=(BOTH[0], record("b", connected=False)), nodes=dead))
+    assert [entry["source"] for entry in zombie["preemptions"]] == ["node.kubernetes.io/unreachable"]
+    assert zombie["restarts"]["disruptions"] == 0
+    gone = status_of(decided(*JOBS, pod("a"), status=zombie, records=(BOTH[0],)))
+    again = status_of(decided(*JOBS, pod("a"), status=gone, records=(BOTH[0],)))
+    assert (gone["restarts"]["disruptions"], again["restarts"]["disruptions"]) == (1, 1)
+    over = status_of(decided(job("base"), job("spot"), pod("a", exit_code=75), status=again))
+    assert (over["attempt"], over["restarts"]["disruptions"], over["recordedPods"]) == (2, 2, ["a", "b"])
+    assert status_of(decided(status=over))["restarts"]["disruptions"] == 2
+
+
+def test_a_worker_that_nobody_wants_any_more_was_not_preempted() -> None:
+    children = (job("base", active=1), pod("a"), pod("b", index=1, deleting=True))
+    found = status_of(decided(*children, status=training_status("a", "b"), records=BOTH, spec=spec_with()))
+    assert (found.get("preemptions"), found["restarts"]["disruptions"]) == (None, 0)
 
 
 def test_only_the_newest_ten_preemptions_are_kept() -> None:
