@@ -25,6 +25,7 @@ class Inbox:
         self._condition = threading.Condition()
         self._selector = selectors.DefaultSelector()
         self._listeners: list[Callable[[Orders], None]] = []
+        self._thread: threading.Thread | None = None
         self.orders = orders or Orders()
         self.terminating_since: float | None = None
         if agent is not None:
@@ -32,7 +33,8 @@ class Inbox:
 
     def start(self) -> None:
         """Begin to listen; everything that is heard was registered before."""
-        threading.Thread(target=self._listen, name="inbox", daemon=True).start()
+        self._thread = threading.Thread(target=self._listen, name="inbox", daemon=True)
+        self._thread.start()
 
     @property
     def newest_generation(self) -> int:
@@ -58,6 +60,8 @@ class Inbox:
             on_result(SaveResult.model_validate_json(packet))
 
         self._selector.register(writer, selectors.EVENT_READ, hear)
+        if self._thread is not None and not self._thread.is_alive():
+            self.start()  # It had nobody left to listen to.
 
     def wait(self, ready: Callable[[Orders], bool], seconds: float | None = None) -> bool:
         """Wait until the orders are such that `ready` holds; False after `seconds`."""

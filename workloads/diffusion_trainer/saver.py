@@ -39,6 +39,7 @@ class Saver:
     def __init__(self, writer: socket.socket, folder: Path, report: Reporter, inbox: Inbox) -> None:
         self._folder, self._report, self._inbox = folder, report, inbox
         self._writer: socket.socket | None = writer
+        self._process: subprocess.Popen[bytes] | None = None
         self._condition = threading.Condition()
         self._images: dict[str, ShardImage] = {}
         self._in_flight: int | None = None
@@ -98,7 +99,7 @@ class Saver:
     def _attended_writer(self) -> socket.socket:
         """The writer's socket; one that has ended (the kernel may kill it for memory) is started anew."""
         if self._writer is None:
-            self._writer = start_writer()
+            self._writer, self._process = start_writer()
             self._inbox.hear_writer(self._writer, self.on_result, self.on_writer_gone)
         return self._writer
 
@@ -107,6 +108,8 @@ class Saver:
         with self._condition:
             self._writer = None
             step = self._in_flight
+        if self._process is not None:
+            self._process.wait()
         if step is not None:
             failure = SaveFailure(reason="SaveFailed", message="the checkpoint writer was killed")
             self.on_result(SaveResult(step=step, failure=failure))
@@ -153,13 +156,13 @@ class Saver:
         return image
 
 
-def start_writer() -> socket.socket:
-    """Start a writer as a process of its own, without any of this process's threads; our end of its socket."""
+def start_writer() -> tuple[socket.socket, "subprocess.Popen[bytes]"]:
+    """Start a writer as a process of its own, without any of this process's threads; our end of its socket, and it."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     command = [sys.executable, "-m", "diffusion_trainer.checkpoint.writer", str(theirs.fileno())]
-    subprocess.Popen(command, pass_fds=[theirs.fileno()])
+    process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
     theirs.close()
-    return ours
+    return ours, process
 
 
 def now_rfc3339() -> str:

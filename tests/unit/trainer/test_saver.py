@@ -1,0 +1,148 @@
+"""The trainer's side of a save: one at a time, counted when it must wait, and a writer that may die."""
+
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+
+from checkpoint_samples import DIGEST, manifest_for
+from deadline import wait_until
+from diffusion_contract.agent_messages import CheckpointReference, SaveFailure
+from diffusion_trainer import saver as saver_module
+from diffusion_trainer.checkpoint.fencing import Fenced
+from diffusion_trainer.checkpoint.writer_messages import MAX_SHARDS, PACKET_BYTES, SaveOrder, SaveResult
+from diffusion_trainer.inbox import Inbox, Reporter
+from diffusion_trainer.process_messages import ProcessUpdate
+from diffusion_trainer.saver import Saver
+
+
+class TwoTensors:
+    """As much of a training state as a saver looks at."""
+
+    def __init__(self) -> None:
+        self.weights = torch.arange(4.0)
+
+    def shards(self) -> dict[str, dict[str, torch.Tensor]]:
+        return {"model.safetensors": {"a": self.weights}, "ema.safetensors": {"a": self.weights * 2}}
+
+
+class Bench:
+    """A saver whose writer is played by the test."""
+
+    def __init__(self, folder: Path) -> None:
+        self.said: list[ProcessUpdate] = []
+        ours, self.writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.writer.settimeout(10)
+        inbox = Inbox(None)
+        report = Reporter(lambda packet: self.said.append(ProcessUpdate.model_validate_json(packet)))
+        self.saver = Saver(ours, folder, report, inbox)
+        self.sockets = [ours, self.writer]
+        inbox.start()
+
+    def save(self, step: int) -> None:
+        self.saver.save(TwoTensors(), manifest_for(step), torch.zeros(1, 8, dtype=torch.uint8), 3)
+
+    def order(self) -> SaveOrder:
+        packet, descriptors, _flags, _address = socket.recv_fds(self.writer, PACKET_BYTES, MAX_SHARDS)
+        for descriptor in descriptors:
+            socket.close(descriptor)
+        order = SaveOrder.model_validate_json(packet)
+        assert len(descriptors) == len(order.shards)
+        return order
+
+    def answer(self, step: int, **fields: object) -> None:
+        self.writer.send(SaveResult(step=step, **fields).model_dump_json(by_alias=True).encode())
+
+    def close(self) -> None:
+        for end in self.sockets:
+            end.close()
+
+
+@pytest.fixture
+def bench(tmp_path):
+    bench = Bench(tmp_path)
+    yield bench
+    bench.close()
+
+
+def reference(step: int) -> CheckpointReference:
+    return CheckpointReference(step=step, digest=DIGEST, time="2026-01-01T00:00:00Z")
+
+
+def test_a_save_that_is_due_while_one_is_written_waits_and_is_counted_once(bench):
+    bench.save(10)
+    order = bench.order()
+    assert order.manifest.step == 10
+    assert [shard.name for shard in order.shards] == ["model.safetensors", "ema.safetensors", "rng.safetensors"]
+    assert bench.saver.busy
+    assert [bench.saver.is_due(step, 10, None) for step in (20, 21, 22)] == [False] * 3
+    assert bench.saver.counts.postponed == 1
+    bench.answer(10, committed=reference(10), seconds=0.5)
+    assert bench.saver.wait_until_free(10)
+    assert bench.saver.is_due(23, 10, None), "it is made up for at the first step that can"
+    assert bench.said[-1].committed == reference(10)
+    assert bench.said[-1].save_seconds == 0.5
+
+
+def test_intervals_in_steps_and_in_seconds(bench, monkeypatch):
+    assert [step for step in range(1, 9) if bench.saver.is_due(step, 4, None)] == [4, 8]
+    started = bench.saver.last_started
+    monkeypatch.setattr(saver_module.time, "monotonic", lambda: started + 29.9)
+    assert not bench.saver.is_due(5, None, 30)
+    monkeypatch.setattr(saver_module.time, "monotonic", lambda: started + 30)
+    assert bench.saver.is_due(5, None, 30)
+
+
+def test_a_failed_save_is_reported_tried_again_and_taken_back(bench, monkeypatch):
+    bench.save(4)
+    bench.order()
+    failure = SaveFailure(reason="StorageFull", message="the checkpoint volume is full")
+    bench.answer(4, failure=failure)
+    assert bench.saver.wait_until_free(10)
+    bench.saver.wait_verified(4, 10)
+    assert bench.said[-1].save_failure == failure
+    assert not bench.saver.is_due(5, 4, None)
+    later = saver_module.time.monotonic() + 11
+    monkeypatch.setattr(saver_module.time, "monotonic", lambda: later)
+    assert bench.saver.is_due(5, 4, None)
+    monkeypatch.undo()
+    bench.save(5)
+    bench.order()
+    bench.answer(5, committed=reference(5))
+    assert bench.saver.wait_until_free(10)
+    assert "save_failure" in bench.said[-1].model_fields_set
+    assert bench.said[-1].save_failure is None
+
+
+def test_a_killed_writer_is_a_failed_save_and_the_next_one_starts_another(bench, monkeypatch):
+    bench.save(4)
+    bench.order()
+    bench.writer.close()
+    assert bench.saver.wait_until_free(10)
+    wait_until(lambda: bench.saver.failure, 10, "the failure")
+    assert bench.saver.failure.message == "the checkpoint writer was killed"
+    ours, bench.writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    bench.writer.settimeout(10)
+    bench.sockets += [ours, bench.writer]
+    monkeypatch.setattr(saver_module, "start_writer", lambda: (ours, None))
+    bench.save(5)
+    assert bench.order().manifest.step == 5
+    bench.answer(5, committed=reference(5))
+    assert bench.saver.wait_until_free(10), "the new one is heard"
+
+
+def test_a_writer_that_is_started_anew_ends_with_its_trainer():
+    writer, process = saver_module.start_writer()
+    writer.close()
+    assert process.wait(60) == 0, "it ends when its trainer does"
+
+
+def test_being_fenced_ends_the_attempt(bench):
+    bench.saver.raise_if_fenced()
+    bench.save(4)
+    bench.order()
+    bench.answer(4, failure=SaveFailure(reason="Fenced", message="attempt 2 has taken over"))
+    assert bench.saver.wait_until_free(10)
+    with pytest.raises(Fenced, match="attempt 2 has taken over"):
+        bench.saver.raise_if_fenced()
