@@ -1,13 +1,16 @@
 """The chart, as Helm renders it."""
 
 import subprocess
-from collections.abc import Sequence
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from cluster_fixtures import Kubernetes
 from diffusion_local.binaries.find import ensure
 
 CHART = Path(__file__).parents[1] / "charts" / "diffusion-operator"
@@ -39,3 +42,24 @@ def named(objects: Sequence[dict[str, Any]], kind: str, name: str = RELEASE) -> 
     """The one object of this kind and name."""
     (found,) = [one for one in objects if one["kind"] == kind and one["metadata"]["name"] == name]
     return found
+
+
+@contextmanager
+def installed_chart(cluster: Kubernetes) -> Iterator[str]:
+    """The chart with two replicas in a fresh namespace that enforces the Pod Security level `restricted`.
+
+    CRDs that other tests applied by hand become the release's.
+    """
+    namespace = f"chart-{uuid.uuid4().hex[:8]}"
+    restricted = "pod-security.kubernetes.io/enforce=restricted"
+    for args in (("create", "namespace", namespace), ("label", "namespace", namespace, restricted)):
+        done = cluster.kubectl(*args)
+        assert done.returncode == 0, done.stderr
+    where = ("--namespace", namespace, "--take-ownership", "--set", "replicas=2")
+    done = helm("upgrade", "--install", RELEASE, str(CHART), *where, kubeconfig=cluster.kubeconfig)
+    assert done.returncode == 0, done.stderr
+    try:
+        yield namespace
+    finally:
+        helm("uninstall", RELEASE, "--namespace", namespace, kubeconfig=cluster.kubeconfig)
+        cluster.kubectl("delete", "namespace", namespace, "--wait=false")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chart_rendering import CHART, RELEASE, helm
+from chart_rendering import CHART, RELEASE, helm, installed_chart
 from cluster_fixtures import Cluster, get
 from custom_resource_tables import training
 from deadline import wait_until
@@ -15,17 +15,8 @@ from service_simulation import Simulation, stored, training_children
 
 @pytest.fixture(scope="module")
 def installed(control_plane: Cluster) -> Iterator[str]:
-    """The namespace of a release; the CRDs that other tests applied by hand become the release's."""
-    namespace = "chart-test"
-    assert control_plane.kubectl("create", "namespace", namespace).returncode == 0
-    label = f"pod-security.kubernetes.io/enforce={'restricted'}"
-    assert control_plane.kubectl("label", "namespace", namespace, label).returncode == 0
-    where = (RELEASE, str(CHART), "--namespace", namespace, "--take-ownership", "--set", "replicas=2")
-    done = helm("upgrade", "--install", *where, kubeconfig=control_plane.kubeconfig)
-    assert done.returncode == 0, done.stderr
-    yield namespace
-    helm("uninstall", RELEASE, "--namespace", namespace, kubeconfig=control_plane.kubeconfig)
-    control_plane.kubectl("delete", "namespace", namespace, "--wait=false")
+    with installed_chart(control_plane) as namespace:
+        yield namespace
 
 
 def test_the_operators_pods_are_admitted(control_plane: Cluster, installed: str) -> None:

@@ -49,7 +49,7 @@ class ServiceWorld:
     `engines` by revision: those whose Deployment exists. `recipes` by revision: read from the ConfigMaps. `claims`:
     whether the claim of this name exists; a name that is missing here is unknown. `keys_found`, `keys`: whether the
     Secret of `auth.keysRef` exists and how many entries it has; None is unknown. `training` is None where there is
-    none; `training_asked` says whether an answer about it came at all. `refusals`: writes of the last pass to which the
+    none. `refusals`: writes of the last pass to which the
     API server said no.
     """
 
@@ -69,7 +69,6 @@ class ServiceWorld:
     keys_found: bool | None = None
     keys: int = 0
     training: TrainingFacts | None = None
-    training_asked: bool = False
     objects: tuple[RevisionObject, ...] = ()
     refusals: tuple[Refusal, ...] = ()
 
@@ -111,7 +110,6 @@ def observe_service(snapshot: Snapshot, _reports: Mapping[str, AgentRecord]) -> 
         keys_found=next((found is not None for found in secret.values()), None),
         keys=sum(len(mapping_at(found, "data")) for found in secret.values()),
         training=next((_training(found) for found in training.values() if found is not None), None),
-        training_asked=bool(training),
         objects=tuple(_object(child) for child in snapshot.children if _belongs_to_a_revision(child)),
         refusals=snapshot.refusals,
     )
