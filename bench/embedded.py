@@ -1,0 +1,48 @@
+"""What the benchmarks share: an embedded cluster that lives as long as a block, the chart installed, commands on it."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from diffusion_local.binaries.find import ensure
+from diffusion_local.binaries.recipe import CLUSTER_PROGRAMS
+from diffusion_local.cluster import Cluster
+from diffusion_local.demo.cluster_commands import ClusterCommands
+from diffusion_local.images import default_images
+from diffusion_local.options import ClusterOptions
+from diffusion_local.state import StateFolder
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SYSTEM_NAMESPACE = "diffusion-system"
+OPERATOR_NODE = "node-1"
+"""The first node on demand. The operator is pinned to it, so that the loss of another one is not its loss too."""
+HOSTNAME = "kubernetes.io/hostname"
+
+
+@contextmanager
+def embedded(nodes: int, spot: int = 0) -> Iterator[Cluster]:
+    """A cluster in a temporary folder; it dies with this process and leaves nothing behind."""
+    wanted = ClusterOptions(nodes=nodes, spot=spot, images=default_images(), programs=ensure(CLUSTER_PROGRAMS, print))
+    with tempfile.TemporaryDirectory(prefix="diffusion-bench-") as folder:
+        started = Cluster.start(StateFolder(Path(folder) / "c"), wanted, owned=True)
+        try:
+            yield started
+        finally:
+            started.stop()
+
+
+def commands_for(cluster: Cluster) -> ClusterCommands:
+    """kubectl and helm with the cluster's kubeconfig; helm is built where there is none yet."""
+    programs = ensure(["kubectl", "helm"], print)
+    return ClusterCommands(programs["kubectl"], programs["helm"], cluster.kubeconfig)
+
+
+def install_operator(commands: ClusterCommands, *options: str) -> None:
+    """Install the chart with its CRDs and wait until the operator's pod is ready."""
+    selector = HOSTNAME.replace(".", "\\.")
+    commands.helm(
+        *("upgrade", "--install", "diffusion-operator", str(REPOSITORY / "charts" / "diffusion-operator")),
+        *("--namespace", SYSTEM_NAMESPACE, "--create-namespace", "--wait", "--timeout", "170s"),
+        *("--set", f"nodeSelector.{selector}={OPERATOR_NODE}", *options),
+    )
