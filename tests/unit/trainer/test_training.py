@@ -10,7 +10,7 @@ import torch
 from diffusion_contract.model_reference import parse_model_reference
 from diffusion_core.normalization import measure_normalization
 from diffusion_registry.verification import read_model_version
-from diffusion_trainer import training_loop
+from diffusion_trainer import finish, live_config, training_loop
 from diffusion_trainer.checkpoint.names import committed_name, committed_steps, run_folder
 from diffusion_trainer.checkpoint.verification import read_manifest, verify_checkpoint
 from diffusion_trainer.dataset import load_dataset
@@ -196,3 +196,31 @@ def test_a_newer_attempt_shuts_this_one_out(tmp_path):
     assert code == 75
     assert "attempt 7 has taken over" in said[-1].message
     assert committed_steps(steps_folder(tmp_path)) == []
+
+
+def test_a_models_volume_that_cannot_be_written_is_told_and_tried_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(finish, "_RETRY_SECONDS", 0.05)
+    (tmp_path / "models").write_text("a file where the volume should be")
+
+    def repair_when_told(update, inbox):
+        if update.message and "could not be published" in update.message:
+            (tmp_path / "models").unlink(missing_ok=True)
+
+    code, said = train_here(tmp_path, repair_when_told, training=SHORT, checkpoint=EVERY_FOUR)
+    assert code == 0
+    assert any(update.message and "could not be published" in update.message for update in said)
+    assert said[-1].published is not None
+    assert said[-1].message == ""
+
+
+def test_a_target_that_is_raised_while_the_run_goes_on_is_the_new_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(live_config, "_LOOK_SECONDS", 0.0)
+
+    def raise_target(update, inbox):
+        if update.state == "Training":
+            (tmp_path / "new.json").write_text(json.dumps(run_document(training={**SHORT, "targetSteps": 11})))
+            (tmp_path / "new.json").rename(tmp_path / "run.json")
+
+    code, _said = train_here(tmp_path, raise_target, training=SHORT, publish=None)
+    assert code == 0
+    assert committed_steps(steps_folder(tmp_path))[0] == 11
