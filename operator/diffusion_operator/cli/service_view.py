@@ -28,7 +28,7 @@ def _summary(item: Raw, status: Mapping[str, Any]) -> Mapping[str, Any]:
         "URL": status.get("url"),
         "Stable": _revision(status.get("stable")),
         "Candidate": _revision(status.get("candidate")),
-        "Replicas": f"{replicas.get('ready', 0)} ready of {replicas.get('stable', 0)}" if replicas else None,
+        "Replicas": f"{replicas.get('ready', 0)} ready of {replicas.get('desired', 0)}" if replicas else None,
         "Age": age(item["metadata"].get("creationTimestamp")),
     }
 
@@ -44,7 +44,7 @@ def ready_word(item: Raw) -> str:
 def _revision(revision: Mapping[str, Any] | None) -> str | None:
     if not revision:
         return None
-    since = f" since {age(revision['since'])}" if revision.get("since") else ""
+    since = f", put in place {age(revision['since'])} ago" if revision.get("since") else ""
     return f"revision {revision.get('revision')} of {revision.get('model')}{since}"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from diffusion_operator.kube.resources import Resource
+from diffusion_operator.kube.resources import CUSTOM_RESOURCES, Resource
 from diffusion_operator.observe.snapshot import Raw
 
 ObjectKey = tuple[Resource, str, str]
@@ -84,7 +84,8 @@ class Store:
         """Forget an object that is gone."""
         old = self._unset(resource, (namespace, name))
         if old is not None:
-            self._bury(old["metadata"].get("uid", ""))
+            if resource in CUSTOM_RESOURCES:
+                self._bury(old["metadata"].get("uid", ""))
             self._tell(Change(resource, old, None))
 
     def replace(
@@ -119,6 +120,7 @@ class Store:
         return old
 
     def _bury(self, uid: str) -> None:
+        """Remember what went, where two streams tell of it. A child may come back: its label was taken and given."""
         now = time.monotonic()
         for old in [old for old, at in self._removed.items() if now - at > _REMEMBER_REMOVED_SECONDS]:
             del self._removed[old]

@@ -41,14 +41,14 @@ def pod(uid="uid-1", **labels):
 class Line:
     """A server and a channel to it."""
 
-    def __init__(self, tmp_path):
+    def __init__(self, tmp_path, review=None):
         self.transport, self.store, self.enqueued = ScriptedTransport(), Store(), []
         self.reports = Reports(self.enqueued.append, lambda *_: None)
         self.certificates = renewed(None, "localhost", datetime.now(UTC))
         self.ca, self.token = tmp_path / "ca.crt", tmp_path / "token"
         self.ca.write_text(self.certificates.trusted)
         self.token.write_text("good\n")
-        self.transport.say(REVIEW, reviewed())
+        self.transport.say(REVIEW, review or reviewed())
         self.store.put(POD, pod())
         self.port = 0
 
@@ -108,9 +108,7 @@ async def test_a_new_token_is_read_for_the_next_request(tmp_path):
     ],
 )
 async def test_a_token_that_is_not_a_pods_own_is_refused(tmp_path, review, code):
-    line = Line(tmp_path)
-    line.transport.scripts.clear()
-    line.transport.say(REVIEW, review)
+    line = Line(tmp_path, review)
     async with line.up() as channel:
         with pytest.raises(ChannelRefused, match=str(code)):
             await asyncio.to_thread(channel.poll, request())
@@ -118,29 +116,23 @@ async def test_a_token_that_is_not_a_pods_own_is_refused(tmp_path, review, code)
 
 
 async def test_a_pod_of_someone_else_is_refused(tmp_path):
-    line = Line(tmp_path)
+    line = Line(tmp_path, reviewed(uid="uid-2"))
     line.store.remove(POD, "ns", "pod-1")
     line.store.put(POD, pod(uid="uid-2", app="other"))
-    line.transport.scripts.clear()
-    line.transport.say(REVIEW, reviewed(uid="uid-2"))
     async with line.up() as channel:
         with pytest.raises(ChannelRefused, match="403"):
             await asyncio.to_thread(channel.poll, request())
 
 
 async def test_a_namesake_of_a_former_pod_must_wait_until_it_is_known(tmp_path):
-    line = Line(tmp_path)
-    line.transport.scripts.clear()
-    line.transport.say(REVIEW, reviewed(uid="uid-of-the-next-pod"))
+    line = Line(tmp_path, reviewed(uid="uid-of-the-next-pod"))
     async with line.up() as channel:
         with pytest.raises(ChannelUnavailable, match="503"):
             await asyncio.to_thread(channel.poll, request())
 
 
 async def test_when_the_api_server_is_away_the_channel_is_unavailable_not_refused(tmp_path):
-    line = Line(tmp_path)
-    line.transport.scripts.clear()
-    line.transport.say(REVIEW, failure(500))
+    line = Line(tmp_path, failure(500))
     async with line.up() as channel:
         with pytest.raises(ChannelUnavailable, match="503"):
             await asyncio.to_thread(channel.poll, request())

@@ -97,7 +97,7 @@ def test_a_service_says_where_it_is_and_what_it_serves():
             "url": "http://draw.ns.svc:8080",
             "message": "all requests go to revision abc",
             "stable": {"revision": "abc", "model": "pvc://m/d@sha256:1"},
-            "replicas": {"ready": 1, "stable": 2},
+            "replicas": {"ready": 1, "desired": 2},
             "conditions": [{"type": "Ready", "status": "True", "reason": "Serving", "message": "it serves"}],
         },
     }

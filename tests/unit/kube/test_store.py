@@ -1,6 +1,6 @@
 import time
 
-from diffusion_operator.kube.resources import JOB, POD
+from diffusion_operator.kube.resources import JOB, POD, TRAINING
 from diffusion_operator.kube.store import Change, Store
 
 
@@ -101,23 +101,31 @@ def test_a_relist_of_one_namespace_leaves_the_others_alone():
     assert store.get(POD, "ns", "b") is None
 
 
-def test_what_was_seen_to_go_while_a_list_was_made_does_not_come_back():
+def test_a_custom_resource_that_was_seen_to_go_while_a_list_was_made_does_not_come_back():
     store = Store()
-    store.put(POD, thing("a", 1))
+    store.put(TRAINING, thing("a", 1))
     began = time.monotonic()
-    store.remove(POD, "ns", "a")
-    store.replace(POD, "", [thing("a", 1)], 2, began)
-    assert store.get(POD, "ns", "a") is None
+    store.remove(TRAINING, "ns", "a")
+    store.replace(TRAINING, "", [thing("a", 1)], 2, began)
+    assert store.get(TRAINING, "ns", "a") is None
 
 
-def test_a_late_event_about_an_object_that_went_does_not_bring_it_back():
+def test_a_late_event_about_a_custom_resource_that_went_does_not_bring_it_back():
     store = Store()
-    store.put(POD, thing("a", 1))
+    store.put(TRAINING, thing("a", 1))
+    store.remove(TRAINING, "ns", "a")
+    store.put(TRAINING, thing("a", 2))
+    assert store.get(TRAINING, "ns", "a") is None
+    store.put(TRAINING, thing("a", 3, uid="a new one"))
+    assert store.get(TRAINING, "ns", "a") is not None
+
+
+def test_a_child_whose_label_was_taken_and_given_back_is_seen_again():
+    store = Store()
+    store.put(POD, thing("a", 1, owner="o"))
     store.remove(POD, "ns", "a")
-    store.put(POD, thing("a", 2))
-    assert store.get(POD, "ns", "a") is None
-    store.put(POD, thing("a", 3, uid="a new one"))
-    assert store.get(POD, "ns", "a") is not None
+    store.put(POD, thing("a", 3, owner="o"))
+    assert [item["metadata"]["name"] for _, item in store.owned_by("o")] == ["a"]
 
 
 def test_removing_what_is_not_there_tells_nothing():
