@@ -24,7 +24,8 @@ STOP_SECONDS = 180
 """Workers that were told to save and leave are given this long; then their Jobs go, with SIGTERM as usual."""
 
 CRASH_SECONDS_LIMIT = 60
-"""After n crashes in a row the next attempt waits 2^(n-1) seconds, at most this long. A disruption never waits."""
+"""After n counted crashes the next attempt waits 2^(n-2) seconds, at most this long. The first never waits, nor does a
+disruption: new Jobs must come before the controller's back-off lets the old ones make pods again."""
 
 
 @dataclass(frozen=True)
@@ -123,9 +124,9 @@ def _crash_delay(world: TrainingWorld, restarts: Restarts, now: datetime) -> flo
     """Seconds that the next attempt still waits; only after a crash in this attempt."""
     ends = [from_timestamp(w.pod.finished) for w in world.workers if ending(w, world) == "Crash"]
     last = max((end for end in ends if end is not None), default=None)
-    if last is None:
+    if last is None or restarts.counted < 2:
         return 0
-    delay = float(min(1 << min(max(restarts.counted - 1, 0), 10), CRASH_SECONDS_LIMIT))
+    delay = float(min(1 << min(restarts.counted - 2, 10), CRASH_SECONDS_LIMIT))
     return max(0.0, delay - (now - last).total_seconds())
 
 

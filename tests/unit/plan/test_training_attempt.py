@@ -65,12 +65,14 @@ def test_the_old_jobs_go_when_the_new_attempt_is_stored_and_the_new_ones_come_be
 def test_after_a_crash_the_next_attempt_waits_a_little_longer_each_time() -> None:
     crashed = (*IDLE, pod("a", exit_code=1), pod("b", pool="spot", exit_code=75))
     ended = -30  # The pods ended 30 s before NOW.
-    first = plan_of(*crashed, status=training_status("a", "b"), seconds=ended + 0.5)
-    assert (attempt(first), first.requeue_seconds) == (1, 0.5)
-    assert first.status is not None
-    assert first.status["message"] == "restart 1 of 10 waits a little, because every worker crashed"
-    assert attempt(plan_of(*crashed, status=training_status("a", "b"), seconds=ended + 1)) == 2
-    fifth = training_status("a", "b", restarts={"counted": 4})
+    assert attempt(plan_of(*crashed, status=training_status("a", "b"), seconds=ended)) == 2
+    once = training_status("a", "b", restarts={"counted": 1})
+    second = plan_of(*crashed, status=once, seconds=ended + 0.5)
+    assert (attempt(second), second.requeue_seconds) == (1, 0.5)
+    assert second.status is not None
+    assert second.status["message"] == "restart 2 of 10 waits a little, because every worker crashed"
+    assert attempt(plan_of(*crashed, status=once, seconds=ended + 1)) == 2
+    fifth = training_status("a", "b", restarts={"counted": 5})
     assert attempt(plan_of(*crashed, status=fifth, seconds=ended + 15)) == 1
     assert attempt(plan_of(*crashed, status=fifth, seconds=ended + 16)) == 2
 
