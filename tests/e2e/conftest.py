@@ -1,0 +1,32 @@
+"""The operator, installed from the chart by Helm, and the one line that the end-to-end tests share."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from chart_rendering import CHART, NAMESPACE, RELEASE, helm
+from cluster_fixtures import Kubernetes
+from diffusion_local.cluster import Cluster
+from line_story import Line, line_in_a_namespace
+
+
+@pytest.fixture(scope="session")
+def operator(cluster: Kubernetes) -> Iterator[Kubernetes]:
+    """The cluster with the operator on it; on the embedded one it runs on the node that no test takes away."""
+    place = r"nodeSelector.karpenter\.sh/capacity-type=on-demand"
+    more = ("--set", place) if isinstance(cluster, Cluster) else ()
+    where = (RELEASE, str(CHART), "--namespace", NAMESPACE, "--create-namespace", "--take-ownership")
+    wait = ("--wait", "--timeout", "110s")
+    done = helm("upgrade", "--install", *where, *wait, *more, kubeconfig=cluster.kubeconfig)
+    assert done.returncode == 0, done.stderr + cluster.kubectl("logs", "-n", NAMESPACE, f"deploy/{RELEASE}").stdout
+    yield cluster
+    helm("uninstall", RELEASE, "--namespace", NAMESPACE, "--wait", kubeconfig=cluster.kubeconfig)
+
+
+@pytest.fixture(scope="session")
+def line(operator: Kubernetes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
+    """A namespace with nothing in it but API keys."""
+    folder: Path = tmp_path_factory.mktemp("line")
+    with line_in_a_namespace(operator, folder) as made:
+        yield made
