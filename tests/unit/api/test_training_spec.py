@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
-from world_builders import MINIMAL, TWO_POOLS, custom_resource, spec_with
 
 from diffusion_operator.api.errors import SpecInvalid
 from diffusion_operator.api.training_spec import parse_training
+from world_builders import MINIMAL, TWO_POOLS, custom_resource, spec_with
 
 DIGEST = "sha256:" + "a" * 64
 

@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
-from world_builders import MINIMAL, TWO_POOLS, custom_resource, spec_with
 
 from diffusion_operator.api.training_spec import TrainingCustomResource, parse_training
 from diffusion_operator.children.job import cores, threads, training_job, worker_hash
+from world_builders import MINIMAL, TWO_POOLS, custom_resource, spec_with
 
 
 def training(spec: Any = TWO_POOLS) -> TrainingCustomResource:
