@@ -18,6 +18,8 @@ from line_watch import PodHistory, pod_history
 
 T = TypeVar("T")
 Status = dict[str, Any]
+MODEL = "digits"
+"""The training and the service that all end-to-end tests share."""
 ENOUGH_STEPS, MORE_STEPS = 80, 120
 """A run that a test still needs is given MORE_STEPS when fewer than ENOUGH_STEPS are left to its target."""
 
@@ -159,17 +161,16 @@ def line_in_a_namespace(kubernetes: Kubernetes, folder: Path) -> Iterator[Line]:
             yield Line(kubernetes, namespace, pods)
 
 
-def kill_processes_of(*pods: dict[str, Any]) -> None:
-    """End all processes of these pods of the embedded cluster with SIGKILL, found by an address that is theirs alone."""
-    addresses = {f"DIFFUSION_POD_UID={pod['metadata']['uid']}" for pod in pods}
-    found = [process for process in psutil.process_iter() if addresses & _variables(process)]
-    assert found, "no process carries the UID of one of these pods"
+def kill_processes_with(*variables: str) -> None:
+    """End by SIGKILL all processes of this machine whose environment holds one of these `NAME=value`."""
+    found = [process for process in psutil.process_iter() if not _environment(process).isdisjoint(variables)]
+    assert found, f"no process has one of {variables} in its environment"
     for process in found:
         process.kill()
     wait_until(lambda: not any(process.is_running() for process in found), 10, "their end")
 
 
-def _variables(process: psutil.Process) -> set[str]:
+def _environment(process: psutil.Process) -> set[str]:
     try:
         return {f"{name}={value}" for name, value in process.environ().items()}
     except (psutil.Error, OSError):

@@ -8,7 +8,8 @@ import pytest
 from chart_rendering import CHART, NAMESPACE, RELEASE, helm
 from cluster_fixtures import Kubernetes
 from diffusion_local.cluster import Cluster
-from line_story import Line, line_in_a_namespace
+from line_objects import POOLS, TWO_WORKERS, small_service, small_training
+from line_story import MODEL, Line, line_in_a_namespace
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +31,22 @@ def line(operator: Kubernetes, tmp_path_factory: pytest.TempPathFactory) -> Iter
     folder: Path = tmp_path_factory.mktemp("line")
     with line_in_a_namespace(operator, folder) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def story(line: Line) -> Line:
+    """The line with a training on two workers, and a service that waits for its model."""
+    publish = {"claim": {"size": "1Gi"}, "card": {"license": "Apache-2.0"}}
+    changes = {"spec__workers": TWO_WORKERS, "spec__pools": POOLS, "spec__publish": publish}
+    line.apply(MODEL, small_training(**changes))
+    line.apply(MODEL, small_service(MODEL))
+    return line
+
+
+@pytest.fixture(scope="session")
+def served(story: Line) -> Line:
+    """The line at its end: the service draws, and a visitor asks it for an image twice a second from now on."""
+    story.wait(MODEL, lambda status: status.get("phase") == "Succeeded", 300, "the model is published")
+    story.wait_ready(MODEL)
+    story.start_visitor(MODEL)
+    return story

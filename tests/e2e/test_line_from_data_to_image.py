@@ -13,22 +13,12 @@ from PIL import Image
 
 from cluster_fixtures import wait_for
 from diffusion_local.cluster import Cluster
-from line_objects import KEY, POOLS, TWO_WORKERS, small_service, small_training
+from line_objects import KEY
+from line_story import MODEL as NAME
 from line_story import Line, condition, is_true, step_of
 
 pytestmark = pytest.mark.timeout(420)
-NAME = "digits"
 NOTICE_SECONDS = 15
-
-
-@pytest.fixture(scope="session")
-def story(line: Line) -> Line:
-    """The line with a training on two workers, and a service that waits for its model."""
-    publish = {"claim": {"size": "1Gi"}, "card": {"license": "Apache-2.0"}}
-    changes = {"spec__workers": TWO_WORKERS, "spec__pools": POOLS, "spec__publish": publish}
-    line.apply(NAME, small_training(**changes))
-    line.apply(NAME, small_service(NAME))
-    return line
 
 
 def spot_member(status: dict[str, Any]) -> dict[str, Any]:
