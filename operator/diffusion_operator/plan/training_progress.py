@@ -79,13 +79,14 @@ def progress(world: TrainingWorld, learned: Learned, target: int, batch: int) ->
     best = _most_advanced(world)
     if best is None:
         return stored | _position(max(_step(stored), learned.committed.step if learned.committed else 0), target)
-    report, heard = best
-    step = max(report.step or 0, 0)
+    report, heard = best.report, best.heard
+    told = max(report.step or 0, 0)
+    step = max(told, _certain_step(best))
     fresh: dict[str, Any] = {**_position(step, target), "lastReportTime": to_timestamp(heard)}
     measured = {
         "loss": _finite(report.loss, 6),
         "samplesPerSecond": _finite(max(report.samples_per_second or 0, 0) or None, 1),
-        "samplesSeen": None if report.samples_seen is None else max(report.samples_seen, 0),
+        "samplesSeen": None if report.samples_seen is None else max(report.samples_seen, 0) + (step - told) * batch,
         "estimatedRemainingSeconds": _remaining(report, target - step, batch),
     }
     return fresh | {name: value for name, value in measured.items() if value is not None}
@@ -95,13 +96,34 @@ def _step(stored: Mapping[str, Any]) -> int:
     return max(integer_at(stored, "step") or 0, 0)
 
 
-def _most_advanced(world: TrainingWorld) -> tuple[TrainerReport, datetime] | None:
+@dataclass(frozen=True)
+class _Reporter:
+    """A worker that has told its step."""
+
+    report: TrainerReport
+    heard: datetime
+    words: TerminationMessage | None
+
+
+def _most_advanced(world: TrainingWorld) -> _Reporter | None:
     told = [
-        (worker.report, worker.heard)
+        _Reporter(worker.report, worker.heard, worker.pod.last_words)
         for worker in world.workers
         if worker.report is not None and worker.heard is not None and worker.report.step is not None
     ]
-    return max(told, key=lambda one: (one[0].step or 0, one[0].samples_per_second or 0, one[1]), default=None)
+    return max(
+        told, key=lambda one: (one.report.step or 0, one.report.samples_per_second or 0, one.heard), default=None
+    )
+
+
+def _certain_step(worker: _Reporter) -> int:
+    """The step that a worker has certainly reached: its last words and its commits may know more than its last report.
+
+    Progress is reported now and then; without this a run would end as `598/600`.
+    """
+    steps = [worker.words.step if worker.words else None]
+    steps += [one.committed.step for one in (worker.report, worker.words) if one is not None and one.committed]
+    return max((step for step in steps if step is not None), default=0)
 
 
 def _position(step: int, target: int) -> dict[str, Any]:

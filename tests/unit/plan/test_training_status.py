@@ -46,6 +46,17 @@ def test_a_checkpoint_is_progress_when_the_reports_of_it_were_lost() -> None:
     assert found["progress"]["display"] == "20/20"
 
 
+def test_last_words_and_commits_correct_a_last_report_that_came_a_little_early() -> None:
+    early = record("a", **AT_WORK)
+    words = '{"reason":"Finished","step":20}'
+    ended = (*JOBS, pod("a", exit_code=0, message=words), pod("b", pool="spot", node="n2"))
+    found = status_of(decided(*ended, status=training_status("a", "b"), records=(early,)))["progress"]
+    assert (found["display"], found["samplesSeen"]) == ("20/20", 448 + 13 * 64)
+    committed = record("a", **AT_WORK, committed=COMMITTED | {"step": 8})
+    found = status_of(decided(*PAIR, status=training_status("a", "b"), records=(committed,)))["progress"]
+    assert found["display"] == "8/20"
+
+
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
 def test_a_loss_that_is_no_number_is_left_out(loss: float) -> None:
     found = status_of(decided(*PAIR, status=training_status("a"), records=(record("a", **AT_WORK | {"loss": loss}),)))
