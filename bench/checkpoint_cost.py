@@ -118,6 +118,7 @@ class _Run:
         self._group = closing.enter_context(Group(place, settings.address, lambda: 1, 10))
         self._training: Training = self._process._begin(self._group, inbox.orders)
         closing.callback(self._training.close)
+        self._saved: int | None = None
         self._plain = folder / "plain"
         self._plain.mkdir()
         shards = self._process.state.shards()
@@ -137,22 +138,26 @@ class _Run:
             self._training._step()
             self._training.agree()
         whole = time.perf_counter() - began
-        self._await_commit()
+        self._await_verified()
         return Timed(blocked, whole)
 
     def _save(self) -> None:
+        self._saved = self._process.state.step
         self._process.snapshots.take(self._group)
 
     def _save_plainly(self) -> None:
         for name, tensors in self._process.state.shards().items():
             save_file(tensors, self._plain / name)
 
-    def _await_commit(self) -> None:
-        saver = self._process.saver
-        if not saver.wait_until_free(DISK_SECONDS):
-            raise RuntimeError(f"the checkpoint was not written within {DISK_SECONDS:.0f} s")
-        if saver.failure is not None:
-            raise RuntimeError(saver.failure.message)
+    def _await_verified(self) -> None:
+        """Leave the writer time to commit and read back what it has in hand."""
+        saver, step = self._process.saver, self._saved
+        self._saved = None
+        if step is None:
+            return
+        saver.wait_verified(step, DISK_SECONDS)
+        if saver.failure is not None or saver.committed is None or saver.committed.step != step:
+            raise RuntimeError(f"no checkpoint of step {step} within {DISK_SECONDS:.0f} s: {saver.failure}")
 
 
 def _config() -> RunConfig:
