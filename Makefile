@@ -38,7 +38,7 @@ crash: environment ## Crash after every write, all seeds and all faults (long)
 	@CRASH_FULL=1 $(PYTEST) -s tests/crash
 
 e2e: environment ## End-to-end tests; KUBECONFIG_UNDER_TEST=FILE runs the portable ones on kind or a real cluster
-	@$(PYTEST) tests/cluster tests/e2e
+	@E2E_FULL=1 $(PYTEST) tests/cluster tests/e2e
 
 bench: environment ## Benchmarks against peers and baselines; rewrites the table in docs/benchmarks.md
 	@$(BIN)/python -m bench $(BENCH)
