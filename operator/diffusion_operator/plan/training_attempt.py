@@ -94,9 +94,14 @@ def _is_over(world: TrainingWorld, training: TrainingCustomResource, rendezvous:
     if not rendezvous.members and (training.spec.suspend or workers_changed(world, training)):
         return bool(world.jobs)
     staying = _living(world, rendezvous, members_only=False)
-    if (rendezvous.members and staying) or any(not is_leaving(worker) for worker in staying):
+    if (rendezvous.members and staying) or any(not is_leaving(worker) or _will_say_why(worker) for worker in staying):
         return False
     return _nobody_is_active(world) and (bool(rendezvous.members) or bool(world.workers))
+
+
+def _will_say_why(worker: Worker) -> bool:
+    """Whether a worker has failed and its pod is about to end: only its exit code says whether to try again."""
+    return worker.report is not None and worker.report.state == "Failed"
 
 
 def _living(world: TrainingWorld, rendezvous: Rendezvous, members_only: bool) -> list[Worker]:

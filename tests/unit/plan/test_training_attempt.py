@@ -3,6 +3,8 @@
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from decided_trainings import BOTH, PAIR
 from diffusion_operator.api.training_spec import parse_training
 from diffusion_operator.children.job import training_job
@@ -85,6 +87,19 @@ def test_no_attempt_ends_while_a_survivor_lives() -> None:
 def test_no_attempt_ends_while_its_job_knows_of_a_pod_that_we_do_not_see() -> None:
     unseen = (job("base", active=1), pod("a", exit_code=75))
     assert attempt(plan_of(*unseen, status=training_status("a"))) == 1
+
+
+@pytest.mark.parametrize("connected", [True, False])
+def test_no_attempt_ends_between_a_workers_last_report_and_its_exit_code(connected: bool) -> None:
+    only = {"spec": spec_with(), "records": (record("a", state="Failed", connected=connected),)}
+    failing = plan_of(job("base", active=1), pod("a"), status=training_status(), **only)
+    assert attempt(failing) == 1
+    words = '{"reason":"ConfigurationRefused","path":"spec.dataset.uri","message":"it is empty"}'
+    ended = plan_of(job("base", active=0), pod("a", exit_code=64, message=words), status=failing.status, **only)
+    assert ended.status is not None
+    assert (attempt(ended), ended.status["phase"], ended.status["message"]) == (
+        1, "Failed", "spec.dataset.uri: it is empty",
+    )  # fmt: skip
 
 
 def test_no_attempt_ends_before_its_pods_came() -> None:
