@@ -93,6 +93,7 @@ def test_a_node_that_dies_without_notice_costs_at_most_the_step_in_flight(story:
     assert victim["uid"] not in [one["uid"] for one in after["rendezvous"]["members"]]
     assert (after["attempt"], after["restarts"]["counted"]) == (1, 0)
     story.wait(NAME, lambda now: step_of(now) > step_of(before) + 2, 60, "more steps", keep_going=True)
+    story.kubectl("delete", "node", victim["node"])  # as a cloud's controller does when a machine is gone
 
 
 def test_it_succeeds_with_a_published_model_version(story: Line) -> None:
