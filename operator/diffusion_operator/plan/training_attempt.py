@@ -90,10 +90,10 @@ def workers_changed(world: TrainingWorld, training: TrainingCustomResource) -> b
 
 def _is_over(world: TrainingWorld, training: TrainingCustomResource, rendezvous: Rendezvous, now: datetime) -> bool:
     if rendezvous.stop:
-        return not _living(world, rendezvous, members_only=True) or _stopped_for_too_long(rendezvous, now)
+        return not _living_members(world, rendezvous) or _stopped_for_too_long(rendezvous, now)
     if not rendezvous.members and (training.spec.suspend or workers_changed(world, training)):
         return bool(world.jobs)
-    staying = _living(world, rendezvous, members_only=False)
+    staying = _not_known_to_have_ended(world)
     if (rendezvous.members and staying) or any(not is_leaving(worker) or _will_say_why(worker) for worker in staying):
         return False
     return _nobody_is_active(world) and (bool(rendezvous.members) or bool(world.workers))
@@ -104,14 +104,19 @@ def _will_say_why(worker: Worker) -> bool:
     return worker.report is not None and worker.report.state == "Failed"
 
 
-def _living(world: TrainingWorld, rendezvous: Rendezvous, members_only: bool) -> list[Worker]:
-    """Workers that are not known to be lost. A pod on its way out still counts: it may be saving."""
+def _living_members(world: TrainingWorld, rendezvous: Rendezvous) -> list[Worker]:
+    """Members that are not known to be lost. A pod on its way out still counts: it may be saving."""
     trouble = in_trouble(rendezvous, world.workers)
-    return [
-        worker
-        for worker in world.workers
-        if standing(worker, trouble) != "Lost" and (worker.pod.uid in rendezvous.uids or not members_only)
-    ]
+    return [w for w in world.workers if w.pod.uid in rendezvous.uids and standing(w, trouble) != "Lost"]
+
+
+def _not_known_to_have_ended(world: TrainingWorld) -> list[Worker]:
+    """Workers whose pod or node does not say that they have ended.
+
+    A silent peer may be left behind on the word of a survivor. Where none survives nothing is gained by haste, and the
+    exit codes, which come in a moment, say whether this was a crash that counts.
+    """
+    return [worker for worker in world.workers if standing(worker, trouble=False) != "Lost"]
 
 
 def _nobody_is_active(world: TrainingWorld) -> bool:

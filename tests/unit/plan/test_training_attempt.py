@@ -102,6 +102,16 @@ def test_no_attempt_ends_between_a_workers_last_report_and_its_exit_code(connect
     )  # fmt: skip
 
 
+def test_workers_that_crash_together_are_counted_before_the_next_attempt() -> None:
+    silent = tuple(record(uid, state="Regrouping", generation=0, broken=1, step=7, connected=False) for uid in "ab")
+    first = plan_of(*PAIR, status=training_status("a", "b"), records=silent)
+    assert attempt(first) == 1
+    ended = (*IDLE, pod("a", exit_code=139), pod("b", pool="spot", exit_code=139))
+    second = plan_of(*ended, status=first.status, records=silent)
+    assert second.status is not None
+    assert (attempt(second), second.status["restarts"]["counted"]) in ((1, 2), (2, 2))
+
+
 def test_no_attempt_ends_before_its_pods_came() -> None:
     assert attempt(plan_of(*IDLE, status=training_status())) == 1
 
