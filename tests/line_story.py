@@ -21,7 +21,7 @@ T = TypeVar("T")
 Status = dict[str, Any]
 MODEL = "digits"
 """The training and the service that all end-to-end tests share."""
-ENOUGH_STEPS, MORE_STEPS = 80, 120
+ENOUGH_STEPS, MORE_STEPS = 60, 60
 """A run that a test still needs is given MORE_STEPS when fewer than ENOUGH_STEPS are left to its target."""
 
 
