@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from deadline import wait_until
 from diffusion_contract.agent_messages import Member, TrainerInstruction
 from diffusion_trainer.checkpoint.writer import run_writer
 from diffusion_trainer.inbox import Inbox, Reporter
@@ -40,10 +39,12 @@ def train_here(
         if on_update is not None:
             on_update(said[-1], inbox)
 
-    code = run_trainer(settings, 0, inbox, Reporter(hear), ours)
+    report = Reporter(hear)
+    report.PROGRESS_SECONDS = 0.0  # Every step is told, however fast the machine is.
+    code = run_trainer(settings, 0, inbox, report, ours)
     ours.shutdown(socket.SHUT_WR)
     writer.join(10)
-    wait_until(lambda: not any(thread.name == "inbox" for thread in threading.enumerate()), 10, "the inbox ends")
+    assert inbox.join(10), "the inbox ends"
     ours.close()
     return code, said
 

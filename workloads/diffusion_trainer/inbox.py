@@ -36,6 +36,12 @@ class Inbox:
         self._thread = threading.Thread(target=self._listen, name="inbox", daemon=True)
         self._thread.start()
 
+    def join(self, seconds: float) -> bool:
+        """Wait until there is nobody left to listen to; False after `seconds`."""
+        if self._thread is not None:
+            self._thread.join(seconds)
+        return self._thread is None or not self._thread.is_alive()
+
     @property
     def newest_generation(self) -> int:
         """The newest generation announced, 0 before the first."""

@@ -60,6 +60,16 @@ def ended_for_good(container: Manifest, record: PodRecord, policy: str) -> bool:
     return ended is not None and not restart_wanted(container, policy, ended)
 
 
+def init_failed(pod: Manifest, record: PodRecord) -> bool:
+    """Whether an init container has failed for good: nothing is started any more, not even a sidecar that ended."""
+    ends = [
+        known.termination
+        for container in init_containers(pod)
+        if not is_sidecar(container) and (known := record.containers.get(container["name"])) is not None
+    ]
+    return pod["spec"].get("restartPolicy") == "Never" and any(end is not None and end.exit_code for end in ends)
+
+
 def init_done(container: Manifest, record: ContainerRecord | None, over: bool) -> bool:
     """Whether the init containers behind this one may run."""
     if record is None:
@@ -141,7 +151,7 @@ def decide(pod: Manifest, record: PodRecord, now: float) -> Decision:
     policy = pod["spec"].get("restartPolicy", "Always")
     init_policy = "Never" if policy == "Never" else "OnFailure"
     initialized = any(container["name"] in record.containers for container in main_containers(pod))
-    if all(ended_for_good(container, record, policy) for container in main_containers(pod)):
+    if all(ended_for_good(container, record, policy) for container in main_containers(pod)) or init_failed(pod, record):
         decision.over = True
         return decision
     for container in init_containers(pod):

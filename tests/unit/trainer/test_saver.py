@@ -34,11 +34,11 @@ class Bench:
         self.said: list[ProcessUpdate] = []
         ours, self.writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.writer.settimeout(10)
-        inbox = Inbox(None)
+        self.inbox = Inbox(None)
         report = Reporter(lambda packet: self.said.append(ProcessUpdate.model_validate_json(packet)))
-        self.saver = Saver(ours, folder, report, inbox)
-        self.sockets = [ours, self.writer]
-        inbox.start()
+        self.saver = Saver(ours, folder, report, self.inbox)
+        self.ours, self.theirs = [ours], [self.writer]
+        self.inbox.start()
 
     def save(self, step: int) -> None:
         self.saver.save(TwoTensors(), manifest_for(step), torch.zeros(1, 8, dtype=torch.uint8), 3)
@@ -55,7 +55,10 @@ class Bench:
         self.writer.send(SaveResult(step=step, **fields).model_dump_json(by_alias=True).encode())
 
     def close(self) -> None:
-        for end in self.sockets:
+        for end in self.theirs:
+            end.close()
+        assert self.inbox.join(10), "the inbox ends with the last writer"
+        for end in self.ours:
             end.close()
 
 
@@ -124,7 +127,8 @@ def test_a_killed_writer_is_a_failed_save_and_the_next_one_starts_another(bench,
     assert bench.saver.failure.message == "the checkpoint writer was killed"
     ours, bench.writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     bench.writer.settimeout(10)
-    bench.sockets += [ours, bench.writer]
+    bench.ours.append(ours)
+    bench.theirs.append(bench.writer)
     monkeypatch.setattr(saver_module, "start_writer", lambda: (ours, None))
     bench.save(5)
     assert bench.order().manifest.step == 5
