@@ -11,10 +11,7 @@ Manifest = dict[str, Any]
 KEY = "dk-a-key-for-tests-only"
 KEYS_SECRET = "line-keys"
 WORKER_RESOURCES = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"cpu": "1", "memory": "3Gi"}}
-POOLS = [
-    {"name": "base", "capacity": "OnDemand", "replicas": 1},
-    {"name": "spot", "capacity": "Spot", "max": 1, "nodeSelector": {"karpenter.sh/capacity-type": "spot"}},
-]
+ON_SPOT_NODES = {"nodeSelector": {"karpenter.sh/capacity-type": "spot"}}
 TWO_WORKERS = {"min": 1, "max": 2, "resources": WORKER_RESOURCES}
 RESTRICTED_POD = {
     "runAsNonRoot": True,
@@ -24,6 +21,14 @@ RESTRICTED_POD = {
     "seccompProfile": {"type": "RuntimeDefault"},
 }
 RESTRICTED_CONTAINER = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+
+
+def two_pools(**choice: Any) -> list[Manifest]:
+    """One worker on demand and one on spot; `choice` says which nodes are spot ones."""
+    return [
+        {"name": "base", "capacity": "OnDemand", "replicas": 1},
+        {"name": "spot", "capacity": "Spot", "max": 1, **choice},
+    ]
 
 
 def placed(manifest: Manifest, name: str, namespace: str) -> Manifest:

@@ -24,7 +24,8 @@ class PodHistory:
 
     def states(self) -> list[Pod]:
         """All states seen until now; one that is still being written is left for the next look."""
-        decoder, text, place, found = json.JSONDecoder(), self._file.read_text(), 0, []
+        decoder, text, place = json.JSONDecoder(), self._file.read_text(), 0
+        found: list[Pod] = []
         while True:
             while place < len(text) and text[place].isspace():
                 place += 1
