@@ -3,18 +3,22 @@
 import base64
 import io
 import json
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 Picture = NDArray[np.uint8]
+TRY_AGAIN = (429, 503)
+PATIENCE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -25,17 +29,30 @@ class ImagesClient:
     api_key: str
 
     def generate(self, label: int, seed: int) -> Picture:
-        """Return one grey image [H, W] of the class `label`; raises RuntimeError with the service's error code."""
+        """Return one grey image [H, W] of the class `label`; raises RuntimeError with the service's error code.
+
+        "Try again soon" (429, 503) is obeyed for half a minute, as OpenAI's own clients do.
+        """
         body = json.dumps({"label": label, "seed": seed, "n": 1}).encode()
-        headers = {"Authorization": f"Bearer {self.api_key}", "Content-Type": "application/json"}
-        request = urllib.request.Request(f"{self.url}/v1/images/generations", data=body, headers=headers)  # noqa: S310
-        try:
-            with urllib.request.urlopen(request, timeout=120) as answer:  # noqa: S310 (our own router on loopback)
-                document = json.load(answer)
-        except urllib.error.HTTPError as error:
-            raise RuntimeError(f"the service answered {error.code}: {error.read().decode(errors='replace')}") from error
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                document = self._post(body)
+                break
+            except urllib.error.HTTPError as error:
+                said = error.read().decode(errors="replace")
+                if error.code not in TRY_AGAIN or time.monotonic() > deadline:
+                    raise RuntimeError(f"the service answered {error.code}: {said}") from error
+                time.sleep(float(error.headers.get("Retry-After", 1)))
         png = base64.b64decode(document["data"][0]["b64_json"])
         return np.asarray(Image.open(io.BytesIO(png)).convert("L"))
+
+    def _post(self, body: bytes) -> dict[str, Any]:
+        headers = {"Authorization": f"Bearer {self.api_key}", "Content-Type": "application/json"}
+        request = urllib.request.Request(f"{self.url}/v1/images/generations", data=body, headers=headers)  # noqa: S310
+        with urllib.request.urlopen(request, timeout=120) as answer:  # noqa: S310 (our own router on loopback)
+            document: dict[str, Any] = json.load(answer)
+        return document
 
     def generate_all(self, labels: Sequence[int], first_seed: int = 0, at_once: int = 16) -> list[Picture]:
         """Generate one image for each label, several at once so that the engine can batch their steps."""
