@@ -155,8 +155,9 @@ async def test_what_others_add_to_a_child_is_left_alone(control_plane, namespace
 async def test_at_rest_nothing_is_written_however_often_it_looks(control_plane, namespace):
     async with scene(control_plane, namespace) as stage:
         await served(stage)
-        await stage.create(TRAINING, training("other"))
-        await until(lambda: stage.status("DiffusionTraining").get("phase"), 20, "a phase")
+        # A suspended one has no pods, about which the scheduler would have something to say every now and then.
+        await stage.create(TRAINING, training("other", suspend=True))
+        await until(lambda: stage.status("DiffusionTraining").get("phase") == "Suspended", 20, "the suspension")
         await stage.settled()
         writes = list(stage.transport.writes)
         for _ in range(5):

