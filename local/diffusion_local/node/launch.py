@@ -142,6 +142,14 @@ def mount_proc(new: Path) -> None:
         bind("/proc", str(new / "proc"))
 
 
+def show_programs(programs: list[str]) -> None:
+    """Bind the folders that hold our programs to where they are on the machine, unless they are seen there already."""
+    for path in programs:
+        if not Path(path).exists():
+            make_mount_point(Path(path), is_file=False)
+            bind(OLD_ROOT + path, path, read_only=True)
+
+
 def enter_root(spec: dict[str, Any]) -> None:
     """Build the container's root, move into it, bind the volumes, and let go of the machine's root."""
     new = Path(spec["root"])
@@ -157,14 +165,12 @@ def enter_root(spec: dict[str, Any]) -> None:
     bind(OLD_ROOT + "/etc", HOST_ETC, read_only=True)
     Path("/etc").rmdir()
     link_folder(Path(HOST_ETC), Path("/etc"))
-    for path in programs:
-        if not Path(path).exists():  # else it lies in a folder that is there already
-            make_mount_point(Path(path), is_file=False)
-            bind(OLD_ROOT + path, path, read_only=True)
+    show_programs(programs)
     for bound in spec["binds"]:
         source, target = OLD_ROOT + sources[bound["source"]], Path(bound["target"])
         make_mount_point(target, not Path(source).is_dir())
         bind(source, str(target), bound["readOnly"])
+    show_programs(programs)  # A volume may have covered them: an emptyDir at /tmp covers a checkout in /tmp.
     checked(libc.umount2(OLD_ROOT.encode(), MNT_DETACH), "let go of the machine's root")
     Path(OLD_ROOT).rmdir()
 
