@@ -1,0 +1,238 @@
+"""scripts/prepare-environment, really interrupted: with a Python that only pretends, which can be held at any step."""
+
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from deadline import wait_until
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SECONDS = 20.0
+STEPS = ("venv", "pip", "sync", "editable", "import")
+
+# One program in the place of Python, pip and uv. It logs each step, leaves half of its work behind while it is held in
+# the step that the file `hold` names, and does the whole once it is let go.
+PRETENDED = """#!/bin/bash
+held() {
+    echo "$1" >> "$TOYS/log"
+    if [ "$(cat "$TOYS/hold" 2>/dev/null)" = "$1" ]; then
+        touch "$TOYS/reached"
+        read -r < "$TOYS/gate"
+    fi
+    [ "$(cat "$TOYS/fail" 2>/dev/null)" != "$1" ] || { echo "no route to the packages" >&2; exit 3; }
+}
+case "$*" in
+"-c import sys"*) [ ! -e "$TOYS/too-old" ] ;;
+"-I -c "*) exit 0 ;;
+"-m venv --clear .venv")
+    rm -rf .venv && mkdir -p .venv/bin && cp "$0" .venv/bin/python
+    held venv
+    touch .venv/has-pip ;;
+"-m pip install"*)
+    [ -e .venv/has-pip ] || { echo "No module named pip" >&2; exit 1; }
+    held pip
+    cp "$0" .venv/bin/uv ;;
+"pip sync"*)
+    [ ! -e .venv/half-linked ] || { touch .venv/spoilt; exit 0; }
+    touch .venv/half-linked
+    echo " + a-package==1" >&2
+    held sync
+    rm .venv/half-linked ;;
+"pip install"*) held editable; touch .venv/ours ;;
+"-c import accelerate"*)
+    held import
+    [ -e .venv/ours ] && [ ! -e .venv/spoilt ] ;;
+*) echo "unexpected: $*" >&2; exit 9 ;;
+esac
+"""
+
+
+class Checkout:
+    """A checkout with the script alone, and the pretended Python."""
+
+    def __init__(self, root: Path, toys: Path) -> None:
+        self.root, self.toys = root, toys
+        self.stamp = root / ".venv" / ".prepared"
+
+    def start(self) -> subprocess.Popen[str]:
+        """The script in a process group of its own, as a terminal starts it."""
+        return subprocess.Popen(
+            [self.root / "scripts" / "prepare-environment"],
+            env=os.environ | {"PYTHON": str(self.toys / "python"), "TOYS": str(self.toys)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self) -> tuple[int, str]:
+        """Its exit code and what it said."""
+        process = self.start()
+        said, _ = process.communicate(timeout=SECONDS)
+        return process.returncode, said
+
+    def steps(self) -> list[str]:
+        """What was done since this was last asked."""
+        log = self.toys / "log"
+        done = log.read_text().split() if log.exists() else []
+        log.unlink(missing_ok=True)
+        return done
+
+    def held_at(self, step: str) -> subprocess.Popen[str]:
+        """The script, held in the middle of `step`."""
+        (self.toys / "reached").unlink(missing_ok=True)
+        (self.toys / "hold").write_text(step)
+        process = self.start()
+        wait_until((self.toys / "reached").exists, SECONDS, f"the step {step}")
+        return process
+
+    def interrupt_at(self, step: str, how: signal.Signals) -> None:
+        """Begin, and get the signal in the middle of `step`."""
+        process = self.held_at(step)
+        os.killpg(process.pid, how)
+        process.communicate(timeout=SECONDS)
+        (self.toys / "hold").unlink()
+
+    def let_go(self) -> None:
+        """Let what is held go on."""
+        (self.toys / "hold").unlink()
+        (self.toys / "gate").write_text("go\n")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    root, toys = tmp_path / "repo", tmp_path / "toys"
+    shutil.copytree(REPOSITORY / "requirements", root / "requirements")
+    shutil.copy(REPOSITORY / "pyproject.toml", root)
+    (root / "scripts").mkdir()
+    shutil.copy(REPOSITORY / "scripts" / "prepare-environment", root / "scripts")
+    toys.mkdir()
+    os.mkfifo(toys / "gate")
+    python = toys / "python"
+    python.write_text(PRETENDED)
+    python.chmod(0o755)
+    return Checkout(root, toys)
+
+
+def test_nothing_is_done_twice(checkout: Checkout) -> None:
+    code, said = checkout.run()
+    assert code == 0, said
+    assert checkout.steps() == list(STEPS)
+    assert "a-package" not in said, "one line a package is a wall"
+    assert checkout.run() == (0, "")
+    assert checkout.steps() == []
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=lambda how: how.name)
+@pytest.mark.parametrize("step", STEPS)
+def test_interrupted_anywhere_it_begins_anew(checkout: Checkout, step: str, how: signal.Signals) -> None:
+    checkout.interrupt_at(step, how)
+    assert not checkout.stamp.exists()
+    checkout.steps()
+    code, said = checkout.run()
+    assert code == 0, said
+    assert checkout.steps() == list(STEPS)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=lambda how: how.name)
+@pytest.mark.parametrize("step", STEPS[1:])
+def test_an_interrupted_update_is_not_taken_for_the_old_environment(
+    checkout: Checkout, step: str, how: signal.Signals
+) -> None:
+    assert checkout.run()[0] == 0
+    with (checkout.root / "requirements" / "dev.txt").open("a") as lock:
+        lock.write("# another version\n")
+    checkout.steps()
+    checkout.interrupt_at(step, how)
+    checkout.steps()
+    code, said = checkout.run()
+    assert code == 0, said
+    assert checkout.steps() == list(STEPS)
+
+
+def test_an_update_keeps_the_environment(checkout: Checkout) -> None:
+    assert checkout.run()[0] == 0
+    with (checkout.root / "pyproject.toml").open("a") as project:
+        project.write("# edited\n")
+    checkout.steps()
+    assert checkout.run()[0] == 0
+    assert checkout.steps() == list(STEPS[1:])
+
+
+def test_a_copied_checkout_gets_its_own(checkout: Checkout) -> None:
+    assert checkout.run()[0] == 0
+    copy = Checkout(checkout.root.with_name("repo2"), checkout.toys)
+    shutil.copytree(checkout.root, copy.root)
+    checkout.steps()
+    assert copy.run()[0] == 0
+    assert copy.steps() == list(STEPS)
+
+
+def test_a_python_that_is_gone_is_replaced(checkout: Checkout) -> None:
+    assert checkout.run()[0] == 0
+    python = checkout.root / ".venv" / "bin" / "python"
+    python.unlink()
+    python.symlink_to("/nowhere/python3.11")
+    checkout.steps()
+    code, said = checkout.run()
+    assert code == 0, said
+    assert checkout.steps() == list(STEPS)
+
+
+def test_two_at_once_do_the_work_once(checkout: Checkout) -> None:
+    first = checkout.held_at("sync")
+    second = checkout.start()
+    assert second.stdout is not None
+    assert "waiting" in second.stdout.readline()
+    checkout.let_go()
+    first_said, _ = first.communicate(timeout=SECONDS)
+    second_said, _ = second.communicate(timeout=SECONDS)
+    assert (first.returncode, second.returncode) == (0, 0), first_said + second_said
+    assert checkout.steps() == list(STEPS)
+
+
+def test_what_does_not_import_is_not_ready(checkout: Checkout) -> None:
+    (checkout.toys / "fail").write_text("import")
+    code, said = checkout.run()
+    assert code == 1
+    assert said.splitlines()[-1].startswith("error: the packages were installed and do not import")
+    assert not checkout.stamp.exists()
+
+
+@pytest.mark.parametrize("step", STEPS[:-1])
+def test_a_failure_ends_with_what_to_do(checkout: Checkout, step: str) -> None:
+    (checkout.toys / "fail").write_text(step)
+    code, said = checkout.run()
+    assert code != 0
+    assert said.splitlines()[-1].startswith("error: the environment is not ready"), said
+    assert not checkout.stamp.exists()
+
+
+def test_a_missing_python_is_named_in_one_line(checkout: Checkout) -> None:
+    (checkout.toys / "too-old").touch()
+    process = subprocess.run(
+        [checkout.root / "scripts" / "prepare-environment"],
+        env={"PATH": f"{checkout.toys}:{without_pythons(checkout.toys)}", "TOYS": str(checkout.toys)},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert process.returncode == 1
+    assert process.stderr.startswith("error: Python 3.11"), process.stderr
+    assert len(process.stderr.splitlines()) == 1
+
+
+def without_pythons(toys: Path) -> Path:
+    """A folder with the programs that the script itself needs, and no Python."""
+    programs = toys / "programs"
+    programs.mkdir()
+    for name in ("bash", "env", "dirname", "cat", "sha256sum", "cut", "sed", "rm", "flock"):
+        found = shutil.which(name)
+        assert found, name
+        (programs / name).symlink_to(found)
+    return programs
