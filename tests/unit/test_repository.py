@@ -19,6 +19,13 @@ def tracked_files() -> list[Path]:
     return [REPOSITORY / name for name in listing.stdout.split("\0") if name and (REPOSITORY / name).is_file()]
 
 
+def text_files() -> list[Path]:
+    """What is read by people; not this file, which names what it forbids."""
+    return [
+        path for path in tracked_files() if path != Path(__file__).resolve() and path.suffix not in {".png", ".sum"}
+    ]
+
+
 @pytest.mark.parametrize("root", ["operator", "workloads", "local"])
 def test_a_source_root_is_never_a_package(root: str) -> None:
     assert not (REPOSITORY / root / "__init__.py").exists()
@@ -95,9 +102,28 @@ def test_lock_files_have_hashes_and_no_address() -> None:
 def test_nothing_refers_to_one_machine() -> None:
     """Neither this checkout's place nor anybody's hidden files under a home folder."""
     places = re.compile(rf"{re.escape(str(REPOSITORY))}\b|/(root|home/[a-z]+)/\.")
-    this_file = Path(__file__).resolve()
-    for path in tracked_files():
-        if path == this_file or path.suffix in {".png", ".sum"}:
-            continue
+    for path in text_files():
         found = places.search(path.read_text(errors="replace"))
         assert not found, f"{path.relative_to(REPOSITORY)} names a place of one machine: {found and found.group(0)}"
+
+
+def test_the_repository_stands_alone() -> None:
+    """Whatever a text refers to lies in the repository: no design papers elsewhere, no numbers of a tracker."""
+    elsewhere = re.compile(r"\b(DESIGN|API|CLUSTER|STYLE)\.md\b|(?<![\w/])(shared|background)/|\b[Ii]ssue #?\d")
+    for path in text_files():
+        found = elsewhere.search(path.read_text(errors="replace"))
+        assert not found, f"{path.relative_to(REPOSITORY)} refers to {found and found.group(0)}, which is not here"
+
+
+MARKDOWN_LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
+MENTIONED_DOCUMENT = re.compile(r"(?<![\w/])docs/[\w./-]+\.md\b")
+
+
+def test_every_document_that_is_mentioned_exists() -> None:
+    for path in text_files():
+        text = path.read_text(errors="replace")
+        mentioned = [REPOSITORY / name for name in MENTIONED_DOCUMENT.findall(text)]
+        if path.suffix == ".md":
+            mentioned += [path.parent / target for target in MARKDOWN_LINK.findall(text) if "://" not in target]
+        missing = [str(target) for target in mentioned if not target.exists()]
+        assert not missing, f"{path.relative_to(REPOSITORY)} points to what is not there: {missing}"

@@ -1,8 +1,7 @@
 """The cluster as a reconcile uses it: take a snapshot of one custom resource, and carry out a plan step by step."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Any
 
 from diffusion_operator.kube.apply import stamped, why_to_send
 from diffusion_operator.kube.client import ApiClient
@@ -15,8 +14,7 @@ from diffusion_operator.kube.resources import NODE, POD, Resource, resource_of
 from diffusion_operator.kube.status import put_status
 from diffusion_operator.kube.store import Store
 from diffusion_operator.observe.operator_facts import OperatorFacts
-from diffusion_operator.observe.snapshot import Raw, Refusal, Snapshot
-from diffusion_operator.plan.kind import Kind
+from diffusion_operator.observe.snapshot import Raw, Reference, Refusal, Snapshot
 from diffusion_operator.plan.plan import Event, Manifest, ObjectReference
 
 _NAMED_BY_USERS_TOO = frozenset({"PersistentVolumeClaim"})
@@ -34,12 +32,12 @@ class Cluster:
         self._writes = OwnWrites(store)
         self._refusals: dict[Key, tuple[Refusal, ...]] = {}
 
-    async def snapshot(self, key: Key, kind: Kind[Any]) -> Snapshot | None:
-        """The custom resource with its children, their nodes, and what it refers to; None where it is gone."""
+    async def snapshot(self, key: Key, references: Callable[[Raw], tuple[Reference, ...]]) -> Snapshot | None:
+        """The custom resource with its children, their nodes, and its `references`; None where it is gone."""
         custom_resource = self.store.get(resource_of_key(key), key.namespace, key.name)
         if custom_resource is None:
             return None
-        referenced = await self.references.look_up(key, kind.references(custom_resource))
+        referenced = await self.references.look_up(key, references(custom_resource))
         children = tuple(self._family(custom_resource["metadata"]["uid"]))
         names = {child["spec"].get("nodeName") for child in children if child["kind"] == POD.kind}
         nodes = {name: node for name in names if name and (node := self.store.get(NODE, "", name)) is not None}

@@ -1,6 +1,6 @@
 """Keeps one kind in the store: list in pages, then watch; a relist replaces, so nothing that vanished stays.
 
-Why not kopf for this: DESIGN.md 3, rule 6. What can end a watch, and what follows:
+Why not kopf for this: docs/adr/0001-kopf-is-the-ear.md. What can end a watch, and what follows:
 
     the server closes it (timeoutSeconds)     watch on from the last version
     no byte for `silence` seconds             the connection is dead without saying so: watch on from the last version

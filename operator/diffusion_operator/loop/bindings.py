@@ -1,4 +1,4 @@
-"""kopf as the ear: it hears the two kinds, and does nothing but store what it heard (DESIGN.md 3, rule 6)."""
+"""kopf as the ear: it hears the two kinds, and does nothing but store what it heard (docs/adr/0001)."""
 
 import base64
 import logging

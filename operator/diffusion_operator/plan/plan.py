@@ -34,7 +34,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Plan:
-    """The steps of one reconcile, in the order in which they are carried out (DESIGN.md 3).
+    """The steps of one reconcile, in the order in which they are carried out (docs/architecture.md).
 
     `apply`: manifests for server-side apply, in this order; nothing is sent for one that is already so.
     `status`: the whole status, or None to leave it; it is written only when it differs from the stored one.
