@@ -202,8 +202,8 @@ def _status(pod: Raw, phase: str, state: Mapping[str, Any], *, ready: bool) -> M
 
 
 def serve(life: Life, stage: Stage) -> Said:
-    """Engines and routers that are up at once and stay so."""
-    return Said(report=RouterReport())
+    """Engines and routers that are up at once and stay so; workers are left to the scheduler, which has no nodes."""
+    return Said() if TRAINING_LABEL in life.pod["metadata"]["labels"] else Said(report=RouterReport())
 
 
 def train_through_a_crash(life: Life, stage: Stage) -> Said:

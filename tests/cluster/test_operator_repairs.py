@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
+import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
@@ -11,8 +12,9 @@ import diffusion_operator.plan.service
 from crash_runs import Outcome, Run
 from crash_scenarios import ROLLED_OUT, TRAINED, Scenario, service, status_of, training
 from custom_resource_tables import install_crds
+from diffusion_contract.names import TRAINING_LABEL
 from diffusion_local.cluster import Cluster
-from diffusion_operator.kube.resources import CONFIG_MAP, DEPLOYMENT, MODEL_SERVICE, SERVICE, TRAINING
+from diffusion_operator.kube.resources import CONFIG_MAP, DEPLOYMENT, MODEL_SERVICE, NODE, POD, SERVICE, TRAINING
 from diffusion_operator.kube.transport import MERGE_PATCH
 from diffusion_operator.loop.kinds import KINDS
 from diffusion_operator.plan.plan import ObjectReference
@@ -35,6 +37,9 @@ class Scene:
 
     def status(self, kind):
         return status_of(self.witness.objects(self.namespace), kind)
+
+    def reason(self, kind):
+        return {one["type"]: one["reason"] for one in self.status(kind).get("conditions", ())}.get("Ready")
 
     async def create(self, resource, item):
         await self.client.create(resource, {**item, "metadata": {**item["metadata"], "namespace": self.namespace}})
@@ -152,17 +157,65 @@ async def test_what_others_add_to_a_child_is_left_alone(control_plane, namespace
         assert all(item["metadata"]["annotations"]["someone"] == "was here" for item in stage.objects("Service"))
 
 
+def pods_without_a_node(stage: Scene, sentence: str) -> list[str]:
+    """The workers of which the scheduler has said that they have no node, in a sentence that begins so."""
+    told = []
+    for pod in stage.objects("Pod"):
+        verdicts = {one["type"]: one for one in pod["status"].get("conditions", ())}
+        if verdicts.get("PodScheduled", {}).get("message", "").startswith(sentence):
+            told.append(pod["metadata"]["name"])
+    return told
+
+
+async def tried_again(stage: Scene, sentence: str, seconds: float = 60) -> None:
+    """Make the scheduler try both workers again, after its back-off, which grows, until it says `sentence`.
+
+    Another toleration is what makes it try. It may have done so before it saw the newest node: then once more.
+    """
+    deadline = time.monotonic() + seconds
+    while len(pods_without_a_node(stage, sentence)) < 2:
+        assert time.monotonic() < deadline, f"the scheduler has not said within {seconds:g} s: {sentence}"
+        for pod in stage.objects("Pod"):
+            if TRAINING_LABEL in pod["metadata"]["labels"]:
+                more = {"key": f"test/{uuid.uuid4().hex[:8]}", "operator": "Exists"}
+                await stage.edit(POD, pod, {"spec": {"tolerations": [*pod["spec"]["tolerations"], more]}})
+        with contextlib.suppress(AssertionError):
+            await until(lambda: len(pods_without_a_node(stage, sentence)) == 2, 5, sentence)
+
+
+@contextlib.asynccontextmanager
+async def closed_nodes(client, namespace: str) -> AsyncIterator[Callable[[], Awaitable[int]]]:
+    """Nodes that take nobody, one more at each call (which says how many there are now); gone afterwards."""
+    names: list[str] = []
+
+    async def one_more() -> int:
+        names.append(f"{namespace}-{len(names)}")
+        spec = {"taints": [{"key": "test/closed", "effect": "NoSchedule"}]}
+        await client.create(NODE, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": names[-1]}, "spec": spec})
+        return len(names)
+
+    try:
+        yield one_more
+    finally:
+        for name in names:
+            await client.call("DELETE", NODE.path(name=name))
+
+
 async def test_at_rest_nothing_is_written_however_often_it_looks(control_plane, namespace):
-    async with scene(control_plane, namespace) as stage:
+    async with scene(control_plane, namespace) as stage, closed_nodes(stage.client, namespace) as one_more:
         await served(stage)
-        # A suspended one has no pods, about which the scheduler would have something to say every now and then.
-        await stage.create(TRAINING, training("other", suspend=True))
-        await until(lambda: stage.status("DiffusionTraining").get("phase") == "Suspended", 20, "the suspension")
+        await one_more()
+        await stage.create(TRAINING, training("other"))
+        await until(lambda: len(pods_without_a_node(stage, "0/1 nodes")) == 2, 30, "two workers without a node")
+        await until(lambda: stage.reason("DiffusionTraining") == "Unschedulable", 20, "that in the status")
         await stage.settled()
-        writes = list(stage.transport.writes)
-        for _ in range(5):
+        writes, began = list(stage.transport.writes), time.monotonic()
+        while time.monotonic() - began < 10:
+            nodes = await one_more()
+            await tried_again(stage, f"0/{nodes} nodes")
             await stage.engine.resync()
             await until(lambda: stage.engine.queue.is_quiet, 10, "quiet")
+        assert nodes > 2, "the scheduler has tried again more than once"
         assert stage.transport.writes == writes
 
 

@@ -11,7 +11,16 @@ from diffusion_operator.observe.snapshot import Raw
 
 PodPhase = Literal["Pending", "Running", "Succeeded", "Failed", "Unknown"]
 
-PULL_PROBLEMS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
+PULL_PROBLEMS = frozenset(
+    {
+        "ErrImagePull",
+        "ImagePullBackOff",
+        "InvalidImageName",
+        "ErrImageNeverPull",
+        "ImageInspectError",
+        "SignatureValidationFailed",
+    }
+)
 _PHASES: tuple[PodPhase, ...] = ("Pending", "Running", "Succeeded", "Failed")
 
 START_PROBLEMS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
@@ -58,7 +67,6 @@ def observe_pod(raw: Raw, container: str) -> PodFacts:
     """The facts about a pod whose one workload container is called `container` and is not restarted."""
     state = _container_state(raw, container)
     ended, waiting = mapping_at(state, "terminated"), mapping_at(state, "waiting")
-    scheduled = condition_of(raw, "PodScheduled")
     disruption = condition_of(raw, "DisruptionTarget")
     return PodFacts(
         name=text_at(raw, "metadata", "name"),
@@ -76,8 +84,16 @@ def observe_pod(raw: Raw, container: str) -> PodFacts:
         disruption=text_at(disruption, "reason") or "Disrupted" if disruption.get("status") == "True" else "",
         waiting=text_at(waiting, "reason"),
         waiting_message=text_at(waiting, "message"),
-        unschedulable=text_at(scheduled, "message") if scheduled.get("status") == "False" else "",
+        unschedulable=unschedulable(raw),
     )
+
+
+def unschedulable(raw: Raw) -> str:
+    """Why a pod has no node, in the scheduler's words; empty where it has one, or nobody has tried yet."""
+    scheduled = condition_of(raw, "PodScheduled")
+    if text_at(raw, "spec", "nodeName") or scheduled.get("status") != "False":
+        return ""
+    return text_at(scheduled, "message") or text_at(scheduled, "reason") or "Unschedulable"
 
 
 def parse_last_words(text: str) -> TerminationMessage | None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from diffusion_contract.exit_codes import ExitCode
-from diffusion_operator.observe.pods import PULL_PROBLEMS, START_PROBLEMS, parse_last_words
+from diffusion_operator.observe.pods import PULL_PROBLEMS, START_PROBLEMS, parse_last_words, unschedulable
 from diffusion_operator.observe.raw_values import condition_of, integer_at, mapping_at, mappings_at, text_at
 from diffusion_operator.observe.snapshot import Raw
 
@@ -57,7 +57,7 @@ def observe_workload(deployment: Raw, pods: Iterable[Raw]) -> WorkloadFacts:
         ready=_count(deployment, "readyReplicas"),
         available=min(available, updated) if settled else 0,
         trouble=min(troubles, key=_by_weight) if troubles else _deployment_trouble(deployment),
-        waiting=next((sentence for pod in living if (sentence := _unplaced(pod))), ""),
+        waiting=next((sentence for pod in living if (sentence := unschedulable(pod))), ""),
     )
 
 
@@ -130,8 +130,3 @@ def _deployment_trouble(deployment: Raw) -> Trouble | None:
     if progressing.get("status") == "False" and text_at(progressing, "reason") == "ProgressDeadlineExceeded":
         return Trouble("ProgressDeadlineExceeded", "no pod became ready in time: see `kubectl describe pod`")
     return None
-
-
-def _unplaced(pod: Raw) -> str:
-    scheduled = condition_of(pod, "PodScheduled")
-    return text_at(scheduled, "message") if scheduled.get("status") == "False" else ""

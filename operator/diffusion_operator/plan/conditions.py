@@ -75,6 +75,20 @@ def stamped(
     return [_stamp(condition, stored.get(condition.type, {}), generation, now) for condition in conditions]
 
 
+def kept(message: str, stored: str) -> str:
+    """`stored` where it says the same as `message` but for its numbers, else `message`.
+
+    For sentences of others that count things (nodes, ports, seconds) each time anew: an object that waits must not be
+    written each time that a scheduler or a kubelet tries again.
+    """
+    said = message[:MESSAGE_LIMIT]
+    return stored if _without_numbers(said) == _without_numbers(stored) else message
+
+
+def _without_numbers(sentence: str) -> str:
+    return re.sub(r"\d+", "#", sentence)
+
+
 def _word(reason: str) -> str:
     """`reason` as the API accepts it: workloads may have written it, and one bad letter would refuse the status."""
     return re.sub(r"[^A-Za-z0-9_]", "", reason).lstrip("0123456789_")[:64] or "Unknown"

@@ -12,9 +12,11 @@ _QUIET = frozenset({"Waiting", "Succeeded", "Failed", "Suspended"})
 
 
 def training_events(outlook: Outlook, verdict: Verdict, status: Mapping[str, Any]) -> tuple[Event, ...]:
-    """The events of one pass; nothing is said when nothing changed."""
+    """The events of one pass; nothing is said when nothing changed, and nothing is said twice."""
     stored = outlook.world.history.raw
-    return (*_crashes(outlook), *_generation(outlook), *_bad_news(stored, status), *_phase(stored, verdict))
+    found = (*_crashes(outlook), *_generation(outlook), *_bad_news(stored, status), *_phase(stored, verdict))
+    said = {(event.reason, event.message): event for event in reversed(found)}
+    return tuple(event for event in found if said[(event.reason, event.message)] is event)
 
 
 def _crashes(outlook: Outlook) -> Iterator[Event]:

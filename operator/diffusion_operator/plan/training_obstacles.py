@@ -5,12 +5,13 @@ The order is that of causes: a pod that the quota refuses has no image to pull.
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from diffusion_operator.observe.pods import PULL_PROBLEMS, START_PROBLEMS
+from diffusion_operator.observe.raw_values import condition_of, text_at
 from diffusion_operator.observe.training_world import TrainingJob, TrainingWorld
-from diffusion_operator.plan.conditions import from_timestamp
+from diffusion_operator.plan.conditions import from_timestamp, kept
 
 CREATION_SECONDS = 15
 """How long a Job may take to make its pods before that is said."""
@@ -21,16 +22,30 @@ _BACK_OFF = re.compile(r'^Back-off pulling image "[^"]*"(: )?(ErrImagePull: )?')
 
 @dataclass(frozen=True)
 class Obstacle:
-    """`stalls`: nothing in the cluster will remove it by itself, somebody has to act."""
+    """`stalls`: nothing in the cluster will remove it by itself, somebody has to act.
+
+    `vague`: how its sentence begins, where the cause is not told right now: a stored one that begins so knows it.
+    """
 
     reason: str
     message: str
     stalls: bool = True
+    vague: str = ""
 
 
 def obstacles(world: TrainingWorld, now: datetime) -> tuple[Obstacle, ...]:
-    """All that is in the way now, the deepest cause first."""
-    return (*_claims(world), *_refusals(world), *_uncreated(world, now), *_pods(world))
+    """All that is in the way now, the deepest cause first; in the stored words where these still say the same."""
+    found = (*_claims(world), *_refusals(world), *_uncreated(world, now), *_pods(world))
+    stored = condition_of({"status": world.history.raw}, "Scheduled")
+    return tuple(_in_stored_words(one, text_at(stored, "reason"), text_at(stored, "message")) for one in found)
+
+
+def _in_stored_words(obstacle: Obstacle, reason: str, message: str) -> Obstacle:
+    if obstacle.reason != reason:
+        return obstacle
+    if obstacle.vague and message.startswith(obstacle.vague):
+        return replace(obstacle, message=message)
+    return replace(obstacle, message=kept(obstacle.message, message))
 
 
 def _claims(world: TrainingWorld) -> Iterator[Obstacle]:
@@ -81,8 +96,9 @@ def _pods(world: TrainingWorld) -> Iterator[Obstacle]:
     waiting = [worker.pod for worker in world.workers if not worker.pod.terminal and not worker.pod.deleting]
     for pod in waiting:
         if pod.waiting in PULL_PROBLEMS:
-            why = _BACK_OFF.sub("", pod.waiting_message) or pod.waiting
-            yield Obstacle("ImagePull", f"pod {pod.name} cannot pull its image: {why}")
+            start = f"pod {pod.name} cannot pull its image: "
+            why = _BACK_OFF.sub("", pod.waiting_message)
+            yield Obstacle("ImagePull", f"{start}{why or pod.waiting}", vague="" if why else start)
         elif pod.waiting in START_PROBLEMS:
             yield Obstacle("ContainerNotStarted", f"pod {pod.name}: {pod.waiting_message or pod.waiting}")
     for pod in waiting:

@@ -128,6 +128,9 @@ def _starting(outlook: Outlook) -> Verdict | None:
     minimum = outlook.training.spec.workers.min
     if not outlook.world.workers:
         return Verdict("Pending", "Creating", "workers are being created")
+    if sum(bool(worker.pod.node) and not worker.pod.terminal for worker in outlook.world.workers) < minimum:
+        wanted = f"{minimum} of {outlook.training.spec.workers.max}"
+        return Verdict("Pending", "Scheduling", f"waiting until {wanted} workers have a node")
     return Verdict(
         "Starting", "Starting", f"waiting until {minimum} of {outlook.training.spec.workers.max} workers are ready"
     )

@@ -76,7 +76,7 @@ def test_a_pods_other_signs_are_read() -> None:
     deleting = observe_pod(pod("a", deleting=True, disruption="EvictionByEvictionAPI"), "trainer")
     assert (deleting.deleting, deleting.grace_seconds, deleting.disruption) == (True, 15, "EvictionByEvictionAPI")
     unplaced = {"type": "PodScheduled", "status": "False", "message": "0/3 nodes are available"}
-    assert observe_pod(pod("a", conditions=[unplaced]), "trainer").unschedulable == "0/3 nodes are available"
+    assert observe_pod(pod("a", node="", conditions=[unplaced]), "trainer").unschedulable == "0/3 nodes are available"
     assert observe_pod({}, "trainer").phase == "Pending"
     assert observe_pod({"status": {"phase": "Odd"}}, "trainer").phase == "Unknown"
 

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from decided_trainings import IMAGE, JOBS, decided, kstatus, said
 from diffusion_operator.observe.snapshot import Reference, Refusal
 from world_builders import claim, job, pod, record, spec_with, training_status
@@ -70,6 +72,60 @@ def test_a_job_that_has_lost_a_pod_is_in_its_back_off_and_not_refused() -> None:
     gone = [{"time": "2026-01-01T11:30:00Z", "pod": "job-spot-1-0-x", "uid": "u", "generation": 1}]
     later = decided(old, pod("a"), status=training_status("a", preemptions=gone), records=said_by)
     assert said(later)[2] == "1 of 2 workers train as generation 1"
+
+
+def unplaced(message: str, name: str = "a", **more: Any) -> Any:
+    conditions = [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message, **more}]
+    return pod(name, node="", phase="Pending", conditions=conditions)
+
+
+@pytest.mark.parametrize(
+    ("children", "expected"),
+    [
+        ((unplaced("no nodes"),), ("Pending", "Unschedulable", "pod a has no node: no nodes")),
+        ((unplaced(""),), ("Pending", "Unschedulable", "pod a has no node: Unschedulable")),
+        ((pod("a", node=""),), ("Pending", "Scheduling", "waiting until 1 of 2 workers have a node")),
+    ],
+    ids=["with a sentence", "without a sentence", "not looked at yet"],
+)
+def test_a_pod_without_a_node_is_not_starting(children: Any, expected: Any) -> None:
+    assert said(decided(*JOBS, *children, status=training_status())) == expected
+
+
+def test_a_pod_with_a_node_was_scheduled_whatever_an_old_condition_says() -> None:
+    placed = unplaced("no nodes")
+    placed["spec"]["nodeName"] = "n1"
+    assert said(decided(*JOBS, placed, status=training_status()))[:2] == ("Starting", "Starting")
+
+
+def test_a_scheduler_that_counts_again_causes_no_write_and_no_event() -> None:
+    first = decided(*JOBS, unplaced("0/3 nodes are available: 3 Insufficient cpu"), status=training_status())
+    for said_next in ("0/4 nodes are available: 4 Insufficient cpu", "0/12 nodes are available: 12 Insufficient cpu"):
+        again = decided(*JOBS, unplaced(said_next), status=first.status)
+        assert (again.status, again.events) == (first.status, ())
+    other = decided(*JOBS, unplaced("0/3 nodes are available: 3 Insufficient memory"), status=first.status)
+    assert "Insufficient memory" in said(other)[2]
+
+
+def test_an_image_that_is_pulled_again_and_again_causes_no_write() -> None:
+    def trying(reason: str, message: str) -> Any:
+        return pod("a", waiting={"reason": reason, "message": message})
+
+    first = decided(*JOBS, trying("ErrImagePull", "dial tcp 10.0.0.1:40122: refused"), status=training_status())
+    for reason, message in (
+        ("ImagePullBackOff", 'Back-off pulling image "nowhere:1": ErrImagePull: dial tcp 10.0.0.1:40122: refused'),
+        ("ImagePullBackOff", 'Back-off pulling image "nowhere:1"'),
+        ("ErrImagePull", "dial tcp 10.0.0.1:51964: refused"),
+    ):
+        again = decided(*JOBS, trying(reason, message), status=first.status)
+        assert (again.status, again.events) == (first.status, ())
+
+
+def test_one_fact_is_one_event() -> None:
+    plan = decided(*JOBS, unplaced("no nodes"), status=training_status())
+    assert [(one.type, one.reason, one.message) for one in plan.events] == [
+        ("Warning", "Unschedulable", "pod a has no node: no nodes")
+    ]
 
 
 def records_of(*uids: str) -> tuple[Any, ...]:
