@@ -173,10 +173,11 @@ def _work_together(members: list[Trainer], volume: Volume, moment: str) -> None:
 
 def _finish(members: list[Trainer], volume: Volume) -> None:
     first = members[0]
-    if first.publishes and volume.published is None and first.state != "Publishing":
+    is_published = volume.published is not None and volume.published.step >= first.target
+    if first.publishes and not is_published and first.state != "Publishing":
         first.state = "Publishing"
         return
-    if first.publishes and volume.published is None:
+    if first.publishes and not is_published:
         volume.published = PublishedVersion(reference=f"pvc://m/x@{DIGEST}", digest=DIGEST, step=first.target)
     for member in members:
         member.state, member.ended = "Finished", 0

@@ -51,6 +51,19 @@ def evict(world: Simulator, number: int) -> None:
         world.trainers[pod["metadata"]["uid"]].leaving = True
 
 
+def refuse(world: Simulator, number: int) -> None:
+    """A kubelet gives a pod back: it fails without a container status (OutOfcpu, UnexpectedAdmissionError)."""
+    if pod := _victim(world, number):
+        world.end_pod(pod, None)
+
+
+def raise_target(world: Simulator, number: int) -> None:
+    """Somebody wants more steps, of which workers that run already learn or not."""
+    edit(world, training__targetSteps=world.spec["training"]["targetSteps"] + 1 + number)
+    for trainer in list(world.trainers.values())[: number % 3]:
+        trainer.target = world.spec["training"]["targetSteps"]
+
+
 def edit(world: Simulator, **changes: Any) -> None:
     """Somebody edits the spec."""
     world.spec = spec_with(world.spec, **changes)

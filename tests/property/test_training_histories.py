@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from training_disturbances import announce, crash, edit, evict, vanish
+from training_disturbances import announce, crash, edit, evict, raise_target, refuse, vanish
 from training_simulator import Simulator
 from world_builders import TWO_POOLS, spec_with
 
@@ -19,6 +19,8 @@ DISTURBANCES: dict[str, Callable[[Simulator, int], None]] = {
     "announce": announce,
     "vanish": vanish,
     "evict": evict,
+    "refuse": refuse,
+    "raise target": raise_target,
     "kill operator": lambda world, number: setattr(world, "deaths", number),
     "suspend": lambda world, _: edit(world, suspend=True),
     "resume": lambda world, _: edit(world, suspend=False),
@@ -74,7 +76,9 @@ def test_every_history_ends_well(spec: dict[str, Any], history: list[Action]) ->
     world = play(spec, history)
     assert world.status["phase"] == "Succeeded", world.status["message"]
     assert world.volume.committed is not None
-    assert world.volume.committed.step >= spec["training"]["targetSteps"]
+    assert world.volume.committed.step >= world.spec["training"]["targetSteps"]
+    if "publish" in spec:
+        assert world.status["published"]["step"] >= world.spec["training"]["targetSteps"]
     for before, after in zip(world.statuses, world.statuses[1:], strict=False):
         assert all(old <= new for old, new in zip(counters(before), counters(after), strict=True))
         assert before["phase"] not in ("Succeeded", "Failed"), "a run that has ended goes on"

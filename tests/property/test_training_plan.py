@@ -173,6 +173,18 @@ def test_counters_never_go_back_and_generations_hold_only_the_living(
 
 @SLOW
 @given(snapshots())
+def test_running_means_that_somebody_trains(given_facts: tuple[Snapshot, dict[str, Any]]) -> None:
+    snapshot, said = given_facts
+    plan = decide(snapshot, said)
+    facts = observe_training(snapshot, said)
+    if plan.status is None or facts.training is None or plan.status["phase"] != "Running":
+        return
+    living = {worker.pod.uid for worker in facts.workers if not worker.pod.terminal}
+    assert living & {member["uid"] for member in plan.status["rendezvous"]["members"]}
+
+
+@SLOW
+@given(snapshots())
 def test_nothing_is_destroyed_whose_attempt_is_not_over_in_the_stored_status(
     given_facts: tuple[Snapshot, dict[str, Any]],
 ) -> None:

@@ -83,6 +83,8 @@ class TrainingHistory:
     disruptions: int = 0
     recorded: frozenset[str] = frozenset()
     last_crash: str = ""
+    no_progress: int = 0
+    next_attempt_time: str = ""
     committed: CheckpointReference | None = None
     verified: CheckpointReference | None = None
     published: PublishedVersion | None = None
@@ -106,6 +108,8 @@ def read_history(custom_resource: Raw) -> TrainingHistory:
         disruptions=_counter(status, "restarts", "disruptions"),
         recorded=frozenset(_texts(status, "recordedPods")),
         last_crash=text_at(status, "restarts", "lastCrashTime"),
+        no_progress=_counter(status, "restarts", "noProgress"),
+        next_attempt_time=text_at(status, "restarts", "nextAttemptTime"),
         committed=_checkpoint(status, "lastCommitted"),
         verified=_checkpoint(status, "lastVerified"),
         published=_published(status),

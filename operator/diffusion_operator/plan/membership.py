@@ -16,13 +16,14 @@ Lost and Leaving ones go. The next generation comes when a member goes, when a m
 failed, or when a Ready worker waits and there is room. Growth waits while the run is publishing.
 
 When fewer than `minimum` would be left, the survivors do not wait for replacements (a Job makes them wait 10 s and
-more): all that still live save what they have and leave (`stop`), and the next attempt starts from there. Where nobody
-lives, nothing is decided here: `training_attempt` sees that the attempt is over.
+more): all that still live save what they have and leave (`stop`), and the next attempt starts from there. Where the
+pods or nodes of all members say that they have ended, nobody is a member any more, and `training_attempt` sees whether
+the attempt is over. Silence alone empties nothing.
 
 Invariants (tests/property/test_training_membership.py)
 -------------------------------------------------------
 - generation never goes back, and goes up by one at most;
-- members change only together with generation;
+- members change only together with generation, or all of them go;
 - a member was Ready when it joined, and nobody joins a stopped rendezvous;
 - size is at most `maximum`, and at least `minimum` unless `stop` is set;
 - `stop` is never taken back within an attempt.
@@ -99,7 +100,11 @@ def next_rendezvous(
     trouble = in_trouble(current, workers)
     stands = {worker.pod.uid: standing(worker, trouble) for worker in workers}
     seen = replace(current, leaving=tuple(sorted(uid for uid, stand in stands.items() if stand == "Leaving")))
-    if current.stop or any(w.pod.exit_code == 0 or stands[w.pod.uid] == "Finished" for w in workers):
+    if current.stop:
+        return seen
+    if current.members and not survivors(current, workers):
+        return without_members(current)
+    if any(w.pod.exit_code == 0 or stands[w.pod.uid] == "Finished" for w in workers):
         return seen
     staying = [m for m in current.members if stands.get(m.uid, "Lost") in ("Ready", "Unknown")]
     joining = [w for w in workers if stands[w.pod.uid] == "Ready" and w.pod.uid not in current.uids]
@@ -190,6 +195,20 @@ def _last_generation(
     if living == seen.members:
         return stopped
     return replace(stopped, generation=seen.generation + 1, members=living, resume_step=resume_step, why=why)
+
+
+def survivors(current: Rendezvous, workers: Iterable[Worker]) -> list[Worker]:
+    """Members whose pod or node does not say that they have ended.
+
+    A silent peer may be left behind on the word of a survivor. Where none survives nothing is gained by haste, and the
+    exit codes, which come in a moment, say whether this was a crash that counts.
+    """
+    return [w for w in workers if w.pod.uid in current.uids and standing(w, trouble=False) != "Lost"]
+
+
+def without_members(current: Rendezvous) -> Rendezvous:
+    """The rendezvous that nobody is in any more: only its number stays."""
+    return Rendezvous(generation=current.generation)
 
 
 def stop(current: Rendezvous, reason: str, now: datetime) -> Rendezvous:

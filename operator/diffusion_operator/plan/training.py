@@ -13,13 +13,13 @@ from diffusion_operator.api.training_spec import TrainingCustomResource
 from diffusion_operator.observe.training_history import Rendezvous
 from diffusion_operator.observe.training_world import TrainingWorld
 from diffusion_operator.plan.conditions import stalled
-from diffusion_operator.plan.membership import BROKEN_PATIENCE, waits_for_a_lost_peer
+from diffusion_operator.plan.membership import BROKEN_PATIENCE, waits_for_a_lost_peer, without_members
 from diffusion_operator.plan.plan import Event, Plan
 from diffusion_operator.plan.training_attempt import (
     NextAttempt,
     next_attempt,
+    seconds_until_start,
     seconds_until_stop_ends,
-    without_members,
 )
 from diffusion_operator.plan.training_children import LEFTOVER_SECONDS, leftover_jobs, superfluous_jobs, wanted_children
 from diffusion_operator.plan.training_events import training_events
@@ -41,7 +41,7 @@ def decide_training(world: TrainingWorld, now: datetime) -> Plan:
     found = verdict(outlook)
     status, held_back = throttled(training_status(outlook, found, now), world.history.raw, now)
     return Plan(
-        apply=() if outlook.outcome else wanted_children(world, world.training),
+        apply=() if outlook.outcome else wanted_children(world, world.training, now),
         status=status,
         instructions=instructions(outlook.attempt, outlook.rendezvous, world),
         events=training_events(outlook, found, status),
@@ -78,7 +78,8 @@ def _untouched(world: TrainingWorld, now: datetime) -> Plan:
 def _look_ahead(world: TrainingWorld, training: TrainingCustomResource, now: datetime) -> Outlook:
     restarts, learned = count_restarts(world), learn(world)
     end = outcome(world, training, learned, restarts)
-    following = NextAttempt(world.history.attempt, without_members(world.history.rendezvous))
+    stored = world.history
+    following = NextAttempt(stored.attempt, without_members(stored.rendezvous), stored.no_progress)
     if end is None:
         following = next_attempt(world, training, learned, restarts, now)
     return Outlook(
@@ -90,7 +91,9 @@ def _look_ahead(world: TrainingWorld, training: TrainingCustomResource, now: dat
         learned=learned,
         outcome=end,
         now=now,
-        waiting_seconds=following.waiting_seconds,
+        no_progress=following.no_progress,
+        next_attempt_time=following.start,
+        waiting_seconds=seconds_until_start(following.start, now),
     )
 
 

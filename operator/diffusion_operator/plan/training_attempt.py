@@ -8,33 +8,50 @@ Never while a survivor trains: every path below asks that no member of the rende
 its pod, not of what we have not heard.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from diffusion_operator.api.training_spec import TrainingCustomResource
 from diffusion_operator.children.job import worker_hash
 from diffusion_operator.observe.training_history import Rendezvous
 from diffusion_operator.observe.training_world import TrainingWorld, Worker
-from diffusion_operator.plan.conditions import from_timestamp
-from diffusion_operator.plan.membership import Bounds, in_trouble, is_leaving, next_rendezvous, standing, stop
+from diffusion_operator.plan.conditions import from_timestamp, to_timestamp
+from diffusion_operator.plan.membership import (
+    Bounds,
+    in_trouble,
+    is_leaving,
+    next_rendezvous,
+    standing,
+    stop,
+    survivors,
+    without_members,
+)
 from diffusion_operator.plan.training_progress import Learned
 from diffusion_operator.plan.training_restarts import Restarts, ending
 
 STOP_SECONDS = 180
 """Workers that were told to save and leave are given this long; then their Jobs go, with SIGTERM as usual."""
 
-CRASH_SECONDS_LIMIT = 60
-"""After n counted crashes the next attempt waits 2^(n-2) seconds, at most this long. The first never waits, nor does a
-disruption: new Jobs must come before the controller's back-off lets the old ones make pods again."""
+BACK_OFF_LIMIT = 60
+"""After n counted crashes, or n attempts since the newest checkpoint, the next attempt waits 2^(n-2) seconds, at most
+so long. It stands in the status while it waits, so the old Jobs go at once, and their controller replaces nobody."""
+
+
+_WANTED_STOPS = frozenset({"Suspended", "WorkersChanged"})
 
 
 @dataclass(frozen=True)
 class NextAttempt:
-    """The attempt and rendezvous to store, and how long a finished attempt still waits for its successor."""
+    """The attempt and rendezvous to store.
+
+    `no_progress`: attempts that had to be begun since the newest checkpoint. `start`: from when on this attempt may
+    have Jobs (RFC 3339); empty where it need not wait.
+    """
 
     attempt: int
     rendezvous: Rendezvous
-    waiting_seconds: float = 0
+    no_progress: int = 0
+    start: str = ""
 
 
 def next_attempt(
@@ -46,12 +63,13 @@ def next_attempt(
         return NextAttempt(1, Rendezvous(generation=stored.rendezvous.generation))
     resume = learned.committed.step if learned.committed else None
     rendezvous = _regroup(world, training, resume, now)
+    tries = 0 if learned.committed != stored.committed else stored.no_progress
     if not _is_over(world, training, rendezvous, now):
-        return NextAttempt(stored.attempt, rendezvous)
-    waiting = _crash_delay(world, restarts, now)
-    if waiting > 0:
-        return NextAttempt(stored.attempt, rendezvous, waiting)
-    return NextAttempt(stored.attempt + 1, Rendezvous(generation=rendezvous.generation))
+        return NextAttempt(stored.attempt, rendezvous, tries, stored.next_attempt_time)
+    if not (rendezvous.stop in _WANTED_STOPS or training.spec.suspend):
+        tries += 1
+    start = _next_start(world, restarts, tries, now)
+    return NextAttempt(stored.attempt + 1, without_members(rendezvous), tries, start)
 
 
 def bounds_of(training: TrainingCustomResource) -> Bounds:
@@ -93,30 +111,50 @@ def _is_over(world: TrainingWorld, training: TrainingCustomResource, rendezvous:
         return not _living_members(world, rendezvous) or _stopped_for_too_long(rendezvous, now)
     if not rendezvous.members and (training.spec.suspend or workers_changed(world, training)):
         return bool(world.jobs)
-    staying = _not_known_to_have_ended(world)
-    if (rendezvous.members and staying) or any(not is_leaving(worker) or _will_say_why(worker) for worker in staying):
+    trained = world.history.rendezvous
+    if survivors(trained, world.workers) or not _nobody_is_active(world):
         return False
-    return _nobody_is_active(world) and (bool(rendezvous.members) or bool(world.workers))
+    if _may_write_unseen(world) or _has_finished(world):
+        return True
+    has_lost = bool(trained.members) or any(worker.pod.terminal for worker in world.workers)
+    return bool(world.workers or trained.members) and not any(_may_begin(w, has_lost) for w in world.workers)
 
 
-def _will_say_why(worker: Worker) -> bool:
-    """Whether a worker has failed and its pod is about to end: only its exit code says whether to try again."""
-    return worker.report is not None and worker.report.state == "Failed"
+def _has_finished(world: TrainingWorld) -> bool:
+    """Whether a worker has ended with "target committed", as seen in its pod or kept by its Job.
+
+    Where the run goes on all the same, its target has been raised since that worker read it.
+    """
+    return any(ending(worker, world) == "Done" for worker in world.workers) or any(job.succeeded for job in world.jobs)
+
+
+def _may_write_unseen(world: TrainingWorld) -> bool:
+    """Whether somebody who trained is gone, and no pod proves that it has ended.
+
+    Commits are fenced by attempt, so whoever goes on from the checkpoint must do so in another one.
+    """
+    ended = {worker.pod.uid for worker in world.workers if worker.pod.terminal}
+    return bool(world.history.rendezvous.uids - ended)
+
+
+def _may_begin(worker: Worker, has_lost: bool) -> bool:
+    """Whether it is worth waiting for a worker where nobody trains.
+
+    Once the attempt `has_lost` anybody, a pod without a node is not: the pods of new Jobs come sooner than those by
+    which the controller replaces what was lost. A pod that has failed and is about to end is waited for: only its exit
+    code says whether to try again.
+    """
+    if standing(worker, trouble=False) == "Lost":
+        return False
+    if worker.report is not None and worker.report.state == "Failed":
+        return True
+    return not is_leaving(worker) and (bool(worker.pod.node) or not has_lost)
 
 
 def _living_members(world: TrainingWorld, rendezvous: Rendezvous) -> list[Worker]:
     """Members that are not known to be lost. A pod on its way out still counts: it may be saving."""
     trouble = in_trouble(rendezvous, world.workers)
     return [w for w in world.workers if w.pod.uid in rendezvous.uids and standing(w, trouble) != "Lost"]
-
-
-def _not_known_to_have_ended(world: TrainingWorld) -> list[Worker]:
-    """Workers whose pod or node does not say that they have ended.
-
-    A silent peer may be left behind on the word of a survivor. Where none survives nothing is gained by haste, and the
-    exit codes, which come in a moment, say whether this was a crash that counts.
-    """
-    return [worker for worker in world.workers if standing(worker, trouble=False) != "Lost"]
 
 
 def _nobody_is_active(world: TrainingWorld) -> bool:
@@ -130,14 +168,24 @@ def _stopped_for_too_long(rendezvous: Rendezvous, now: datetime) -> bool:
     return since is None or now - since >= timedelta(seconds=STOP_SECONDS)
 
 
-def _crash_delay(world: TrainingWorld, restarts: Restarts, now: datetime) -> float:
-    """Seconds that the next attempt still waits; only after a crash in this attempt."""
+def _next_start(world: TrainingWorld, restarts: Restarts, no_progress: int, now: datetime) -> str:
+    """From when on the next attempt may have Jobs (RFC 3339); empty where that is now."""
+    times = [now + timedelta(seconds=back_off_seconds(no_progress))]
     ends = [from_timestamp(w.pod.finished) for w in world.workers if ending(w, world) == "Crash"]
-    last = max((end for end in ends if end is not None), default=None)
-    if last is None or restarts.counted < 2:
-        return 0
-    delay = float(min(1 << min(restarts.counted - 2, 10), CRASH_SECONDS_LIMIT))
-    return max(0.0, delay - (now - last).total_seconds())
+    times += [end + timedelta(seconds=back_off_seconds(restarts.counted)) for end in ends if end is not None]
+    return to_timestamp(max(times)) if max(times) > now else ""
+
+
+def back_off_seconds(times: int) -> int:
+    """How long an attempt waits after `times` crashes, or attempts without a checkpoint: the first never waits."""
+    return 0 if times < 2 else min(1 << min(times - 2, 10), BACK_OFF_LIMIT)
+
+
+def seconds_until_start(next_attempt_time: str, now: datetime) -> float:
+    """How long the stored attempt still waits before it may have Jobs; 0 where it does not wait."""
+    start = from_timestamp(next_attempt_time)
+    seconds = 0.0 if start is None else (start - now).total_seconds()
+    return seconds if 0 < seconds <= BACK_OFF_LIMIT else 0.0
 
 
 def seconds_until_stop_ends(rendezvous: Rendezvous, now: datetime) -> float | None:
@@ -146,8 +194,3 @@ def seconds_until_stop_ends(rendezvous: Rendezvous, now: datetime) -> float | No
     if not rendezvous.stop or since is None:
         return None
     return max(1.0, STOP_SECONDS - (now - since).total_seconds())
-
-
-def without_members(rendezvous: Rendezvous) -> Rendezvous:
-    """The rendezvous of a run that has ended: its number stays, nobody is in it."""
-    return replace(rendezvous, members=(), leaving=(), stop="", stop_since="", why="", resume_step=None)

@@ -19,12 +19,13 @@ from diffusion_operator.observe.raw_values import condition_of, mapping_at, text
 from diffusion_operator.observe.training_world import TrainingJob, TrainingWorld
 from diffusion_operator.plan.conditions import from_timestamp
 from diffusion_operator.plan.plan import Manifest, ObjectReference
+from diffusion_operator.plan.training_attempt import seconds_until_start
 
 LEFTOVER_SECONDS = 30
 """How long after the end workers are given to end by themselves."""
 
 
-def wanted_children(world: TrainingWorld, training: TrainingCustomResource) -> tuple[Manifest, ...]:
+def wanted_children(world: TrainingWorld, training: TrainingCustomResource, now: datetime) -> tuple[Manifest, ...]:
     """What every pass applies, those that others need first."""
     attempt = max(world.history.attempt, 1)
     return (
@@ -32,15 +33,17 @@ def wanted_children(world: TrainingWorld, training: TrainingCustomResource) -> t
         run_config_map(training, world.operator.agent_ca),
         headless_service(training),
         training_disruption_budget(training, attempt),
-        *_jobs(world, training),
+        *_jobs(world, training, now),
     )
 
 
-def _jobs(world: TrainingWorld, training: TrainingCustomResource) -> tuple[Manifest, ...]:
+def _jobs(world: TrainingWorld, training: TrainingCustomResource, now: datetime) -> tuple[Manifest, ...]:
     if world.history.attempt == 0 or training.spec.suspend or world.history.rendezvous.stop:
         return ()
     if any(claim["metadata"]["name"] not in world.claims for claim in claims(training)):
         return ()  # A claim by that name may be somebody else's, and no pod is to write there.
+    if not world.jobs and seconds_until_start(world.history.next_attempt_time, now):
+        return ()  # This attempt follows one that failed, and waits a little.
     existing = {job.pool: job for job in world.jobs}
     return tuple(
         _job(world, training, pool, existing.get(pool.name)) for pool in training.spec.effective_pools if pool.size > 0

@@ -64,7 +64,7 @@ def _verified(outlook: Outlook) -> Condition:
 
 
 def _published(outlook: Outlook) -> Condition:
-    published = outlook.learned.published
-    if published is None:
+    published, target = outlook.learned.published, outlook.training.spec.training.target_steps
+    if published is None or published.step < target:
         return Condition("Published", "False", "NotYet", "the model version is written after the target step")
     return Condition("Published", "True", "Published", f"step {published.step} is {published.reference}")

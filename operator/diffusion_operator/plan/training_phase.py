@@ -6,13 +6,15 @@ interrupted and one that was not agree on it.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from diffusion_operator.api.training_spec import TrainingCustomResource
 from diffusion_operator.observe.training_history import Rendezvous
 from diffusion_operator.observe.training_world import TrainingWorld, Worker
+from diffusion_operator.plan.conditions import from_timestamp, to_timestamp
 from diffusion_operator.plan.membership import in_trouble, standing
+from diffusion_operator.plan.training_attempt import back_off_seconds
 from diffusion_operator.plan.training_obstacles import obstacles
 from diffusion_operator.plan.training_outcome import Outcome
 from diffusion_operator.plan.training_progress import Learned
@@ -46,6 +48,8 @@ class Outlook:
     learned: Learned
     outcome: Outcome | None
     now: datetime
+    no_progress: int = 0
+    next_attempt_time: str = ""
     waiting_seconds: float = 0
 
     @property
@@ -105,12 +109,22 @@ def _publishing(outlook: Outlook) -> Verdict | None:
 def _backing_off(outlook: Outlook) -> Verdict | None:
     if outlook.waiting_seconds <= 0:
         return None
+    if not _waits_for_a_crash(outlook):
+        why = f"the {outlook.no_progress} before it brought no checkpoint"
+        return Verdict("Starting", "RestartBackOff", f"attempt {outlook.attempt} waits a little, because {why}")
     limit = outlook.training.spec.failure_policy.max_restarts
     return Verdict(
         "Starting",
         "RestartBackOff",
         f"restart {outlook.restarts.counted} of {limit} waits a little, because every worker crashed",
     )
+
+
+def _waits_for_a_crash(outlook: Outlook) -> bool:
+    """Whether the next attempt waits for the newest crash, and not for want of checkpoints."""
+    crash = from_timestamp(outlook.restarts.last_crash)
+    delay = timedelta(seconds=back_off_seconds(outlook.restarts.counted))
+    return crash is not None and to_timestamp(crash + delay) == outlook.next_attempt_time
 
 
 def _held_up(outlook: Outlook) -> Verdict | None:
@@ -125,15 +139,14 @@ def _held_up(outlook: Outlook) -> Verdict | None:
 def _starting(outlook: Outlook) -> Verdict | None:
     if outlook.rendezvous.members:
         return None
-    minimum = outlook.training.spec.workers.min
-    if not outlook.world.workers:
+    living = [worker.pod for worker in outlook.world.workers if not worker.pod.terminal]
+    if not living or outlook.attempt != outlook.world.history.attempt:
         return Verdict("Pending", "Creating", "workers are being created")
-    if sum(bool(worker.pod.node) and not worker.pod.terminal for worker in outlook.world.workers) < minimum:
-        wanted = f"{minimum} of {outlook.training.spec.workers.max}"
-        return Verdict("Pending", "Scheduling", f"waiting until {wanted} workers have a node")
-    return Verdict(
-        "Starting", "Starting", f"waiting until {minimum} of {outlook.training.spec.workers.max} workers are ready"
-    )
+    workers = outlook.training.spec.workers
+    wanted = f"waiting until {workers.min} of {workers.max} workers"
+    if sum(bool(pod.node) for pod in living) < workers.min:
+        return Verdict("Pending", "Scheduling", f"{wanted} have a node")
+    return Verdict("Starting", "Starting", f"{wanted} are ready")
 
 
 def _draining(outlook: Outlook) -> Verdict | None:

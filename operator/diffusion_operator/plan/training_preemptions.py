@@ -43,7 +43,9 @@ def _opened(world: TrainingWorld, rendezvous: Rendezvous, restarts: Restarts, no
     workers = {worker.pod.uid: worker for worker in world.workers}
     for member in world.history.rendezvous.members:
         worker = workers.get(member.uid)
-        dropped = rendezvous.generation != world.history.rendezvous.generation and member.uid not in rendezvous.uids
+        regrouped = rendezvous.generation != world.history.rendezvous.generation
+        dead = worker is not None and worker.node.state == "Unreachable"
+        dropped = member.uid not in rendezvous.uids and (regrouped or dead)
         announced = worker is not None and not worker.pod.terminal and is_leaving(worker)
         unwanted = worker is not None and is_superfluous(worker, world.jobs)
         if (member.uid in taken or dropped or announced) and not unwanted:

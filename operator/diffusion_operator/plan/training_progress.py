@@ -47,11 +47,11 @@ def learn(world: TrainingWorld) -> Learned:
     reports = [worker.report for worker in world.workers if worker.report is not None]
     words = [worker.pod.last_words for worker in world.workers if worker.pod.last_words is not None]
     told: list[TrainerReport | TerminationMessage] = [*reports, *words]
-    published = [one.published for one in told if one.published is not None]
+    published = [one for one in (history.published, *(one.published for one in told)) if one is not None]
     return Learned(
         committed=_newest([history.committed, *(one.committed for one in told)]),
         verified=_newest([history.verified, *(report.verified for report in reports)]),
-        published=history.published or (max(published, key=lambda one: one.step) if published else None),
+        published=max(published, key=lambda one: one.step, default=None),
         skipped=_skipped(history, reports),
         save_failure=next((report.save_failure for report in reports if report.save_failure is not None), None),
         heard=bool(reports),

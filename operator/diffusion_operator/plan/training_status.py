@@ -95,7 +95,12 @@ def _recorded(outlook: Outlook, entries: Sequence[Preemption]) -> list[str]:
 def _restarts(outlook: Outlook) -> dict[str, Any]:
     restarts = outlook.restarts
     counters: dict[str, Any] = {"counted": restarts.counted, "disruptions": restarts.disruptions}
-    return counters | ({"lastCrashTime": restarts.last_crash} if restarts.last_crash else {})
+    more = {
+        "noProgress": outlook.no_progress,
+        "lastCrashTime": restarts.last_crash,
+        "nextAttemptTime": outlook.next_attempt_time,
+    }
+    return counters | {name: value for name, value in more.items() if value}
 
 
 def _checkpoint(learned: Learned) -> dict[str, Any]:

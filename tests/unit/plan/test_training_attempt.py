@@ -1,11 +1,12 @@
 """When an attempt is over, and that its Jobs go only when the next one is stored."""
 
+import json
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from decided_trainings import BOTH, PAIR
+from decided_trainings import BOTH, COMMITTED, PAIR, said
 from diffusion_operator.api.training_spec import parse_training
 from diffusion_operator.children.job import training_job
 from diffusion_operator.plan.plan import Plan
@@ -37,6 +38,11 @@ def attempt(plan: Plan) -> int:
     return int(plan.status["attempt"])
 
 
+def start_of(plan: Plan) -> str | None:
+    assert plan.status is not None
+    return plan.status["restarts"].get("nextAttemptTime")
+
+
 def jobs(plan: Plan) -> list[str]:
     return [str(one["metadata"]["labels"]["diffusion.dev/attempt"]) for one in plan.apply if one["kind"] == "Job"]
 
@@ -65,18 +71,107 @@ def test_the_old_jobs_go_when_the_new_attempt_is_stored_and_the_new_ones_come_be
 
 
 def test_after_a_crash_the_next_attempt_waits_a_little_longer_each_time() -> None:
-    crashed = (*IDLE, pod("a", exit_code=1), pod("b", pool="spot", exit_code=75))
+    crashed = (CLAIM, *IDLE, pod("a", exit_code=1), pod("b", pool="spot", exit_code=75))
     ended = -30  # The pods ended 30 s before NOW.
-    assert attempt(plan_of(*crashed, status=training_status("a", "b"), seconds=ended)) == 2
+    first = plan_of(*crashed, status=training_status("a", "b"), seconds=ended)
+    assert (attempt(first), start_of(first), first.requeue_seconds) == (2, None, None)
     once = training_status("a", "b", restarts={"counted": 1})
     second = plan_of(*crashed, status=once, seconds=ended + 0.5)
-    assert (attempt(second), second.requeue_seconds) == (1, 0.5)
-    assert second.status is not None
-    assert second.status["message"] == "restart 2 of 10 waits a little, because every worker crashed"
-    assert attempt(plan_of(*crashed, status=once, seconds=ended + 1)) == 2
+    assert (attempt(second), start_of(second), second.requeue_seconds) == (2, "2026-01-01T11:59:31Z", 0.5)
+    assert said(second)[1:] == ("RestartBackOff", "restart 2 of 10 waits a little, because every worker crashed")
     fifth = training_status("a", "b", restarts={"counted": 5})
-    assert attempt(plan_of(*crashed, status=fifth, seconds=ended + 15)) == 1
-    assert attempt(plan_of(*crashed, status=fifth, seconds=ended + 16)) == 2
+    assert start_of(plan_of(*crashed, status=fifth, seconds=ended)) == "2026-01-01T11:59:46Z"
+    many = training_status("a", "b", restarts={"counted": 50, "lastCrashTime": "2026-01-01T11:00:00Z"})
+    policy = spec_with(TWO_POOLS, failurePolicy={"maxRestarts": 100})
+    assert start_of(plan_of(*crashed, status=many, spec=policy, seconds=ended)) == "2026-01-01T12:00:30Z"
+
+
+def test_while_an_attempt_waits_the_old_jobs_go_and_no_new_ones_come() -> None:
+    crashed = (CLAIM, *IDLE, pod("a", exit_code=1), pod("b", pool="spot", exit_code=75))
+    waiting = plan_of(*crashed, status=training_status("a", "b", restarts={"counted": 5}), seconds=-30)
+    then = plan_of(*crashed, status=waiting.status, seconds=-29)
+    assert {one.name for one in then.delete} == {"job-base-1", "job-spot-1"}
+    assert (jobs(then), then.status, then.requeue_seconds) == ([], waiting.status, 15)
+    assert jobs(plan_of(CLAIM, status=waiting.status, seconds=-14)) == ["2", "2"]
+
+
+def test_a_start_that_nobody_can_wait_for_is_not_waited_for() -> None:
+    far = training_status(restarts={"nextAttemptTime": "2099-01-01T00:00:00Z"})
+    assert jobs(plan_of(CLAIM, status=far)) == ["1", "1"]
+
+
+@pytest.mark.parametrize("end", [{"exit_code": 75}, {"phase": "Failed"}], ids=["run again", "refused by its node"])
+def test_attempts_that_bring_nothing_wait_longer_each_time(end: Any) -> None:
+    """A device that is taken, or a worker that leaves as soon as it came, would else be tried again without pause."""
+    status, waits = training_status(), []
+    for number in range(1, 10):
+        ended = [pod(f"{pool}{number}", pool=pool, attempt=number, **end) for pool in ("base", "spot")]
+        idle = [job(pool, attempt=number, active=0) for pool in ("base", "spot")]
+        plan = plan_of(*idle, *ended, status=status)
+        assert attempt(plan) == number + 1
+        waits.append(plan.requeue_seconds)
+        status = dict(plan.status or {})
+    assert waits == [None, 1, 2, 4, 8, 16, 32, 60, 60]
+    assert said(plan)[1:] == (
+        "RestartBackOff",
+        "attempt 10 waits a little, because the 9 before it brought no checkpoint",
+    )
+    committed = {"lastCommitted": COMMITTED | {"step": 7}}
+    words = f'{{"reason":"RunAgain","committed":{json.dumps(committed["lastCommitted"])}}}'
+    left = pod("a", attempt=10, exit_code=75, message=words)
+    assert start_of(plan_of(job(attempt=10, active=0), left, status=status)) is None
+
+
+def test_a_run_that_is_suspended_and_resumed_has_not_failed() -> None:
+    stopped = training_status("a", rendezvous={"stop": "Suspended", "stopSince": "2026-01-01T11:59:59Z"})
+    plan = plan_of(*IDLE, pod("a", exit_code=75), status=stopped | {"restarts": {"noProgress": 3}})
+    assert (attempt(plan), start_of(plan)) == (2, None) or start_of(plan) == "2026-01-01T12:00:02Z"
+
+
+def test_where_the_last_member_crashed_a_worker_that_is_coming_up_is_waited_for() -> None:
+    status = training_status("a")
+    starting = (job("base", active=0), job("spot", active=1), pod("a", exit_code=1), pod("b", pool="spot", node="n2"))
+    plan = plan_of(*starting, status=status)
+    assert attempt(plan) == 1
+    assert said(plan) == ("Starting", "Starting", "waiting until 1 of 2 workers are ready")
+    joined = plan_of(*starting, status=plan.status, records=(record("b", state="Ready"),))
+    assert joined.status is not None
+    assert [one["uid"] for one in joined.status["rendezvous"]["members"]] == ["b"]
+
+
+@pytest.mark.parametrize(
+    "lost", [{"exit_code": 1}, {"exit_code": 137, "disruption": "DeletionByTaintManager"}], ids=["crash", "preemption"]
+)
+def test_where_the_last_member_is_lost_a_worker_without_a_node_is_not_waited_for(lost: Any) -> None:
+    children = (job("base", active=0), job("spot", active=1), pod("a", **lost), pod("b", pool="spot", node=""))
+    plan = plan_of(*children, status=training_status("a"))
+    assert attempt(plan) == 2
+    assert said(plan)[0] == "Pending"
+    unplaced = (job("base", attempt=2, active=1), pod("c", attempt=2, node=""))
+    assert attempt(plan_of(*unplaced, status=plan.status)) == 2
+
+
+@pytest.mark.parametrize(
+    ("member", "nodes"),
+    [((), {}), ((pod("a"),), {"n1": node("node.kubernetes.io/unreachable")})],
+    ids=["its pod is gone", "its node does not answer"],
+)
+def test_nobody_goes_on_in_an_attempt_in_which_somebody_may_still_write(member: Any, nodes: Any) -> None:
+    children = (job("base", active=len(member)), job("spot", active=1), *member, pod("b", pool="spot", node="n2"))
+    plan = plan_of(*children, status=training_status("a"), records=(record("b", state="Ready"),), nodes=nodes)
+    assert attempt(plan) == 2
+
+
+def test_a_target_that_was_raised_while_workers_finished_is_reached_by_the_next_attempt() -> None:
+    raised = spec_with(TWO_POOLS, training__targetSteps=4000)
+    words = json.dumps({"reason": "Finished", "step": 20, "committed": COMMITTED})
+    complete = (job("base", succeeded=1), job("spot", active=1), pod("a", exit_code=0, message=words), pod("c"))
+    plan = plan_of(*complete, status=training_status("a"), spec=raised, records=(record("c", state="Ready"),))
+    assert plan.status is not None
+    assert (attempt(plan), plan.status["phase"]) == (2, "Pending")
+    assert plan.status["checkpoint"]["lastCommitted"]["step"] == 20
+    unseen = plan_of(job("base", succeeded=1), job("spot", active=0), status=training_status("a"), spec=raised)
+    assert attempt(unseen) == 2
 
 
 def test_no_attempt_ends_while_a_survivor_lives() -> None:

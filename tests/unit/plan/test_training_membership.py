@@ -165,9 +165,15 @@ def test_a_stopped_rendezvous_takes_nobody_in() -> None:
     assert next_rendezvous(stopped, seen.workers, BOUNDS, 10, NOW) == stopped
 
 
-def test_where_nobody_lives_nothing_is_decided() -> None:
+def test_where_nobody_lives_nobody_is_a_member() -> None:
     seen = running(children=(pod("a", exit_code=1), pod("b", exit_code=1)))
-    assert after(seen) == seen.history.rendezvous
+    assert after(seen) == Rendezvous(generation=3)
+
+
+def test_silence_alone_empties_no_generation() -> None:
+    silent = [record(uid, state="Regrouping", broken=3, generation=0, connected=False) for uid in ("a", "b")]
+    seen = running(*silent)
+    assert after(seen).members == seen.history.rendezvous.members
 
 
 def test_the_end_of_a_run_starts_no_generation() -> None:

@@ -95,6 +95,17 @@ CASES = {
         "step 20 is committed",
         "Current",
     ),
+    "the target was raised when all was done": (
+        (*JOBS, pod("a", exit_code=0), pod("b", pool="spot", exit_code=0)),
+        {
+            "spec": spec_with(TWO_POOLS, training__targetSteps=4000, publish={"claim": {"size": "1Gi"}}),
+            "status": training_status("a", "b", checkpoint={"lastCommitted": COMMITTED}, published=PUBLISHED),
+        },
+        "Pending",
+        "Creating",
+        "workers are being created",
+        "InProgress",
+    ),
     "published": (
         PAIR,
         {

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from decided_trainings import BOTH, COMMITTED, DIGEST, JOBS, PAIR, conditions, decided
+from decided_trainings import BOTH, COMMITTED, DIGEST, JOBS, PAIR, PUBLISHED, conditions, decided
 from diffusion_contract.agent_messages import CheckpointReference, PassedOver, Recovery, SaveFailure
 from diffusion_operator.plan.conditions import Condition, from_timestamp, stamped, to_timestamp
 from diffusion_operator.plan.plan import Plan
@@ -209,6 +209,12 @@ def test_columns_have_what_they_print() -> None:
 
 def test_published_is_a_condition_only_where_it_was_asked_for() -> None:
     assert "Published" not in conditions(decided())
+    raised = spec_with(TWO_POOLS, training__targetSteps=4000, publish={"claim": {"size": "1Gi"}})
+    earlier = decided(*PAIR, spec=raised, status=training_status("a", "b", published=PUBLISHED), records=BOTH)
+    assert conditions(earlier)["Published"]["status"] == "False"
+    newer = record("a", generation=1, published=PUBLISHED | {"step": 4000})
+    later = decided(*PAIR, spec=raised, status=earlier.status, records=(newer,))
+    assert (conditions(later)["Published"]["status"], status_of(later)["published"]["step"]) == ("True", 4000)
     asked = decided(spec=spec_with(TWO_POOLS, publish={"claim": {"size": "1Gi"}}))
     assert conditions(asked)["Published"]["status"] == "False"
 
