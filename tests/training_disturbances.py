@@ -51,6 +51,12 @@ def evict(world: Simulator, number: int) -> None:
         world.trainers[pod["metadata"]["uid"]].leaving = True
 
 
+def orphan(world: Simulator, number: int) -> None:
+    """Somebody deletes the Jobs and leaves their pods (`--cascade=orphan`)."""
+    for kind, name in [key for key in world.objects if key[0] == "Job"]:
+        del world.objects[(kind, name)]
+
+
 def refuse(world: Simulator, number: int) -> None:
     """A kubelet gives a pod back: it fails without a container status (OutOfcpu, UnexpectedAdmissionError)."""
     if pod := _victim(world, number):

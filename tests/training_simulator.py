@@ -15,7 +15,7 @@ from diffusion_contract.exit_codes import ExitCode
 from diffusion_contract.names import ATTEMPT_LABEL
 from diffusion_operator.observe.agent_reports import AgentRecord
 from diffusion_operator.observe.snapshot import Raw, Snapshot
-from diffusion_operator.observe.training_world import observe_training, references
+from diffusion_operator.observe.training_world import members, observe_training, references
 from diffusion_operator.plan.conditions import to_timestamp
 from diffusion_operator.plan.plan import Plan
 from diffusion_operator.plan.training import decide_training
@@ -56,11 +56,11 @@ class Simulator:
     def snapshot(self) -> Snapshot:
         """What the operator's caches hold."""
         raw = custom_resource(self.spec, self.status, self.generation)
-        children = tuple(one for _, one in sorted(self.objects.items()))
+        uids = {one["metadata"]["uid"] for one in self.objects.values()} | {name.uid for name in members(raw)}
         return Snapshot(
             custom_resource=raw,
             operator=OPERATOR,
-            children=children,
+            children=tuple(one for _, one in sorted(self.objects.items()) if _is_found(one, uids)),
             nodes=self.nodes,
             referenced={reference: {"kind": "PersistentVolumeClaim"} for reference in references(raw)},
         )
@@ -124,9 +124,10 @@ class Simulator:
     # --- Kubernetes -----------------------------------------------------------------------------------------------
 
     def pods(self, job: str | None = None) -> list[dict[str, Any]]:
-        """All pods, or those of one Job."""
+        """All pods, or those that one Job owns."""
         found = [one for (kind, _), one in sorted(self.objects.items()) if kind == "Pod"]
-        return [pod for pod in found if job is None or pod["metadata"]["labels"]["batch.kubernetes.io/job-name"] == job]
+        owner = self.objects.get(("Job", job or ""))
+        return [pod for pod in found if job is None or (owner and pod["owner"] == owner["metadata"]["uid"])]
 
     def living(self) -> list[dict[str, Any]]:
         """Pods whose agents run."""
@@ -182,6 +183,7 @@ class Simulator:
                 "labels": labels,
                 "creationTimestamp": self._moment(),
             },
+            "owner": job["metadata"]["uid"],
             "spec": {"nodeName": node},
             "status": {"phase": "Running", "podIP": f"10.244.0.{self.serial}"},
         }
@@ -268,6 +270,11 @@ class Simulator:
             if until and self.status.get("phase") == until:
                 return
             self.round()
+
+
+def _is_found(one: Raw, uids: set[str]) -> bool:
+    """Whether the operator finds an object: by an owner that is there, or because the status names it."""
+    return one["kind"] != "Pod" or one["owner"] in uids or one["metadata"]["uid"] in uids
 
 
 def _exit_code(pod: Raw) -> int | None:

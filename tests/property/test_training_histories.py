@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from training_disturbances import announce, crash, edit, evict, raise_target, refuse, vanish
+from training_disturbances import announce, crash, edit, evict, orphan, raise_target, refuse, vanish
 from training_simulator import Simulator
 from world_builders import TWO_POOLS, spec_with
 
@@ -19,6 +19,7 @@ DISTURBANCES: dict[str, Callable[[Simulator, int], None]] = {
     "announce": announce,
     "vanish": vanish,
     "evict": evict,
+    "orphan": orphan,
     "refuse": refuse,
     "raise target": raise_target,
     "kill operator": lambda world, number: setattr(world, "deaths", number),

@@ -1,6 +1,6 @@
 """The cluster as a reconcile uses it: take a snapshot of one custom resource, and carry out a plan step by step."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from diffusion_operator.kube.apply import stamped, why_to_send
@@ -14,7 +14,7 @@ from diffusion_operator.kube.resources import NODE, POD, Resource, resource_of
 from diffusion_operator.kube.status import put_status
 from diffusion_operator.kube.store import Store
 from diffusion_operator.observe.operator_facts import OperatorFacts
-from diffusion_operator.observe.snapshot import Raw, Reference, Refusal, Snapshot
+from diffusion_operator.observe.snapshot import PodName, Raw, Refusal, Snapshot, Sought
 from diffusion_operator.plan.plan import Event, Manifest, ObjectReference
 
 _NAMED_BY_USERS_TOO = frozenset({"PersistentVolumeClaim"})
@@ -32,13 +32,14 @@ class Cluster:
         self._writes = OwnWrites(store)
         self._refusals: dict[Key, tuple[Refusal, ...]] = {}
 
-    async def snapshot(self, key: Key, references: Callable[[Raw], tuple[Reference, ...]]) -> Snapshot | None:
-        """The custom resource with its children, their nodes, and its `references`; None where it is gone."""
+    async def snapshot(self, key: Key, sought: Sought) -> Snapshot | None:
+        """The custom resource with its children, their nodes, and what else is sought; None where it is gone."""
         custom_resource = self.store.get(resource_of_key(key), key.namespace, key.name)
         if custom_resource is None:
             return None
-        referenced = await self.references.look_up(key, references(custom_resource))
-        children = tuple(self._family(custom_resource["metadata"]["uid"]))
+        referenced = await self.references.look_up(key, sought.references(custom_resource))
+        family = tuple(self._family(custom_resource["metadata"]["uid"]))
+        children = (*family, *self._others(family, key.namespace, sought.members(custom_resource)))
         names = {child["spec"].get("nodeName") for child in children if child["kind"] == POD.kind}
         nodes = {name: node for name in names if name and (node := self.store.get(NODE, "", name)) is not None}
         return Snapshot(custom_resource, self.facts, children, nodes, referenced, self._refusals.get(key, ()))
@@ -106,3 +107,11 @@ class Cluster:
         for _, child in self.store.owned_by(uid):
             yield child
             yield from self._family(child["metadata"]["uid"])
+
+    def _others(self, family: Iterable[Raw], namespace: str, members: Iterable[PodName]) -> Iterator[Raw]:
+        """Members that are there, but no longer by way of an owner: their Job was deleted or lost its label."""
+        seen = {child["metadata"]["uid"] for child in family}
+        for name, uid in members:
+            pod = self.store.get(POD, namespace, name)
+            if pod is not None and pod["metadata"]["uid"] == uid and uid not in seen:
+                yield pod

@@ -59,7 +59,7 @@ class Reconciler:
     async def reconcile(self, key: Key) -> float | None:
         """Look, decide, act. Returns the seconds until the next look, or None; raises KubeError to be called again."""
         kind, cluster = self.kinds[key.kind], self.cluster
-        snapshot = await cluster.snapshot(key, kind.references)
+        snapshot = await cluster.snapshot(key, kind)
         if snapshot is None or "deletionTimestamp" in snapshot.custom_resource["metadata"]:
             self._forget(key)  # The garbage collector takes the children.
             return None

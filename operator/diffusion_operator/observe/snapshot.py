@@ -1,9 +1,9 @@
 """Everything about one custom resource as the API server last told it: raw, and taken at one moment."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 from diffusion_operator.observe.operator_facts import OperatorFacts
 
@@ -21,6 +21,25 @@ class Reference:
     name: str
 
 
+class PodName(NamedTuple):
+    """One pod of the custom resource's namespace, and no namesake of it."""
+
+    name: str
+    uid: str
+
+
+class Sought(Protocol):
+    """What a kind wants to see besides its children; pure functions that accept a spec that makes no sense."""
+
+    @property
+    def references(self) -> Callable[[Raw], tuple[Reference, ...]]:
+        """Objects that the custom resource refers to."""
+
+    @property
+    def members(self) -> Callable[[Raw], tuple[PodName, ...]]:
+        """Pods that its status names, whoever owns them now."""
+
+
 @dataclass(frozen=True)
 class Refusal:
     """A write of the last pass to which the API server said no: a quota, an admission policy, a name that is taken."""
@@ -36,7 +55,8 @@ class Snapshot:
     """One custom resource and what belongs to it.
 
     `children`: owned by the custom resource by UID, directly or through other children (so pods of its Jobs and
-    Deployments are among them); sorted by kind, then name; each has `apiVersion` and `kind`. `nodes`: by name, those
+    Deployments are among them), sorted by kind, then name, and after them the pods that its status names and nobody of
+    these owns any more; each has `apiVersion` and `kind`. `nodes`: by name, those
     on which these pods run; one that is missing here is unknown or gone. `referenced`: an answer for every Reference
     that the kind asked for; None where the API server said that there is no such object. The values in a Secret's
     `data` are blanked: only the names of its keys are there. `refusals`: what became of the last pass's `apply`, as far

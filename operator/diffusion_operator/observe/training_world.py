@@ -15,7 +15,7 @@ from diffusion_operator.observe.nodes import NodeFacts, observe_node
 from diffusion_operator.observe.operator_facts import OperatorFacts
 from diffusion_operator.observe.pods import PodFacts, observe_pod
 from diffusion_operator.observe.raw_values import condition_of, decimal_label, integer_at, label_of, text_at
-from diffusion_operator.observe.snapshot import Raw, Reference, Snapshot
+from diffusion_operator.observe.snapshot import PodName, Raw, Reference, Snapshot
 from diffusion_operator.observe.training_history import TrainingHistory, read_history
 
 JobOutcome = Literal["Active", "Complete", "Failed"]
@@ -107,6 +107,11 @@ def references(custom_resource: Raw) -> tuple[Reference, ...]:
     return tuple(Reference("v1", "PersistentVolumeClaim", namespace, name) for name in dict.fromkeys(names) if name)
 
 
+def members(custom_resource: Raw) -> tuple[PodName, ...]:
+    """The workers that train together, by the stored status. Their Job may be gone while they go on."""
+    return tuple(PodName(one.pod, one.uid) for one in read_history(custom_resource).rendezvous.members)
+
+
 def observe_training(snapshot: Snapshot, reports: Mapping[str, AgentRecord]) -> TrainingWorld:
     """Raw objects and agents' reports (by pod UID) become facts; nothing in them makes this raise."""
     raw = snapshot.custom_resource
@@ -124,7 +129,7 @@ def observe_training(snapshot: Snapshot, reports: Mapping[str, AgentRecord]) -> 
         operator=snapshot.operator,
         jobs=current,
         previous=tuple(job for job in jobs if job.attempt != history.attempt),
-        workers=_workers(snapshot, reports, history.attempt),
+        workers=_workers(snapshot, reports, history),
         claims=frozenset(_claims(snapshot)),
         refusals=tuple(_REQUEST.sub("", one.message) for one in snapshot.refusals),
         missing_claims=tuple(ref.name for ref, found in snapshot.referenced.items() if found is None),
@@ -170,9 +175,10 @@ def _job(raw: Raw) -> TrainingJob:
     )
 
 
-def _workers(snapshot: Snapshot, reports: Mapping[str, AgentRecord], attempt: int) -> tuple[Worker, ...]:
+def _workers(snapshot: Snapshot, reports: Mapping[str, AgentRecord], history: TrainingHistory) -> tuple[Worker, ...]:
+    attempt, uids = history.attempt, history.rendezvous.uids
     pods = (child for child in snapshot.children if child.get("kind") == "Pod")
-    mine = (pod for pod in pods if decimal_label(pod, ATTEMPT_LABEL) == attempt)
+    mine = (p for p in pods if decimal_label(p, ATTEMPT_LABEL) == attempt or text_at(p, "metadata", "uid") in uids)
     return tuple(_worker(pod, snapshot, reports, attempt) for pod in mine)
 
 

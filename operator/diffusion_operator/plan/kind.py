@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Generic, TypeVar
 
 from diffusion_operator.observe.agent_reports import AgentRecord
-from diffusion_operator.observe.snapshot import Raw, Reference, Snapshot
+from diffusion_operator.observe.snapshot import PodName, Raw, Reference, Snapshot
 from diffusion_operator.plan.plan import Plan
 
 World = TypeVar("World")
@@ -19,7 +19,8 @@ class Kind(Generic[World]):
     `observe`: raw objects and agents' reports (by pod UID) to named facts. `decide`: facts and the time (aware, UTC)
     to a plan; total, so it never raises on anything that the API server can store. `references`: the objects besides
     children that `observe` wants to see in `Snapshot.referenced`; it must accept a spec that makes no sense.
-    `label`: the label that holds the custom resource's name on every child and pod.
+    `label`: the label that holds the custom resource's name on every child and pod. `members`: pods that the status
+    names, whoever owns them now: what is looked for there is not gone because a Job between is.
     """
 
     kind: str
@@ -28,3 +29,4 @@ class Kind(Generic[World]):
     observe: Callable[[Snapshot, Mapping[str, AgentRecord]], World]
     decide: Callable[[World, datetime], Plan]
     references: Callable[[Raw], tuple[Reference, ...]]
+    members: Callable[[Raw], tuple[PodName, ...]] = lambda _: ()

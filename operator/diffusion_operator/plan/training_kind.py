@@ -1,7 +1,7 @@
 """DiffusionTraining as the loop knows it."""
 
 from diffusion_contract.names import TRAINING_LABEL
-from diffusion_operator.observe.training_world import TrainingWorld, observe_training, references
+from diffusion_operator.observe.training_world import TrainingWorld, members, observe_training, references
 from diffusion_operator.plan.kind import Kind
 from diffusion_operator.plan.training import decide_training
 
@@ -12,4 +12,5 @@ TRAINING: Kind[TrainingWorld] = Kind(
     observe=observe_training,
     decide=decide_training,
     references=references,
+    members=members,
 )

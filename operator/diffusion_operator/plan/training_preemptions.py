@@ -47,7 +47,7 @@ def _opened(world: TrainingWorld, rendezvous: Rendezvous, restarts: Restarts, no
         dead = worker is not None and worker.node.state == "Unreachable"
         dropped = member.uid not in rendezvous.uids and (regrouped or dead)
         announced = worker is not None and not worker.pod.terminal and is_leaving(worker)
-        unwanted = worker is not None and is_superfluous(worker, world.jobs)
+        unwanted = worker is not None and is_superfluous(worker, world)
         if (member.uid in taken or dropped or announced) and not unwanted:
             yield _entry(member, worker, rendezvous.generation, now)
 

@@ -5,13 +5,13 @@ them. So the status carries the UIDs of ended pods that have been counted, and d
 exists and is no member: then nobody can count it again.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from diffusion_contract.exit_codes import ExitCode
 from diffusion_operator.observe.training_history import TrainingHistory
-from diffusion_operator.observe.training_world import TrainingJob, TrainingWorld, Worker
+from diffusion_operator.observe.training_world import TrainingWorld, Worker
 from diffusion_operator.plan.conditions import from_timestamp, to_timestamp
 
 Ending = Literal["Done", "Refused", "Ours", "Disruption", "Crash"]
@@ -53,13 +53,18 @@ def ending(worker: Worker, world: TrainingWorld) -> Ending | None:
 def _is_our_doing(worker: Worker, world: TrainingWorld) -> bool:
     """Whether we asked for this end: the run is stopping, or its pool has become smaller."""
     leaves = worker.pod.deleting or worker.pod.exit_code == ExitCode.RUN_AGAIN
-    return leaves and (bool(world.history.rendezvous.stop) or is_superfluous(worker, world.jobs))
+    return leaves and (bool(world.history.rendezvous.stop) or is_superfluous(worker, world))
 
 
-def is_superfluous(worker: Worker, jobs: Sequence[TrainingJob]) -> bool:
-    """Whether a worker's pool has become too small for it, or is no more."""
-    sizes = {job.pool: job.size for job in jobs if not job.deleting}
-    return worker.pool not in sizes or (worker.index is not None and worker.index >= sizes[worker.pool])
+def is_superfluous(worker: Worker, world: TrainingWorld) -> bool:
+    """Whether a worker's pool has become too small for it, or is no more.
+
+    That is for the spec to say. A Job that is smaller says it too; one that is gone, or is being deleted, says nothing.
+    """
+    pools = world.training.spec.effective_pools if world.training else ()
+    sizes = {job.pool: job.size for job in world.jobs if not job.deleting}
+    wanted = {pool.name: min(pool.size, sizes.get(pool.name, pool.size)) for pool in pools}
+    return worker.pool not in wanted or (worker.index or 0) >= wanted[worker.pool]
 
 
 def count_restarts(world: TrainingWorld) -> Restarts:

@@ -162,6 +162,13 @@ def test_nobody_goes_on_in_an_attempt_in_which_somebody_may_still_write(member: 
     assert attempt(plan) == 2
 
 
+def test_members_train_on_when_their_jobs_are_gone() -> None:
+    plan = plan_of(CLAIM, *PAIR[2:], status=training_status("a", "b"), records=BOTH)
+    assert plan.status is not None
+    assert (attempt(plan), plan.status["phase"], jobs(plan)) == (1, "Running", ["1", "1"])
+    assert (plan.status["restarts"]["disruptions"], set(plan.instructions)) == (0, {"a", "b"})
+
+
 def test_a_target_that_was_raised_while_workers_finished_is_reached_by_the_next_attempt() -> None:
     raised = spec_with(TWO_POOLS, training__targetSteps=4000)
     words = json.dumps({"reason": "Finished", "step": 20, "committed": COMMITTED})

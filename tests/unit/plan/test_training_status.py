@@ -178,6 +178,22 @@ def test_a_worker_that_nobody_wants_any_more_was_not_preempted() -> None:
     assert (found.get("preemptions"), found["restarts"]["disruptions"]) == (None, 0)
 
 
+def test_a_worker_of_a_pool_that_was_dropped_was_not_preempted() -> None:
+    without = spec_with(TWO_POOLS, workers__max=1, pools=[{"name": "base", "replicas": 1}, {"name": "spot", "max": 0}])
+    children = (job("base", active=1), pod("a"), pod("b", pool="spot", node="n2", deleting=True))
+    first = status_of(decided(*children, status=training_status("a", "b"), records=BOTH, spec=without))
+    assert (first.get("preemptions"), first["restarts"]["disruptions"]) == (None, 0)
+    assert first["rendezvous"]["leaving"] == ["b"]
+    gone = status_of(decided(*children[:2], status=first, records=BOTH[:1], spec=without))
+    assert (gone.get("preemptions"), gone["restarts"]["disruptions"]) == (None, 0)
+
+
+def test_a_worker_whose_job_was_deleted_by_hand_was_taken_away() -> None:
+    children = (job("base", active=1), pod("a"), pod("b", pool="spot", node="n2", deleting=True))
+    found = status_of(decided(*children, status=training_status("a", "b"), records=BOTH))
+    assert [entry["source"] for entry in found["preemptions"]] == ["PodDeleted"]
+
+
 def test_only_the_newest_ten_preemptions_are_kept() -> None:
     old = [
         {"time": "2026-01-01T00:00:00Z", "uid": f"u{n}", "pod": f"u{n}", "source": "x", "generation": 1}
