@@ -121,14 +121,14 @@ def sha256_of(content: bytes | memoryview) -> str:
 def identity_digest(config: RunConfig) -> str:
     """Digest of what must not change while a run has checkpoints: model, diffusion, dataset, seed, batch, optimizer.
 
-    Target steps, learning rate, interval, retention and publication are left out: a run may go on with others.
+    Target steps, learning rate, interval, retention and publication are left out: a run may go on with others. So are
+    defaults: a field that a later version adds must not tell a run from itself.
     """
-    wire = config.to_wire()
     training = config.training
     kept = {
-        "model": wire["model"],
-        "diffusion": wire["diffusion"],
-        "dataset": wire["dataset"],
+        "model": config.model.without_defaults(),
+        "diffusion": config.diffusion.without_defaults(),
+        "dataset": config.dataset.without_defaults(),
         "seed": training.seed,
         "globalBatchSize": training.global_batch_size,
         "optimizer": training.optimizer.type,

@@ -14,3 +14,10 @@ class FrozenModel(BaseModel):
     def to_wire(self) -> dict[str, object]:
         """Give the document as JSON-ready data with camelCase keys; fields that are None are left out."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+    def without_defaults(self) -> dict[str, object]:
+        """Give the document as it is hashed: without the fields that stand at their default.
+
+        So a field that a later version adds changes no hash of what is already running.
+        """
+        return self.model_dump(mode="json", by_alias=True, exclude_defaults=True)

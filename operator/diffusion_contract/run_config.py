@@ -10,6 +10,9 @@ from pydantic import Field, JsonValue, model_validator
 
 from diffusion_contract.frozen_model import FrozenModel
 
+RUN_CONFIG_KEY = "run.json"
+"""Key of the run's ConfigMap under which the document stands."""
+
 Positive = Annotated[int, Field(gt=0)]
 Sha256 = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 

@@ -35,9 +35,7 @@ class RevisionSpec(FrozenModel):
 
         Defaults are left out, so that a field that a later version of the operator adds makes no new revision.
         """
-        content = json.dumps(
-            self.model_dump(mode="json", by_alias=True, exclude_defaults=True), sort_keys=True, separators=(",", ":")
-        )
+        content = json.dumps(self.without_defaults(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(content.encode()).hexdigest()[:REVISION_DIGITS]
 
     @property

@@ -20,12 +20,12 @@ from diffusion_contract.names import (
     MODELS_DIRECTORY,
     WORKER_HASH_ANNOTATION,
 )
+from diffusion_contract.run_config import RUN_CONFIG_KEY
 from diffusion_operator.api.pod_template import Affinity
 from diffusion_operator.api.training_spec import PoolSpec, TrainingCustomResource
 from diffusion_operator.children.capacity import SPOT_TOLERATIONS, node_affinity
 from diffusion_operator.children.metadata import Manifest, child_metadata, spec_hash
 from diffusion_operator.children.pod import Mount, PodRecipe, pod_template
-from diffusion_operator.children.run_config_map import RUN_CONFIG_KEY
 from diffusion_operator.children.training_names import (
     COMPONENT,
     checkpoint_claim,
@@ -45,15 +45,15 @@ GRACE_SECONDS = {"OnDemand": 110, "Spot": 15}
 
 
 def worker_hash(training: TrainingCustomResource, pool: PoolSpec) -> str:
-    """A hash of all parts of the spec that a running worker cannot take over: a change of it needs new pods."""
-    workers = training.spec.workers
+    """A hash of all parts of the spec that a running worker cannot take over: a change of it needs new pods.
+
+    Defaults are left out, so that a field that a later version of the operator adds restarts nobody.
+    """
+    workers, place = training.spec.workers.without_defaults(), pool.without_defaults()
     return spec_hash(
         {
-            "image": workers.image,
-            "resources": workers.resources.to_wire(),
-            "template": workers.template.to_wire(),
-            "processes": workers.processes_per_worker,
-            "pool": pool.model_dump(mode="json", include={"capacity", "node_selector", "tolerations"}),
+            "workers": {name: value for name, value in workers.items() if name not in ("min", "max")},
+            "pool": {name: value for name, value in place.items() if name not in ("name", "replicas", "max")},
         }
     )
 

@@ -74,10 +74,14 @@ class Preemption:
 
 @dataclass(frozen=True)
 class TrainingHistory:
-    """The stored status. `attempt` is 0 before the first status; `raw` is the status as it is stored."""
+    """The stored status. `attempt` is 0 before the first status; `raw` is the status as it is stored.
+
+    `identity`: digest of what the run learns, as it was when the run began; empty before that.
+    """
 
     phase: str = ""
     attempt: int = 0
+    identity: str = ""
     rendezvous: Rendezvous = field(default_factory=Rendezvous)
     counted: int = 0
     disruptions: int = 0
@@ -103,6 +107,7 @@ def read_history(custom_resource: Raw) -> TrainingHistory:
     return TrainingHistory(
         phase=text_at(status, "phase"),
         attempt=_counter(status, "attempt"),
+        identity=text_at(status, "identity"),
         rendezvous=_rendezvous(status),
         counted=_counter(status, "restarts", "counted"),
         disruptions=_counter(status, "restarts", "disruptions"),

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from pydantic import ValidationError
+
 from diffusion_contract.agent_messages import TrainerReport
 from diffusion_contract.names import ATTEMPT_LABEL, POOL_LABEL, TRAINER_CONTAINER, WORKER_HASH_ANNOTATION
+from diffusion_contract.run_config import RUN_CONFIG_KEY, RunConfig
 from diffusion_operator.api.errors import SpecInvalid
 from diffusion_operator.api.training_spec import TrainingCustomResource, parse_training
 from diffusion_operator.observe.agent_reports import AgentRecord
@@ -79,7 +82,7 @@ class TrainingWorld:
 
     `jobs` are those of the current attempt, `previous` those of earlier ones and of none. `claims`: those that we made;
     `missing_claims`: those that the spec names and the API server does not have. `refusals`: sentences by which the
-    API server refused our writes.
+    API server refused our writes. `run`: what the pods of this run read now; None where it cannot be read.
     """
 
     name: str
@@ -95,6 +98,7 @@ class TrainingWorld:
     missing_claims: tuple[str, ...] = ()
     refusals: tuple[str, ...] = ()
     claims: frozenset[str] = frozenset()
+    run: RunConfig | None = None
 
 
 def references(custom_resource: Raw) -> tuple[Reference, ...]:
@@ -131,6 +135,7 @@ def observe_training(snapshot: Snapshot, reports: Mapping[str, AgentRecord]) -> 
         previous=tuple(job for job in jobs if job.attempt != history.attempt),
         workers=_workers(snapshot, reports, history),
         claims=frozenset(_claims(snapshot)),
+        run=_run(snapshot),
         refusals=tuple(_REQUEST.sub("", one.message) for one in snapshot.refusals),
         missing_claims=tuple(ref.name for ref, found in snapshot.referenced.items() if found is None),
     )
@@ -140,6 +145,14 @@ def _claims(snapshot: Snapshot) -> Iterator[str]:
     for child in snapshot.children:
         if child.get("kind") == "PersistentVolumeClaim" and not text_at(child, "metadata", "deletionTimestamp"):
             yield text_at(child, "metadata", "name")
+
+
+def _run(snapshot: Snapshot) -> RunConfig | None:
+    documents = (text_at(child, "data", RUN_CONFIG_KEY) for child in snapshot.children if child["kind"] == "ConfigMap")
+    try:
+        return next((RunConfig.model_validate_json(text) for text in documents if text), None)
+    except ValidationError:
+        return None
 
 
 def _parse(raw: Raw) -> tuple[TrainingCustomResource | None, SpecInvalid | None]:

@@ -23,9 +23,10 @@ from diffusion_operator.plan.training_attempt import (
 )
 from diffusion_operator.plan.training_children import LEFTOVER_SECONDS, leftover_jobs, superfluous_jobs, wanted_children
 from diffusion_operator.plan.training_events import training_events
+from diffusion_operator.plan.training_identity import CHANGED, as_begun, describes_another_run
 from diffusion_operator.plan.training_obstacles import CREATION_SECONDS, makes_too_few
 from diffusion_operator.plan.training_outcome import outcome
-from diffusion_operator.plan.training_phase import Outlook, verdict
+from diffusion_operator.plan.training_phase import Objection, Outlook, verdict
 from diffusion_operator.plan.training_progress import learn, throttled
 from diffusion_operator.plan.training_restarts import count_restarts
 from diffusion_operator.plan.training_status import master_port, noted_status, refused_status, training_status
@@ -35,17 +36,18 @@ def decide_training(world: TrainingWorld, now: datetime) -> Plan:
     """The next steps for one DiffusionTraining; it never raises, and the same arguments give the same plan."""
     if world.history.terminal:
         return _after_the_end(world, now)
-    if world.training is None:
+    training = as_begun(world, world.training) if world.training else None
+    if training is None:
         return _untouched(world, now)
-    outlook = _look_ahead(world, world.training, now)
+    outlook = _look_ahead(world, training, now)
     found = verdict(outlook)
     status, held_back = throttled(training_status(outlook, found, now), world.history.raw, now)
     return Plan(
-        apply=() if outlook.outcome else wanted_children(world, world.training, now),
+        apply=() if outlook.outcome else wanted_children(world, training, now),
         status=status,
         instructions=instructions(outlook.attempt, outlook.rendezvous, world),
         events=training_events(outlook, found, status),
-        delete=superfluous_jobs(world, world.training),
+        delete=superfluous_jobs(world, training),
         requeue_seconds=_requeue(outlook, held_back, now),
     )
 
@@ -65,7 +67,7 @@ def _after_the_end(world: TrainingWorld, now: datetime) -> Plan:
 
 def _untouched(world: TrainingWorld, now: datetime) -> Plan:
     """A spec that cannot be used: said in the conditions, while whatever runs goes on as it was."""
-    message = str(world.refused)
+    message = str(world.refused or CHANGED)
     status = refused_status(world.history.raw, world.generation, stalled("InvalidSpec", message), message, now)
     news = world.history.raw.get("message") != message
     return Plan(
@@ -94,7 +96,15 @@ def _look_ahead(world: TrainingWorld, training: TrainingCustomResource, now: dat
         no_progress=following.no_progress,
         next_attempt_time=following.start,
         waiting_seconds=seconds_until_start(following.start, now),
+        objection=_objection(world),
     )
+
+
+def _objection(world: TrainingWorld) -> Objection | None:
+    """Why an edit of the spec is not carried out."""
+    if world.training is not None and describes_another_run(world, world.training):
+        return Objection("InvalidSpec", str(CHANGED))
+    return None
 
 
 def instructions(attempt: int, rendezvous: Rendezvous, world: TrainingWorld) -> dict[str, TrainerInstruction]:

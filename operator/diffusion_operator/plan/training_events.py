@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from diffusion_operator.observe.raw_values import integer_at, mappings_at, text_at
+from diffusion_operator.observe.raw_values import condition_of, integer_at, mappings_at, text_at
 from diffusion_operator.plan.plan import Event
-from diffusion_operator.plan.training_phase import Outlook, Verdict
+from diffusion_operator.plan.training_phase import Objection, Outlook, Verdict
 
 _WARNED = frozenset({"CheckpointSaved", "CheckpointVerified", "Scheduled"})
 _QUIET = frozenset({"Waiting", "Succeeded", "Failed", "Suspended"})
@@ -14,7 +14,8 @@ _QUIET = frozenset({"Waiting", "Succeeded", "Failed", "Suspended"})
 def training_events(outlook: Outlook, verdict: Verdict, status: Mapping[str, Any]) -> tuple[Event, ...]:
     """The events of one pass; nothing is said when nothing changed, and nothing is said twice."""
     stored = outlook.world.history.raw
-    found = (*_crashes(outlook), *_generation(outlook), *_bad_news(stored, status), *_phase(stored, verdict))
+    news = _is_news(outlook.objection, stored)
+    found = (*_crashes(outlook), *_generation(outlook), *_bad_news(stored, status), *_phase(stored, verdict, news))
     said = {(event.reason, event.message): event for event in reversed(found)}
     return tuple(event for event in found if said[(event.reason, event.message)] is event)
 
@@ -51,7 +52,11 @@ def _bad_news(stored: Mapping[str, Any], status: Mapping[str, Any]) -> Iterator[
             yield Event(text_at(condition, "reason"), text_at(condition, "message"), "Warning")
 
 
-def _phase(stored: Mapping[str, Any], verdict: Verdict) -> Iterator[Event]:
-    if (text_at(stored, "phase")) == verdict.phase and integer_at(stored, "attempt"):
+def _is_news(objection: Objection | None, stored: Mapping[str, Any]) -> bool:
+    return objection is not None and text_at(condition_of({"status": stored}, "Stalled"), "reason") != objection.reason
+
+
+def _phase(stored: Mapping[str, Any], verdict: Verdict, is_news: bool) -> Iterator[Event]:
+    if text_at(stored, "phase") == verdict.phase and integer_at(stored, "attempt") and not is_news:
         return
     yield Event(verdict.reason, verdict.message, "Warning" if verdict.health == "Stalled" else "Normal")

@@ -37,6 +37,14 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class Objection:
+    """An edit of the spec that is not carried out, while the run goes on as it was. `reason` is a CamelCase word."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
 class Outlook:
     """The world, and what this pass is about to store about it."""
 
@@ -51,6 +59,7 @@ class Outlook:
     no_progress: int = 0
     next_attempt_time: str = ""
     waiting_seconds: float = 0
+    objection: Objection | None = None
 
     @property
     def members(self) -> tuple[Worker, ...]:
@@ -62,8 +71,12 @@ Check = Callable[[Outlook], Verdict | None]
 
 
 def verdict(outlook: Outlook) -> Verdict:
-    """The first check that applies; the last one always does."""
-    return next(found for check in CHECKS if (found := check(outlook)) is not None)
+    """The first check that applies; the last one always does. An objection is said before it, until the run ends."""
+    found = next(found for check in CHECKS if (found := check(outlook)) is not None)
+    objection = outlook.objection
+    if objection is None or outlook.outcome is not None:
+        return found
+    return Verdict(found.phase, objection.reason, f"{objection.message}; meanwhile {found.message}", "Stalled")
 
 
 def _ended(outlook: Outlook) -> Verdict | None:

@@ -13,6 +13,7 @@ from diffusion_operator.observe.raw_values import mappings_at
 from diffusion_operator.observe.training_history import Preemption, Rendezvous
 from diffusion_operator.plan.conditions import Condition, ready, reconciling, stalled, stamped
 from diffusion_operator.plan.training_conditions import training_conditions
+from diffusion_operator.plan.training_identity import identity
 from diffusion_operator.plan.training_phase import Outlook, Verdict, ready_workers
 from diffusion_operator.plan.training_preemptions import preemptions
 from diffusion_operator.plan.training_progress import Learned, progress
@@ -37,6 +38,7 @@ def training_status(outlook: Outlook, verdict: Verdict, now: datetime) -> dict[s
         "conditions": stamped(conditions, stored_conditions(world.history.raw), world.generation, now),
         "progress": progress(world, learned, spec.training.target_steps, spec.training.global_batch_size),
         "attempt": outlook.attempt,
+        "identity": identity(world, outlook.training),
         "generation": rendezvous.generation,
         "worldSize": sum(member.processes for member in rendezvous.members),
         "workers": {"ready": size, "desired": most, "display": f"{size}/{most}"},
