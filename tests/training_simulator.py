@@ -17,7 +17,7 @@ from diffusion_operator.observe.agent_reports import AgentRecord
 from diffusion_operator.observe.snapshot import Raw, Snapshot
 from diffusion_operator.observe.training_world import members, observe_training, references
 from diffusion_operator.plan.conditions import to_timestamp
-from diffusion_operator.plan.plan import Plan
+from diffusion_operator.plan.plan import Plan, manifest_digest
 from diffusion_operator.plan.training import decide_training
 from simulated_trainers import Trainer, Volume, obey, work
 from world_builders import OPERATOR, custom_resource
@@ -32,7 +32,10 @@ class OperatorKilled(Exception):
 
 @dataclass
 class Simulator:
-    """The world. `deaths` counts down writes until the operator is killed; None is never."""
+    """The world. `deaths` counts down writes until the operator is killed; None is never.
+
+    `refused`: why the API server would refuse every new Job; empty where it would not.
+    """
 
     spec: dict[str, Any]
     now: datetime = START
@@ -50,6 +53,8 @@ class Simulator:
     log: list[str] = field(default_factory=list)
     events: list[str] = field(default_factory=list)
     statuses: list[dict[str, Any]] = field(default_factory=list)
+    rehearsals: dict[str, str] = field(default_factory=dict)
+    refused: str = ""
 
     # --- the operator ---------------------------------------------------------------------------------------------
 
@@ -63,6 +68,7 @@ class Simulator:
             children=tuple(one for _, one in sorted(self.objects.items()) if _is_found(one, uids)),
             nodes=self.nodes,
             referenced={reference: {"kind": "PersistentVolumeClaim"} for reference in references(raw)},
+            rehearsals=self.rehearsals,
         )
 
     def plan(self) -> Plan:
@@ -84,6 +90,7 @@ class Simulator:
         self.events.extend(f"{event.reason}: {event.message}" for event in plan.events)
         for reference in plan.delete:
             self._delete(reference.kind, reference.name, reference.uid)
+        self.rehearsals = {manifest_digest(manifest): self.refused for manifest in plan.rehearse}
         return plan
 
     def _written(self, what: str) -> None:
@@ -94,6 +101,7 @@ class Simulator:
             if self.deaths < 0:
                 self.deaths = None
                 self.records.clear()
+                self.rehearsals.clear()
                 raise OperatorKilled
 
     def _apply(self, manifest: Mapping[str, Any]) -> None:
@@ -104,6 +112,7 @@ class Simulator:
             return
         if live is None:
             wanted["metadata"] |= {"uid": self._uid(), "resourceVersion": "1", "creationTimestamp": self._moment()}
+            assert manifest["kind"] != "Job" or not self.refused, "a Job is applied that the API server refuses"
             self.objects[key] = wanted
         else:
             if manifest["kind"] == "Job":

@@ -55,11 +55,15 @@ class ApiClient:
         namespace = manifest.get("metadata", {}).get("namespace", "")
         return await self.call("POST", resource.path(namespace), {"fieldManager": FIELD_MANAGER}, manifest)
 
-    async def apply(self, resource: Resource, manifest: Manifest) -> Raw:
-        """Server-side apply: afterwards we own exactly the manifest's fields of the object."""
+    async def apply(self, resource: Resource, manifest: Manifest, *, dry_run: bool = False) -> Raw:
+        """Server-side apply: afterwards we own exactly the manifest's fields of the object.
+
+        `dry_run`: the server answers as it would, with all admission, and stores nothing.
+        """
         metadata = manifest["metadata"]
         path = resource.path(metadata.get("namespace", ""), metadata["name"])
-        return await self.call("PATCH", path, {"fieldManager": FIELD_MANAGER, "force": "true"}, manifest, APPLY)
+        query = {"fieldManager": FIELD_MANAGER, "force": "true"} | ({"dryRun": "All"} if dry_run else {})
+        return await self.call("PATCH", path, query, manifest, APPLY)
 
     async def merge(self, resource: Resource, namespace: str, name: str, patch: Manifest) -> Raw:
         """JSON merge patch."""

@@ -10,12 +10,16 @@ from diffusion_operator.kube.events import Events
 from diffusion_operator.kube.keys import Key, resource_of_key
 from diffusion_operator.kube.own_writes import OwnWrites
 from diffusion_operator.kube.references import References
+from diffusion_operator.kube.rehearsals import Rehearsals
 from diffusion_operator.kube.resources import NODE, POD, Resource, resource_of
 from diffusion_operator.kube.status import put_status
 from diffusion_operator.kube.store import Store
 from diffusion_operator.observe.operator_facts import OperatorFacts
 from diffusion_operator.observe.snapshot import PodName, Raw, Refusal, Snapshot, Sought
 from diffusion_operator.plan.plan import Event, Manifest, ObjectReference
+
+REFUSED = 10.0
+"""Seconds until what was refused is tried again: a quota may have been raised since."""
 
 _NAMED_BY_USERS_TOO = frozenset({"PersistentVolumeClaim"})
 """Kinds of children whose names hold no UID, so that one by the same name may be somebody else's."""
@@ -31,6 +35,7 @@ class Cluster:
         self._events = Events(client, instance)
         self._writes = OwnWrites(store)
         self._refusals: dict[Key, tuple[Refusal, ...]] = {}
+        self._rehearsals = Rehearsals(client, REFUSED)
 
     async def snapshot(self, key: Key, sought: Sought) -> Snapshot | None:
         """The custom resource with its children, their nodes, and what else is sought; None where it is gone."""
@@ -42,7 +47,15 @@ class Cluster:
         children = (*family, *self._others(family, key.namespace, sought.members(custom_resource)))
         names = {child["spec"].get("nodeName") for child in children if child["kind"] == POD.kind}
         nodes = {name: node for name in names if name and (node := self.store.get(NODE, "", name)) is not None}
-        return Snapshot(custom_resource, self.facts, children, nodes, referenced, self._refusals.get(key, ()))
+        return Snapshot(
+            custom_resource=custom_resource,
+            operator=self.facts,
+            children=children,
+            nodes=nodes,
+            referenced=referenced,
+            refusals=self._refusals.get(key, ()),
+            rehearsals=self._rehearsals.known(key),
+        )
 
     def remember_refusals(self, key: Key, refusals: tuple[Refusal, ...]) -> bool:
         """Keep what was refused in this pass for the next one to see. Returns whether that is news."""
@@ -50,6 +63,10 @@ class Cluster:
             return False
         self._refusals[key] = refusals
         return True
+
+    async def rehearse(self, key: Key, manifests: Iterable[Manifest]) -> bool:
+        """Ask whether these would be taken, for the next pass to see. Returns whether there is news."""
+        return await self._rehearsals.ask(key, manifests)
 
     def is_behind_our_last_write(self, key: Key) -> bool:
         """Whether the store has yet to show something that was written for this custom resource."""
@@ -60,6 +77,7 @@ class Cluster:
         self._writes.forget(key)
         self.references.forget(key)
         self._refusals.pop(key, None)
+        self._rehearsals.forget(key)
 
     async def apply(self, key: Key, manifest: Manifest) -> str | None:
         """Bring the object to what the manifest says. Returns why something was sent; None where nothing was."""

@@ -42,6 +42,9 @@ class TooManyRequests(ApiRefusal):
     """The API server is busy and stayed so."""
 
 
+FINAL_CODES = frozenset({400, 403, 409, 413, 422})
+"""Answers that the same request will get again until somebody changes something (409: the name is taken)."""
+
 _BY_CODE = {404: NotFound, 409: Conflict, 410: Gone, 429: TooManyRequests}
 
 

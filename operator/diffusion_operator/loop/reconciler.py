@@ -1,7 +1,8 @@
 """The one path by which anything changes, for both kinds. The order of its lines is what makes a crash harmless.
 
 Applying comes first, since it can be repeated; then the status, which records; only then is anyone told anything; and
-deleting comes last, when everything that the deleted object was evidence of stands in the status.
+deleting comes after that, when everything that the deleted object was evidence of stands in the status. A rehearsal
+stores nothing; it is last, so that a server that cannot answer it holds up nothing else.
 """
 
 import logging
@@ -10,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from diffusion_contract.agent_messages import Instruction
-from diffusion_operator.kube.cluster import Cluster
-from diffusion_operator.kube.errors import ApiRefusal, Conflict, KubeError, NotFound, TooManyRequests
+from diffusion_operator.kube.cluster import REFUSED, Cluster
+from diffusion_operator.kube.errors import FINAL_CODES, ApiRefusal, Conflict, KubeError, NotFound, TooManyRequests
 from diffusion_operator.kube.keys import Key
 from diffusion_operator.loop.clock import Clock
 from diffusion_operator.observe.agent_reports import AgentRecord
@@ -23,12 +24,6 @@ _log = logging.getLogger(__name__)
 
 SOON = 0.05
 """Seconds until the next look where the cache lags behind our own last write."""
-
-REFUSED = 10.0
-"""Seconds until a write that was refused is tried again: a quota may have been raised since."""
-
-FINAL_CODES = frozenset({400, 403, 409, 413, 422})
-"""Answers that the same request will get again until somebody changes something (409: the name is taken)."""
 
 
 class ReportBook(Protocol):
@@ -78,7 +73,7 @@ class Reconciler:
         for reference in plan.delete:
             if await cluster.delete(key, reference):
                 _log.info("%s: deleted %s %s", _said(key), reference.kind, reference.name)
-        if is_news:
+        if await cluster.rehearse(key, plan.rehearse) or is_news:
             return SOON
         return min(REFUSED, plan.requeue_seconds or REFUSED) if refusals else plan.requeue_seconds
 

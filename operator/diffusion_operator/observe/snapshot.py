@@ -60,7 +60,8 @@ class Snapshot:
     on which these pods run; one that is missing here is unknown or gone. `referenced`: an answer for every Reference
     that the kind asked for; None where the API server said that there is no such object. The values in a Secret's
     `data` are blanked: only the names of its keys are there. `refusals`: what became of the last pass's `apply`, as far
-    as it was refused; known to this process only.
+    as it was refused. `rehearsals`: by the digest of a manifest, why the API server would refuse it, or "" where it
+    would take it. Both are known to this process only.
     """
 
     custom_resource: Raw
@@ -69,3 +70,4 @@ class Snapshot:
     nodes: Mapping[str, Raw] = field(default_factory=lambda: MappingProxyType({}))
     referenced: Mapping[Reference, Raw | None] = field(default_factory=lambda: MappingProxyType({}))
     refusals: tuple[Refusal, ...] = ()
+    rehearsals: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))

@@ -2,14 +2,15 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 from typing import Literal
 
 from pydantic import ValidationError
 
 from diffusion_contract.agent_messages import TrainerReport
-from diffusion_contract.names import ATTEMPT_LABEL, POOL_LABEL, TRAINER_CONTAINER, WORKER_HASH_ANNOTATION
+from diffusion_contract.names import ATTEMPT_LABEL, ENV_PROCESSES, POOL_LABEL, TRAINER_CONTAINER, WORKER_HASH_ANNOTATION
 from diffusion_contract.run_config import RUN_CONFIG_KEY, RunConfig
 from diffusion_operator.api.errors import SpecInvalid
 from diffusion_operator.api.training_spec import TrainingCustomResource, parse_training
@@ -17,7 +18,14 @@ from diffusion_operator.observe.agent_reports import AgentRecord
 from diffusion_operator.observe.nodes import NodeFacts, observe_node
 from diffusion_operator.observe.operator_facts import OperatorFacts
 from diffusion_operator.observe.pods import PodFacts, observe_pod
-from diffusion_operator.observe.raw_values import condition_of, decimal_label, integer_at, label_of, text_at
+from diffusion_operator.observe.raw_values import (
+    condition_of,
+    decimal_label,
+    integer_at,
+    label_of,
+    mappings_at,
+    text_at,
+)
 from diffusion_operator.observe.snapshot import PodName, Raw, Reference, Snapshot
 from diffusion_operator.observe.training_history import TrainingHistory, read_history
 
@@ -53,7 +61,8 @@ class Worker:
     """One worker pod of the current attempt, its node, and what its agent last said.
 
     `report` is None while the agent has not been heard (by this process of the operator) for this attempt.
-    `connected`: it holds a poll open; False is a hint of its death, and None is unknown.
+    `connected`: it holds a poll open; False is a hint of its death, and None is unknown. `processes`: how many it was
+    started with, whatever the spec says by now; None where the pod does not tell.
     """
 
     pod: PodFacts
@@ -64,6 +73,7 @@ class Worker:
     report: TrainerReport | None
     connected: bool | None
     heard: datetime | None = None
+    processes: int | None = None
 
     @property
     def noticed(self) -> bool:
@@ -82,7 +92,8 @@ class TrainingWorld:
 
     `jobs` are those of the current attempt, `previous` those of earlier ones and of none. `claims`: those that we made;
     `missing_claims`: those that the spec names and the API server does not have. `refusals`: sentences by which the
-    API server refused our writes. `run`: what the pods of this run read now; None where it cannot be read.
+    API server refused our writes. `rehearsals`: by the digest of a manifest, why it would refuse that, or "" where it
+    would not. `run`: what the pods of this run read now; None where it cannot be read.
     """
 
     name: str
@@ -99,6 +110,7 @@ class TrainingWorld:
     refusals: tuple[str, ...] = ()
     claims: frozenset[str] = frozenset()
     run: RunConfig | None = None
+    rehearsals: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
 def references(custom_resource: Raw) -> tuple[Reference, ...]:
@@ -136,6 +148,7 @@ def observe_training(snapshot: Snapshot, reports: Mapping[str, AgentRecord]) -> 
         workers=_workers(snapshot, reports, history),
         claims=frozenset(_claims(snapshot)),
         run=_run(snapshot),
+        rehearsals={digest: _REQUEST.sub("", sentence) for digest, sentence in snapshot.rehearsals.items()},
         refusals=tuple(_REQUEST.sub("", one.message) for one in snapshot.refusals),
         missing_claims=tuple(ref.name for ref, found in snapshot.referenced.items() if found is None),
     )
@@ -209,4 +222,14 @@ def _worker(raw: Raw, snapshot: Snapshot, reports: Mapping[str, AgentRecord], at
         report=report if heard else None,
         connected=record.connected if heard and record else None,
         heard=record.received if heard and record else None,
+        processes=_processes(raw),
     )
+
+
+def _processes(pod: Raw) -> int | None:
+    for container in mappings_at(pod, "spec", "containers"):
+        for variable in mappings_at(container, "env"):
+            text = text_at(variable, "value")
+            if text_at(variable, "name") == ENV_PROCESSES and text.isdecimal() and len(text) < 4:
+                return int(text) or None
+    return None

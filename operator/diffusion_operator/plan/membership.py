@@ -179,9 +179,12 @@ def _ordered(
 
 
 def as_member(worker: Worker, processes: int) -> StoredMember:
-    """`worker` as it stands in a rendezvous."""
-    pod = worker.pod
-    return StoredMember(pod=pod.name, uid=pod.uid, address=pod.address, processes=processes, node=pod.node)
+    """`worker` as it stands in a rendezvous; `processes` is for a pod that does not tell how many it was started with.
+
+    The spec may ask for another number by now, of workers that are yet to come.
+    """
+    pod, started = worker.pod, worker.processes or processes
+    return StoredMember(pod=pod.name, uid=pod.uid, address=pod.address, processes=started, node=pod.node)
 
 
 def _last_generation(

@@ -28,6 +28,7 @@ from diffusion_operator.plan.training_obstacles import CREATION_SECONDS, makes_t
 from diffusion_operator.plan.training_outcome import outcome
 from diffusion_operator.plan.training_phase import Objection, Outlook, verdict
 from diffusion_operator.plan.training_progress import learn, throttled
+from diffusion_operator.plan.training_rehearsal import REHEARSE_AGAIN_SECONDS, rehearsal, why_not
 from diffusion_operator.plan.training_restarts import count_restarts
 from diffusion_operator.plan.training_status import master_port, noted_status, refused_status, training_status
 
@@ -48,6 +49,7 @@ def decide_training(world: TrainingWorld, now: datetime) -> Plan:
         instructions=instructions(outlook.attempt, outlook.rendezvous, world),
         events=training_events(outlook, found, status),
         delete=superfluous_jobs(world, training),
+        rehearse=() if outlook.outcome else rehearsal(world, training),
         requeue_seconds=_requeue(outlook, held_back, now),
     )
 
@@ -96,14 +98,17 @@ def _look_ahead(world: TrainingWorld, training: TrainingCustomResource, now: dat
         no_progress=following.no_progress,
         next_attempt_time=following.start,
         waiting_seconds=seconds_until_start(following.start, now),
-        objection=_objection(world),
+        objection=_objection(world, training),
     )
 
 
-def _objection(world: TrainingWorld) -> Objection | None:
-    """Why an edit of the spec is not carried out."""
+def _objection(world: TrainingWorld, training: TrainingCustomResource) -> Objection | None:
+    """Why an edit of the spec is not carried out; `training` is the run that goes on."""
     if world.training is not None and describes_another_run(world, world.training):
         return Objection("InvalidSpec", str(CHANGED))
+    if sentence := why_not(world, training):
+        said = f"the API server refuses the workers that spec.workers and spec.pools ask for: {sentence}; correct them"
+        return Objection("WorkersRefused", said)
     return None
 
 
@@ -136,4 +141,6 @@ def _requeue(outlook: Outlook, held_back: float, now: datetime) -> float | None:
         waits.append(BROKEN_PATIENCE.total_seconds())
     if not outlook.rendezvous.members and any(makes_too_few(job, outlook.world) for job in outlook.world.jobs):
         waits.append(CREATION_SECONDS)
+    if why_not(outlook.world, outlook.training):
+        waits.append(REHEARSE_AGAIN_SECONDS)
     return min((wait for wait in waits if wait is not None), default=None)

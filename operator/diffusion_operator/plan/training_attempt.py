@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from diffusion_operator.api.training_spec import TrainingCustomResource
-from diffusion_operator.children.job import worker_hash
 from diffusion_operator.observe.training_history import Rendezvous
 from diffusion_operator.observe.training_world import TrainingWorld, Worker
 from diffusion_operator.plan.conditions import from_timestamp, to_timestamp
@@ -27,6 +26,7 @@ from diffusion_operator.plan.membership import (
     without_members,
 )
 from diffusion_operator.plan.training_progress import Learned
+from diffusion_operator.plan.training_rehearsal import may_leave
 from diffusion_operator.plan.training_restarts import Restarts, ending
 
 STOP_SECONDS = 180
@@ -97,19 +97,13 @@ def _regroup(
 def _reason_to_stop(world: TrainingWorld, training: TrainingCustomResource) -> str:
     if training.spec.suspend:
         return "Suspended"
-    return "WorkersChanged" if workers_changed(world, training) else ""
-
-
-def workers_changed(world: TrainingWorld, training: TrainingCustomResource) -> bool:
-    """Whether a Job of this attempt was made from another image, template or node choice than the spec has now."""
-    wanted = {pool.name: worker_hash(training, pool) for pool in training.spec.effective_pools}
-    return any(job.worker_hash not in ("", wanted.get(job.pool, job.worker_hash)) for job in world.jobs)
+    return "WorkersChanged" if may_leave(world, training) else ""
 
 
 def _is_over(world: TrainingWorld, training: TrainingCustomResource, rendezvous: Rendezvous, now: datetime) -> bool:
     if rendezvous.stop:
         return not _living_members(world, rendezvous) or _stopped_for_too_long(rendezvous, now)
-    if not rendezvous.members and (training.spec.suspend or workers_changed(world, training)):
+    if not rendezvous.members and (training.spec.suspend or may_leave(world, training)):
         return bool(world.jobs)
     trained = world.history.rendezvous
     if survivors(trained, world.workers) or not _nobody_is_active(world):

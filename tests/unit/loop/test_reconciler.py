@@ -1,5 +1,6 @@
 """The order of one reconcile, which is what makes a crash harmless."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -67,6 +68,11 @@ class Recorder:
         self.step(f"delete {reference.name}")
         return True
 
+    async def rehearse(self, key, manifests):
+        for manifest in manifests:
+            self.step(f"rehearse {manifest['metadata']['name']}")
+        return bool(manifests)
+
     def about(self, key):
         return {}
 
@@ -109,6 +115,13 @@ async def test_nothing_follows_a_step_that_failed(number):
     with pytest.raises(Conflict):
         await reconciler(recorder).reconcile(KEY)
     assert recorder.steps == ORDER[: number + 1]
+
+
+async def test_a_rehearsal_is_last_and_its_news_are_looked_at_soon():
+    recorder = Recorder()
+    asking = replace(PLAN, rehearse=({"kind": "Job", "metadata": {"name": "next"}},))
+    assert await reconciler(recorder, lambda world, now: asking).reconcile(KEY) == SOON
+    assert recorder.steps == [*ORDER, "rehearse next"]
 
 
 async def test_an_event_that_is_lost_stops_nothing():

@@ -232,21 +232,6 @@ def test_workers_that_only_wait_do_not_keep_an_attempt_on_a_node_that_goes() -> 
     assert attempt(plan) == 2
 
 
-def test_another_image_stops_the_workers_and_then_makes_new_jobs() -> None:
-    spec = spec_with(workers__image="old:1")
-    parsed = parse_training(custom_resource(spec))
-    made = training_job(parsed, parsed.spec.effective_pools[0], 1, "trainer:1", "https://agents:8443")
-    live = {**made, "status": {"active": 1}}
-    changed = spec_with(workers__image="new:2")
-    facts = {"spec": changed, "status": training_status("a"), "records": (record("a", generation=1),)}
-    plan = plan_of(live, pod("a"), **facts)
-    assert plan.status is not None
-    assert plan.status["rendezvous"]["stop"] == "WorkersChanged"
-    assert [one.stop for one in plan.instructions.values()] == [True]
-    left = plan_of(live, pod("a", exit_code=75), spec=changed, status=plan.status)
-    assert attempt(left) == 2
-
-
 def test_a_job_of_an_older_operator_keeps_its_pods_as_they_are() -> None:
     parsed = parse_training(custom_resource(TWO_POOLS))
     pool = parsed.spec.effective_pools[0]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from decided_trainings import BOTH, PAIR, conditions, decided, kstatus, said
+from decided_trainings import BOTH, COMMITTED, PAIR, conditions, decided, kstatus, said
 from diffusion_operator.api.training_spec import parse_training
 from diffusion_operator.children.job import worker_hash
 from diffusion_operator.children.run_config_map import run_config_map
@@ -18,6 +18,8 @@ REFUSAL = (
     "spec.model.denoiser.config: what a training learns cannot be changed once it exists: put back the keys and values "
     "that it was begun with, or create another DiffusionTraining"
 )
+
+DONE = {"checkpoint": {"lastCommitted": COMMITTED}}
 
 
 def run_of(spec: dict[str, Any]) -> Any:
@@ -76,7 +78,7 @@ def test_a_refused_spec_does_not_keep_a_run_from_regrouping_or_ending() -> None:
     plan = decided(run_of(BEGUN), *alone, spec=RENAMED, status=begun(), records=BOTH)
     assert plan.status is not None
     assert (plan.status["generation"], plan.status["identity"]) == (2, begun()["identity"])
-    ended = decided(run_of(BEGUN), *PAIR[:2], pod("a", exit_code=0), spec=RENAMED, status=begun())
+    ended = decided(run_of(BEGUN), *PAIR[:2], pod("a", exit_code=0), spec=RENAMED, status=begun() | DONE)
     assert said(ended) == ("Succeeded", "TargetReached", "step 20 is committed")
 
 
