@@ -22,7 +22,14 @@ from diffusion_contract.model_version import (
     ModelVersionConfig,
     RunLineage,
 )
-from diffusion_contract.run_config import ConditioningSpec, DenoiserSpec, DiffusionSpec, ModelSpec, ScheduleSpec
+from diffusion_contract.run_config import (
+    ConditioningSpec,
+    DenoiserSpec,
+    DiffusionSpec,
+    ModelSpec,
+    ScheduleSpec,
+    TrainingSpec,
+)
 from diffusion_contract.serving_config import EngineConfig, RouterConfig, SamplingSpec, ServiceClass
 
 CLAIM, MODEL_NAME = "models", "tiny"
@@ -76,7 +83,14 @@ def publish_random_model(models: Path, scratch: Path, model: ModelSpec | None = 
     save_random_model(folder, model)
     lineage = Lineage(
         dataset=DatasetLineage(uri="builtin://digits", digest=ZERO_DIGEST, samples=1),
-        run=RunLineage(name="t", namespace="default", uid="u", config_digest=ZERO_DIGEST, code_version="0"),
+        run=RunLineage(
+            name="t",
+            namespace="default",
+            uid="u",
+            config_digest=ZERO_DIGEST,
+            training=TrainingSpec(target_steps=1),
+            code_version="0",
+        ),
         checkpoint=CheckpointLineage(step=0, digest=ZERO_DIGEST),
         samples_seen=0,
     )

@@ -12,7 +12,14 @@ from diffusion_contract.model_version import (
     ModelVersionConfig,
     RunLineage,
 )
-from diffusion_contract.run_config import ConditioningSpec, DenoiserSpec, DiffusionSpec, ModelSpec, ScheduleSpec
+from diffusion_contract.run_config import (
+    ConditioningSpec,
+    DenoiserSpec,
+    DiffusionSpec,
+    ModelSpec,
+    ScheduleSpec,
+    TrainingSpec,
+)
 from diffusion_core.denoisers import assemble_denoiser
 from diffusion_core.model_folder import save_model_folder
 from diffusion_core.normalization import Normalization
@@ -68,7 +75,12 @@ def version_config(model: ModelSpec | None = None, diffusion: DiffusionSpec = FL
         lineage=Lineage(
             dataset=DatasetLineage(uri="builtin://digits", digest=SOME_DIGEST, samples=1797),
             run=RunLineage(
-                name="digits", namespace="default", uid="u-1", config_digest=SOME_DIGEST, code_version="0.1.0"
+                name="digits",
+                namespace="default",
+                uid="u-1",
+                config_digest=SOME_DIGEST,
+                training=TrainingSpec(target_steps=600),
+                code_version="0.1.0",
             ),
             checkpoint=CheckpointLineage(step=600, digest=SOME_DIGEST),
             samples_seen=38_400,

@@ -118,6 +118,11 @@ def sha256_of(content: bytes | memoryview) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
+def run_digest(config: RunConfig) -> str:
+    """Digest of a whole run configuration, also of what may change while the run has checkpoints."""
+    return sha256_of(json.dumps(config.to_wire(), sort_keys=True).encode())
+
+
 def identity_digest(config: RunConfig) -> str:
     """Digest of what must not change while a run has checkpoints: model, diffusion, dataset, seed, batch, optimizer.
 

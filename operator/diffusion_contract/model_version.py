@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from diffusion_contract.frozen_model import FrozenModel
-from diffusion_contract.run_config import DiffusionSpec, ModelSpec, Sha256
+from diffusion_contract.run_config import DiffusionSpec, ModelSpec, Sha256, TrainingSpec
 
 ARTIFACT_TYPE = "application/vnd.diffusion.model.v1"
 CONFIG_MEDIA_TYPE = "application/vnd.diffusion.model.config.v1+json"
@@ -31,12 +31,15 @@ class DatasetLineage(FrozenModel):
 
 
 class RunLineage(FrozenModel):
-    """The DiffusionTraining by name and UID, the sha256 of its run configuration, and the version of our code."""
+    """The DiffusionTraining by name and UID, its configuration, and the version of our code."""
 
     name: str
     namespace: str
     uid: str
     config_digest: Sha256
+    """`run_digest` of the whole run configuration: every field of it."""
+    training: TrainingSpec
+    """How it was trained: target, batch, seed, optimizer, learning rate, average, precision."""
     code_version: str
 
 

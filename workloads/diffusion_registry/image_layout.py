@@ -11,14 +11,13 @@ keeps two publishers of one layout apart. Readers need no lock: blobs never chan
 
 import fcntl
 import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
-
-from pydantic import ValidationError
+from typing import IO, Any
 
 from diffusion_contract.model_version import ARTIFACT_TYPE, CONFIG_MEDIA_TYPE, FILE_MEDIA_TYPES, ModelVersionConfig
 from diffusion_registry.oci_documents import (
@@ -36,6 +35,8 @@ from diffusion_registry.oci_documents import (
 
 CHUNK = 1 << 20
 """Bytes that are copied and hashed at a time."""
+_ASIDE = ".new-"
+"""How the name of a file begins that is still being written."""
 
 
 class PublishRefused(ValueError):
@@ -52,8 +53,9 @@ def publish(folder: Path, layout: Path, config: ModelVersionConfig, tag: str) ->
     or read-only; the index is then as it was.
     """
     files = _files_of(folder)
-    _make_layout(layout)
+    _make_directories(layout / "blobs" / "sha256")
     with _locked(layout):
+        _prepare_layout(layout)
         content = canonical_json(config.to_wire())
         manifest = Manifest(
             config=_store(layout, content, CONFIG_MEDIA_TYPE),
@@ -90,9 +92,13 @@ def _files_of(folder: Path) -> list[str]:
 # --- blobs -------------------------------------------------------------------------------------------------------
 
 
-def _make_layout(layout: Path) -> None:
-    (layout / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
-    _replace(layout / "oci-layout", canonical_json({"imageLayoutVersion": LAYOUT_VERSION}))
+def _prepare_layout(layout: Path) -> None:
+    """Under the lock: remove what killed publishers were writing, and say that this is a layout."""
+    for directory in (layout, layout / "blobs" / "sha256"):
+        for leftover in directory.glob(f"{_ASIDE}*"):
+            leftover.unlink(missing_ok=True)
+    if not (layout / "oci-layout").exists():
+        _replace(layout / "oci-layout", canonical_json({"imageLayoutVersion": LAYOUT_VERSION}))
 
 
 def _store(layout: Path, content: bytes, media_type: str) -> Descriptor:
@@ -134,22 +140,27 @@ def copy_and_hash(source: IO[bytes], target: IO[bytes], at_most: int | None = No
 
 def _list_in_index(layout: Path, manifest: Descriptor, tag: str) -> None:
     path = layout / "index.json"
-    listed = _read_index(path).manifests
+    document = _read_index(path)
+    listed = Index.model_validate(document).manifests
     if any(entry.digest == manifest.digest for entry in listed):
         return
     if any(entry.annotations.get(NAME_ANNOTATION) == tag for entry in listed):
         tag = f"{tag}-{manifest.digest.removeprefix('sha256:')[:12]}"
     entry = manifest.model_copy(update={"artifact_type": ARTIFACT_TYPE, "annotations": {NAME_ANNOTATION: tag}})
-    _replace(path, canonical_json(Index(manifests=(*listed, entry)).to_wire()))
+    manifests = [*document.get("manifests", ()), entry.to_wire()]
+    _replace(path, canonical_json({**document, "manifests": manifests}))
 
 
-def _read_index(path: Path) -> Index:
+def _read_index(path: Path) -> dict[str, Any]:
+    """The index as it stands: other tools keep keys in it that we do not know and must not lose."""
     try:
-        return Index.model_validate_json(path.read_bytes())
+        document: dict[str, Any] = json.loads(path.read_bytes())
+        Index.model_validate(document)
     except FileNotFoundError:
-        return Index()
-    except ValidationError as error:
+        return Index().to_wire()
+    except ValueError as error:
         raise PublishRefused(f"{path.name} is not an OCI image index: move it away and publish again") from error
+    return document
 
 
 @contextmanager
@@ -175,12 +186,20 @@ def _replace(path: Path, content: bytes) -> None:
 @contextmanager
 def _written_aside(directory: Path) -> Iterator[tuple[IO[bytes], Path]]:
     """A new file in `directory` that is removed unless the block renames it. Readable by everyone who may enter."""
-    with tempfile.NamedTemporaryFile(prefix=".new-", dir=directory, delete=False) as aside:
+    with tempfile.NamedTemporaryFile(prefix=_ASIDE, dir=directory, delete=False) as aside:
         try:
             os.fchmod(aside.fileno(), 0o644)
             yield aside.file, Path(aside.name)
         finally:
             Path(aside.name).unlink(missing_ok=True)
+
+
+def _make_directories(directory: Path) -> None:
+    """Make a directory and those above it that are missing, each with its name flushed to the disk."""
+    if not directory.is_dir():
+        _make_directories(directory.parent)
+        directory.mkdir(exist_ok=True)
+        sync_directory(directory.parent)
 
 
 def sync(file: IO[bytes]) -> None:

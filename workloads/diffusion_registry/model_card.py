@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 from diffusion_contract.model_version import ModelVersionConfig
+from diffusion_contract.run_config import TrainingSpec
 
 CARD_FILE = "README.md"
 
@@ -31,6 +32,7 @@ def model_card(config: ModelVersionConfig) -> str:
         "Training": [
             _fact("Run", f"{lineage.run.namespace}/{lineage.run.name} ({lineage.run.uid})"),
             _fact("Run configuration", lineage.run.config_digest),
+            _fact("Settings", _settings(lineage.run.training)),
             _fact("Code version", lineage.run.code_version),
             _fact("Checkpoint", f"step {lineage.checkpoint.step}, {lineage.checkpoint.digest}"),
             _fact("Samples seen", f"{lineage.samples_seen:,}"),
@@ -65,6 +67,15 @@ def _model_facts(config: ModelVersionConfig) -> list[str]:
         _fact("License", config.license or "not stated"),
         _fact("Created", config.created),
     ]
+
+
+def _settings(training: TrainingSpec) -> str:
+    optimizer, schedule = training.optimizer, training.learning_rate_schedule.type
+    return (
+        f"{training.target_steps} steps of {training.global_batch_size} samples, seed {training.seed}, "
+        f"{optimizer.type} at {optimizer.learning_rate:g} ({schedule}), average {training.ema.decay:g}, "
+        f"{training.precision}"
+    )
 
 
 def _fact(name: str, value: str) -> str:

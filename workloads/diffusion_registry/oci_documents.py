@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from diffusion_contract.frozen_model import FrozenModel
 from diffusion_contract.run_config import Sha256
@@ -42,12 +42,23 @@ class Manifest(FrozenModel):
     annotations: dict[str, str] = Field(default_factory=dict)
 
 
+class Listed(FrozenModel):
+    """A manifest in index.json, as far as we read it: other tools give it a `platform`, `urls` and more."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    digest: Annotated[str, Field(pattern=r"^[a-z0-9]+([+._-][a-z0-9]+)*:[A-Za-z0-9=_-]+$")]
+    annotations: dict[str, str] = Field(default_factory=dict)
+
+
 class Index(FrozenModel):
     """index.json: the manifests of a layout. Nothing is trusted because it stands here; a digest is."""
 
+    model_config = ConfigDict(extra="ignore")
+
     schema_version: Literal[2] = 2
     media_type: Literal["application/vnd.oci.image.index.v1+json"] = "application/vnd.oci.image.index.v1+json"
-    manifests: tuple[Descriptor, ...] = ()
+    manifests: tuple[Listed, ...] = ()
 
 
 def canonical_json(document: Mapping[str, object]) -> bytes:

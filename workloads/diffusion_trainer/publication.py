@@ -10,7 +10,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 from diffusion_contract.agent_messages import PublishedVersion
-from diffusion_contract.checkpoint_manifest import CheckpointManifest
+from diffusion_contract.checkpoint_manifest import CheckpointManifest, run_digest
 from diffusion_contract.model_reference import ModelReference
 from diffusion_contract.model_version import CheckpointLineage, DatasetLineage, Lineage, ModelVersionConfig, RunLineage
 from diffusion_contract.run_config import PublishTarget, RunConfig
@@ -50,7 +50,8 @@ def version_config(manifest: CheckpointManifest, config: RunConfig, target: Publ
             name=config.name,
             namespace=config.namespace,
             uid=config.uid,
-            config_digest=manifest.config_digest,
+            config_digest=run_digest(config),
+            training=config.training,
             code_version=manifest.code.version,
         ),
         checkpoint=CheckpointLineage(step=manifest.step, digest=manifest.reference().digest),

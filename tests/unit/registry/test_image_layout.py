@@ -197,6 +197,40 @@ def test_an_empty_or_missing_folder_is_refused(tmp_path: Path) -> None:
             publish(folder, tmp_path / "layout", version_config(), "step-600")
 
 
+def test_what_other_tools_keep_in_the_layout_stays(folder: Path, tmp_path: Path) -> None:
+    layout = tmp_path / "layout"
+    layout.mkdir()
+    (layout / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0", "theirs": 1}')
+    theirs = {
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "digest": "sha512:" + "0" * 128,
+        "size": 7,
+        "platform": {"architecture": "amd64", "os": "linux"},
+        "annotations": {"org.opencontainers.image.ref.name": "latest"},
+        "urls": ["https://example.org/blob"],
+    }
+    index = {"schemaVersion": 2, "manifests": [theirs], "annotations": {"org.example": "kept"}, "subject": {"a": 1}}
+    (layout / "index.json").write_text(json.dumps(index))
+    digest = publish(folder, layout, version_config(), "latest")
+    written = json.loads((layout / "index.json").read_text())
+    assert {name: value for name, value in written.items() if name != "manifests"} == {
+        name: value for name, value in index.items() if name != "manifests"
+    }
+    assert written["manifests"][0] == theirs
+    assert written["manifests"][1]["annotations"]["org.opencontainers.image.ref.name"] == f"latest-{digest[7:19]}"
+    assert json.loads((layout / "oci-layout").read_text())["theirs"] == 1
+
+
+def test_what_killed_publishers_were_writing_is_removed(folder: Path, tmp_path: Path) -> None:
+    layout = tmp_path / "layout"
+    publish(folder, layout, version_config(), "step-600")
+    before = tree(layout)
+    for directory in (layout, layout / "blobs" / "sha256"):
+        (directory / ".new-abc").write_bytes(b"half of a file")
+    publish(folder, layout, version_config(), "step-600")
+    assert tree(layout) == before
+
+
 def test_an_index_that_is_no_index_is_refused_and_kept(folder: Path, tmp_path: Path) -> None:
     layout = tmp_path / "layout"
     layout.mkdir()
