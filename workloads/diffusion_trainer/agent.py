@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,7 +29,9 @@ from diffusion_trainer.worker_report import exit_code_for, is_urgent, last_words
 log = logging.getLogger(__name__)
 
 REPLACEMENTS = 5
-"""How many processes killed by a signal are replaced in a row without a step in between, before the pod gives up."""
+"""How many processes killed by a signal are replaced in a row before the pod gives up. What counts as progress in
+between is only a step that no process of this pod had reached before the kill: one that is killed at the same step
+again and again, after a few steps that it has made already, must not be replaced for ever."""
 MASTER_HOLD_SECONDS = 2.0
 HOLD_SECONDS = 25.0
 
@@ -38,9 +40,21 @@ StartZygote = Callable[[Settings, socket.socket], int]
 """Starts the process that forks the trainers, with the other end of its socket; returns its pid."""
 
 
+def zygote_environment(environment: Mapping[str, str], processes: int) -> dict[str, str]:
+    """What must stand in the environment before the process that forks the trainers imports anything."""
+    return {
+        **thread_environment(environment, processes, cpu_limit()),
+        # diffusers asks at its import whether there is an accelerator. Without this torch answers through the CUDA
+        # runtime, and no process that is forked afterwards can use a GPU.
+        "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
+        # A lost peer is ours to handle: NCCL's watchdog would end the process, and its state in memory with it.
+        "TORCH_NCCL_ASYNC_ERROR_HANDLING": "0",
+    }
+
+
 def spawn_zygote(settings: Settings, link: socket.socket) -> int:
     """Start it with the thread limits in its environment; its imports take several seconds."""
-    environment = {**os.environ, **thread_environment(os.environ, settings.processes, cpu_limit())}
+    environment = {**os.environ, **zygote_environment(os.environ, settings.processes)}
     command = [sys.executable, "-m", "diffusion_trainer.zygote", str(link.fileno()), settings.model_dump_json()]
     log.info("importing the libraries, %s thread(s) for each process", environment["OMP_NUM_THREADS"])
     # A signal to the whole process group may come before the child can say that it ignores it: it is born with a mask.
@@ -76,6 +90,7 @@ class Agent:
         self._inherited: dict[int, dict[str, object]] = {}
         self.ready = False
         self.replaced = 0
+        self._furthest = self._furthest_before_kill = -1
         self._done: asyncio.Future[int] | None = None
         self._link = OperatorLink(channel, self._report_and_hold, self._instructed) if channel is not None else None
         self._report = TrainerReport(attempt=settings.attempt, state="Starting")
@@ -149,9 +164,15 @@ class Agent:
         update = ProcessUpdate.model_validate_json(packet)
         urgent = is_urgent(process.known, update)
         process.known = merged(process.known, update)
-        if update.loss is not None:
-            self.replaced = 0
+        if update.loss is not None and update.step is not None:
+            self._note_step(update.step)
         self._report_changed(urgent)
+
+    def _note_step(self, step: int) -> None:
+        """A step beyond all that were made before the last kill: whatever killed the process is past."""
+        self._furthest = max(self._furthest, step)
+        if self._furthest > self._furthest_before_kill:
+            self.replaced = 0
 
     def _report_changed(self, urgent: bool) -> None:
         known = [process.known for _rank, process in sorted(self.processes.items())]
@@ -223,6 +244,7 @@ class Agent:
     def _replace(self, process: Process, code: int) -> None:
         """A process killed by a signal is forked anew; it rejoins without state, in a generation still to come."""
         self.replaced += 1
+        self._furthest_before_kill = self._furthest
         log.warning("process %d was killed by signal %d; it is replaced (%d)", process.local_rank, -code, self.replaced)
         was_in = process.known.get("generation") or process.known.get("broken")
         process.known = {**process.known, "state": "Ready", "generation": 0, "step": None, "broken": was_in}

@@ -1,0 +1,62 @@
+"""The agent of a worker, with the process that forks its trainers played by the test."""
+
+import asyncio
+import json
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from diffusion_trainer.agent import REPLACEMENTS, Agent
+from diffusion_trainer.process_messages import PACKET_BYTES, ProcessUpdate
+from diffusion_trainer.settings import Settings
+
+
+class PlayedZygote:
+    """Forks processes that make one step each, as `step_of` says for the n-th, and are killed."""
+
+    def __init__(self, step_of: Callable[[int], int], lives: int = 1000) -> None:
+        self.step_of, self.lives = step_of, lives
+        self.forked = 0
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, _settings: Settings, link: socket.socket) -> int:
+        self._link = link.dup()
+        self._link.setblocking(False)
+        self._task = asyncio.get_running_loop().create_task(self._serve())
+        return 0
+
+    async def _serve(self) -> None:
+        loop = asyncio.get_running_loop()
+        with self._link as link:
+            link.send(json.dumps({"ready": 0, "threads": 1}).encode())
+            while await loop.sock_recv(link, PACKET_BYTES):
+                self.forked += 1
+                self._fork(link, pid=self.forked)
+
+    def _fork(self, link: socket.socket, pid: int) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours, theirs:
+            socket.send_fds(link, [json.dumps({"forked": 0, "pid": pid}).encode()], [theirs.fileno()])
+            ours.send(ProcessUpdate(state="Training", step=self.step_of(pid), loss=0.5).to_packet())
+        link.send(json.dumps({"exited": pid, "code": -9 if pid < self.lives else 0}).encode())
+
+
+def live(tmp_path: Path, zygote: PlayedZygote) -> int:
+    settings = Settings(config_file=tmp_path / "run.json", termination_file=tmp_path / "last-words")
+    return asyncio.run(asyncio.wait_for(Agent(settings, None, zygote.start).run(), 20))
+
+
+@pytest.mark.parametrize("step_of", [lambda _process: 3, lambda process: 3 - process % 3])
+def test_a_process_killed_again_and_again_at_steps_made_before_is_not_replaced_for_ever(tmp_path, step_of):
+    zygote = PlayedZygote(step_of)
+    assert live(tmp_path, zygote) == 128 + 9
+    assert zygote.forked <= 3 + REPLACEMENTS
+    assert json.loads((tmp_path / "last-words").read_text())["reason"] == "Crashed"
+
+
+def test_kills_with_progress_in_between_are_not_counted_together(tmp_path):
+    zygote = PlayedZygote(lambda process: process, lives=4 * REPLACEMENTS)
+    assert live(tmp_path, zygote) == 0
+    assert zygote.forked == 4 * REPLACEMENTS

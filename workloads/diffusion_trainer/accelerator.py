@@ -1,0 +1,55 @@
+"""Which device a trainer process computes on. A pod that was given GPUs never trains on its CPUs without a word."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from diffusion_trainer.refusal import ConfigurationRefused
+
+_DEVICES = Path("/dev")
+_NO_DEVICE = ("", "void", "none", "NoDevFiles", "-1")
+
+
+class AcceleratorUnusable(Exception):
+    """The pod was given GPUs, and the process can use none: a fault of the node or its driver, a crash that counts."""
+
+
+class ForkPoisoned(Exception):
+    """CUDA was touched before this process was forked: no process of this image can use a GPU. Exit code 93."""
+
+
+def given_devices(environment: Mapping[str, str], devices: Path = _DEVICES) -> list[str]:
+    """The GPUs that the container was given, by their device files; none where CUDA_VISIBLE_DEVICES hides them."""
+    if environment.get("CUDA_VISIBLE_DEVICES") in _NO_DEVICE:
+        return []
+    return sorted(path.name for path in devices.glob("nvidia[0-9]*"))
+
+
+def choose_device(local_rank: int, given: list[str] | None = None) -> torch.device:
+    """The device of this process: its own GPU where the pod has some, else the CPU.
+
+    Raises ForkPoisoned or AcceleratorUnusable where the pod has GPUs that cannot be used, and ConfigurationRefused
+    where it has fewer than processes.
+    """
+    given = given_devices(os.environ) if given is None else given
+    if given and torch.cuda._is_in_bad_fork():
+        raise ForkPoisoned(
+            f"CUDA was initialised before the trainer was forked, so {', '.join(given)} cannot be used: an import in "
+            "this image touches the GPU; report this with the versions of torch and diffusers"
+        )
+    if given and not torch.cuda.is_available():
+        raise AcceleratorUnusable(
+            f"this pod has {', '.join(given)}, but torch {torch.__version__} can use no GPU: check the node's driver, "
+            "or set CUDA_VISIBLE_DEVICES to an empty value to train on CPUs"
+        )
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    if local_rank >= torch.cuda.device_count():
+        raise ConfigurationRefused(
+            "spec.workers.processesPerWorker",
+            f"process {local_rank} has no GPU of its own, the pod has {torch.cuda.device_count()}: "
+            "ask for as many GPUs in spec.workers.resources as there are processes",
+        )
+    return torch.device("cuda", local_rank)
