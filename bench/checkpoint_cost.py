@@ -114,7 +114,7 @@ class _Run:
         self._process = TrainerProcess(settings, 0, inbox, Reporter(lambda _packet: None), writer)
         place = placement(instruction, settings.uid, 0)
         assert place is not None
-        self._group = closing.enter_context(Group(place, settings.address, lambda: 1, 10))
+        self._group = closing.enter_context(Group(place, settings.address, lambda: None, 10))
         self._training: Training = self._process._begin(self._group, inbox.orders)
         closing.callback(self._training.close)
         self._saved: int | None = None
@@ -142,7 +142,7 @@ class _Run:
 
     def _save(self) -> None:
         self._saved = self._process.state.step
-        self._process.snapshots.take(self._group)
+        self._process.snapshots.take(self._group, self._training.target)
 
     def _save_plainly(self) -> None:
         for name, tensors in self._process.state.shards().items():

@@ -38,6 +38,8 @@ class Pod:
     cut_at: float | None = None
     gone: bool = False
     noticed: bool = False
+    deaf: bool = False
+    """It is told nothing any more, as by an operator that died before it had answered everyone."""
     dropped: bool = False
     """Its poll was cut and a peer missed it: out until it polls again."""
 
@@ -99,7 +101,7 @@ class FakeOperator:
         self._in_loop(lambda: [setattr(self, name, value) for name, value in fields.items()])
 
     def change_pod(self, uid: str, **fields: object) -> None:
-        """Say that a pod is `gone` or `noticed`."""
+        """Say that a pod is `gone`, `noticed` or `deaf`."""
         self._in_loop(lambda: [setattr(self.pods[uid], name, value) for name, value in fields.items()])
 
     def newest(self, uid: str) -> TrainerReport | None:
@@ -156,10 +158,12 @@ class FakeOperator:
         try:
             await self._think()
             async with self._changed:
-                with_deadline = self._changed.wait_for(lambda: self._revision() not in ("", poll.seen))
+                with_deadline = self._changed.wait_for(lambda: not pod.deaf and self._revision() not in ("", poll.seen))
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(with_deadline, max(0.001, poll.wait_seconds))
             answer = PollAnswer(revision=self._revision(), instruction=self.instruction)
+            if pod.deaf:
+                answer = PollAnswer(revision=poll.seen)
             return web.Response(body=answer.model_dump_json(by_alias=True).encode(), content_type="application/json")
         finally:
             pod.polls_open -= 1

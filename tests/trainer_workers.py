@@ -114,15 +114,20 @@ class Run:
         manifest = verify_checkpoint(self.run_folder / committed_name(step)).manifest
         return {name: file.sha256 for name, file in manifest.files.items()}
 
-    def start_worker(self, processes: int = 1, attempt: int = 0) -> Worker:
+    def start_worker(self, processes: int = 1, attempt: int = 0, document: dict[str, object] | None = None) -> Worker:
+        """Start one; with a `document` it reads a configuration of its own."""
         number = len(self.workers)
         uid, address = f"worker-{number}", f"127.0.{os.getpid() % 250 + 1}.{number + 2}"
         self.operator.expect(uid, address, processes)
         token = self.folder / f"token-{uid}"
         token.write_text(uid)
+        config_file = self.config_file
+        if document is not None:
+            config_file = self.folder / f"run-{uid}.json"
+            config_file.write_text(json.dumps(document))
         settings = {
             "pod": uid, "uid": uid, "address": address, "attempt": attempt, "processes": processes,
-            "config_file": self.config_file, "checkpoints": self.checkpoints, "models": self.models,
+            "config_file": config_file, "checkpoints": self.checkpoints, "models": self.models,
             "scratch": self.folder / "scratch", "termination_file": self.folder / f"termination-{uid}",
             "operator_patience_seconds": 1.0, "leave_seconds": 15.0,
         }  # fmt: skip

@@ -182,6 +182,35 @@ def test_two_processes_in_one_worker(make_run):
     assert run.committed()[0] == 20
 
 
+def test_an_instruction_that_only_some_have_heard_reaches_all_without_the_operator(make_run):
+    run = make_run(minimum=2, training=LONG, checkpoint=NEVER)
+    hears, deaf = run.start_worker(), run.start_worker()
+    hears.wait_step(3)
+    run.operator.change_pod(deaf.uid, deaf=True)
+    newcomer = run.start_worker()
+    wait_until(lambda: deaf.report.generation == 2, 40, "the one that was told nothing is in the new generation")
+    run.operator.stop()
+    deaf.send(signal.SIGTERM)
+    assert deaf.wait_exit(30) == 75
+    assert run.committed() == [deaf.last_words()["step"]]
+    assert (hears.exit_code, newcomer.exit_code) == (None, None)
+
+
+def test_ranks_that_have_read_different_targets_train_alike(make_run):
+    def document(target: int) -> dict[str, object]:
+        cosine = {"type": "Cosine", "warmupSteps": 2}
+        training = {"targetSteps": target, "globalBatchSize": 6, "seed": 3, "learningRateSchedule": cosine}
+        return run_document(training=training, checkpoint=NEVER, publish=None)
+
+    digests = []
+    for targets in ((12, 12), (6, 12), (12, 6)):
+        run = make_run(minimum=2, **document(12))
+        workers = [run.start_worker(document=document(target)) for target in targets]
+        assert [worker.wait_exit(60) for worker in workers] == [0, 0]
+        digests.append(run.shard_digests(12))
+    assert digests[1:] == digests[:1] * 2
+
+
 def test_a_full_checkpoint_volume_is_reported_and_training_goes_on(make_run):
     run = make_run(training=LONG, checkpoint={"interval": {"steps": 3}, "retain": {"last": 2}})
     run.checkpoints.rmdir()

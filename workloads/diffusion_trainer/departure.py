@@ -5,6 +5,7 @@ import logging
 import time
 from pathlib import Path
 
+from diffusion_contract.agent_messages import TrainerInstruction
 from diffusion_contract.exit_codes import ExitCode
 from diffusion_trainer.checkpoint.names import committed_name, committed_steps
 from diffusion_trainer.checkpoint.verification import CheckpointInvalid, read_manifest
@@ -26,18 +27,18 @@ class Departure:
         self.settings, self.inbox, self.report = settings, inbox, report
         self.snapshots, self.folder = snapshots, folder
 
-    def settle(self, group: Group, boundary: Boundary) -> int | None:
+    def settle(self, group: Group, boundary: Boundary, target: int) -> int | None:
         """All ranks stand at the same step: save it if somebody leaves; None for those who go on. Collective.
 
         The lowest rank that stays writes, so that a leaving machine need not live until the last byte is on disk; if
         everyone leaves it is rank 0.
         """
-        self.inbox.wait(lambda _orders: self.inbox.newest_generation >= boundary.generation)
+        self._hear_from_peers(group, boundary)
         leaves = boundary.stop or self._leaves()
         everyone = group.gather([leaves])[:, 0].tolist()
         saves = any(everyone) and (self.snapshots.live.current.checkpoint.on_preemption or boundary.stop)
         if saves:
-            self.snapshots.take(group, writer=everyone.index(0.0) if 0.0 in everyone else 0)
+            self.snapshots.take(group, target, writer=everyone.index(0.0) if 0.0 in everyone else 0)
         if not leaves:
             return None
         self.report.tell(state="Leaving", step=self.snapshots.state.step)
@@ -45,6 +46,13 @@ class Departure:
         if saves:
             self._wait_for_commit(self.snapshots.state.step)
         return ExitCode.RUN_AGAIN
+
+    def _hear_from_peers(self, group: Group, boundary: Boundary) -> None:
+        """Let all have the newest instruction: the operator may have died before it answered everyone. Collective."""
+        if boundary.generation > group.generation:
+            known = self.inbox.orders.instruction
+            instruction = group.broadcast_json(known.to_wire() if known is not None else None, boundary.informed)
+            self.inbox.learn(TrainerInstruction.model_validate(instruction))
 
     def leave_alone(self) -> int:
         """Leave outside of any generation. A state that no checkpoint has yet is saved by this process alone."""
@@ -66,15 +74,21 @@ class Departure:
         deadline = time.monotonic() + self.settings.leave_seconds
         saver = self.snapshots.saver
         while max(committed_steps(self.folder), default=-1) < step:
-            if time.monotonic() > deadline or (saver.failure is not None and not saver.busy):
+            if time.monotonic() > deadline or self._grace_is_over() or (saver.failure is not None and not saver.busy):
                 log.warning("leaving without a commit of step %d", step)
                 return
             time.sleep(_LOOK_SECONDS)
         self._tell_newest()
         log.info("step %d is committed; leaving", step)
 
+    def _grace_is_over(self) -> bool:
+        """True once this pod will soon be killed, and has nothing in hand itself: its exit code can still be told."""
+        since = self.inbox.terminating_since
+        over = since is not None and time.monotonic() - since > self.settings.grace_seconds
+        return over and not self.snapshots.saver.busy
+
     def _tell_newest(self) -> None:
         """Name the commit in this worker's last words as well: the one that wrote it may have no more time to."""
-        newest = max(committed_steps(self.folder))
+        newest = max(committed_steps(self.folder), default=-1)
         with contextlib.suppress(CheckpointInvalid):  # Another worker's to report.
             self.report.tell(committed=read_manifest(self.folder / committed_name(newest)).reference())

@@ -1,13 +1,22 @@
-"""The target step: everyone waits for the final commit, rank 0 publishes, and all end with exit code 0."""
+"""The target step: everyone waits for the final commit, rank 0 publishes, and all end with exit code 0.
 
+Rank 0 commits and publishes in a thread, however long that takes; meanwhile all ranks go on agreeing, so that none is
+deaf to a notice, and no collective waits for a volume.
+"""
+
+import concurrent.futures
 import logging
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from diffusion_contract.agent_messages import PublishedVersion
+from diffusion_registry.image_layout import PublishRefused
 from diffusion_trainer.checkpoint.names import committed_name
 from diffusion_trainer.checkpoint.verification import CheckpointInvalid, VerifiedCheckpoint, verify_checkpoint
 from diffusion_trainer.publication import publish_checkpoint
+from diffusion_trainer.refusal import ConfigurationRefused
 from diffusion_trainer.settings import Settings
 from diffusion_trainer.snapshot import Snapshots
 from diffusion_trainer.training_loop import Boundary, Training
@@ -15,6 +24,10 @@ from diffusion_trainer.training_loop import Boundary, Training
 log = logging.getLogger(__name__)
 _SAVE_SECONDS = 3600.0
 _RETRY_SECONDS = 2.0
+_LOOK_SECONDS = 0.1
+
+Outcome = dict[str, dict[str, object] | str | None]
+"""What came of an attempt, as rank 0 tells it to all: `done` (None: try again), or why publishing is `refused`."""
 
 
 class Finish:
@@ -27,30 +40,45 @@ class Finish:
         """None when the target is committed and published, else the boundary that ended the generation. Collective."""
         group, report = self.training.group, self.training.report
         while True:
-            self.snapshots.take(group)
-            done = group.broadcast_json(self._commit_and_publish() if group.rank == 0 else None, source=0)
-            if done is not None:
+            self.snapshots.take(group, self.training.target)
+            outcome = self._wait_together(InBackground(self._commit_and_publish) if group.rank == 0 else None)
+            if isinstance(outcome, Boundary):
+                return outcome
+            if "refused" in outcome:
+                raise ConfigurationRefused("spec.publish", str(outcome["refused"]))
+            if isinstance(done := outcome["done"], dict):
                 report.tell(state="Finished", message="", **done)
                 return None
+            time.sleep(_RETRY_SECONDS)
+
+    def _wait_together(self, work: "InBackground | None") -> Outcome | Boundary:
+        """Wait for what rank 0 has in hand, or for the end of the generation. Collective."""
+        group = self.training.group
+        while True:
             boundary = self.training.agree()
             if boundary.ends(group.generation):
                 return boundary
-            time.sleep(_RETRY_SECONDS)
+            outcome: Outcome | None = group.broadcast_json(work.outcome(_LOOK_SECONDS) if work else None, source=0)
+            if outcome is not None:
+                return outcome
 
-    def _commit_and_publish(self) -> dict[str, object] | None:
-        """Rank 0: what to report when all is done, or None to try again."""
+    def _commit_and_publish(self) -> Outcome:
+        """Rank 0: what to report when all is done."""
         checkpoint = self._final_commit()
         if checkpoint is None:
-            return None
+            return {"done": None}
         committed = checkpoint.reference.to_wire()
         done: dict[str, object] = {"committed": committed, "verified": committed}
         if self.training.live.current.publish is not None:
             self.training.report.tell(state="Publishing")
-            published = self._publish(checkpoint)
+            try:
+                published = self._publish(checkpoint)
+            except PublishRefused as error:
+                return {"refused": f"{error} (on the volume {self.training.live.current.publish.claim})"}
             if published is None:
-                return None
+                return {"done": None}
             done["published"] = published.to_wire()
-        return done
+        return {"done": done}
 
     def _final_commit(self) -> VerifiedCheckpoint | None:
         """The commit of the target step, read back: by this process, or by another one before."""
@@ -60,6 +88,7 @@ class Finish:
             return verify_checkpoint(self.folder / committed_name(step), self.training.live.current.uid)
         except CheckpointInvalid as error:
             log.warning("step %d is not committed yet: %s", step, error)
+            self.snapshots.saver.forget(step)
             return None
 
     def _publish(self, checkpoint: VerifiedCheckpoint) -> PublishedVersion | None:
@@ -74,3 +103,26 @@ class Finish:
             return None
         log.info("published %s", published.reference)
         return published
+
+
+class InBackground:
+    """An action in a thread of its own, which ends with the process if nobody waits for it any more."""
+
+    def __init__(self, action: Callable[[], Outcome]) -> None:
+        self._future: concurrent.futures.Future[Outcome] = concurrent.futures.Future()
+        threading.Thread(target=self._run, args=(action,), name="finish", daemon=True).start()
+
+    def _run(self, action: Callable[[], Outcome]) -> None:
+        try:
+            self._future.set_result(action())
+        except BaseException as error:  # noqa: BLE001 - it is raised again where the outcome is asked for
+            self._future.set_exception(error)
+
+    def outcome(self, seconds: float) -> Outcome | None:
+        """What came of it, or None if it is still at work after so many seconds. Raises what the action raised."""
+        try:
+            return self._future.result(seconds)
+        except concurrent.futures.TimeoutError:
+            if self._future.done():
+                raise
+            return None

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from diffusion_contract.run_config import TrainingSpec
 from diffusion_trainer.placement import Placement
-from diffusion_trainer.rendezvous import NewestGeneration, break_connections, leave_group, meet
+from diffusion_trainer.rendezvous import WhyStop, leave_group, meet
 
 _CHUNK_ELEMENTS = 16 * 1024 * 1024
 _PRECISION = {"FP32": "no", "BF16": "bf16", "FP16": "fp16"}
@@ -27,10 +27,10 @@ class Group:
     Use as a context manager: on leaving it the group is taken down and accelerate forgets it.
     """
 
-    def __init__(self, place: Placement, address: str, newest: NewestGeneration, seconds: float) -> None:
+    def __init__(self, place: Placement, address: str, why_stop: WhyStop, seconds: float) -> None:
         self.place = place
         self.generation, self.rank, self.world = place.generation, place.rank, place.world
-        self._store = meet(place, address, newest, seconds) if place.world > 1 else None
+        self._store = meet(place, address, why_stop, seconds) if place.world > 1 else None
 
     def __enter__(self) -> "Group":
         return self
@@ -45,10 +45,6 @@ class Group:
         forget_accelerate()
         leave_group()
         self._store = None
-
-    def break_off(self) -> None:
-        """Make a collective that is under way fail. Callable from another thread."""
-        break_connections()
 
     def gather(self, row: Sequence[float]) -> Tensor:
         """Everyone's row, in rank order: float64 [world, len(row)]. Counts stay exact below 2**53."""

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from diffusion_contract.agent_messages import TrainerInstruction
 from diffusion_trainer.checkpoint.writer_messages import SaveResult
 from diffusion_trainer.process_messages import PACKET_BYTES, Orders, ProcessUpdate
 
@@ -48,6 +49,12 @@ class Inbox:
         instruction = self.orders.instruction
         return instruction.generation if instruction is not None else 0
 
+    def why_stop(self, generation: int) -> str | None:
+        """Why this process does not want to gather for `generation` any more; None while it does."""
+        if self.newest_generation > generation:
+            return f"generation {self.newest_generation} was announced"
+        return "told to end" if self.orders.terminating else None
+
     def on_orders(self, listener: Callable[[Orders], None]) -> None:
         """Call `listener` in the inbox's thread for every packet of orders."""
         self._listeners.append(listener)
@@ -75,14 +82,21 @@ class Inbox:
             return self._condition.wait_for(lambda: ready(self.orders), seconds)
 
     def take(self, orders: Orders) -> None:
-        """Put new orders in place and wake who waits for them."""
+        """Put new orders in place and wake who waits for them. An older generation never replaces a newer one."""
         with self._condition:
-            self.orders = orders
+            self.orders = orders = orders.model_copy(
+                update={"instruction": newest_of(self.orders.instruction, orders.instruction)}
+            )
             if orders.terminating and self.terminating_since is None:
                 self.terminating_since = time.monotonic()
             self._condition.notify_all()
         for listener in self._listeners:
             listener(orders)
+
+    def learn(self, instruction: TrainerInstruction) -> None:
+        """Take over an instruction that a peer has heard, in case that this pod's agent cannot."""
+        with self._condition:
+            self.take(self.orders.model_copy(update={"instruction": instruction}))
 
     def _listen(self) -> None:
         try:
@@ -99,6 +113,13 @@ class Inbox:
         if not packet:
             os._exit(1)
         self.take(Orders.model_validate_json(packet))
+
+
+def newest_of(known: TrainerInstruction | None, heard: TrainerInstruction | None) -> TrainerInstruction | None:
+    """What was heard last, unless it is of an older generation than what was known, or nothing."""
+    if known is None or heard is None:
+        return heard or known
+    return known if heard.generation < known.generation else heard
 
 
 class Reporter:

@@ -5,8 +5,10 @@ import math
 from diffusion_contract.run_config import TrainingSpec
 
 
-def learning_rate(step: int, training: TrainingSpec) -> float:
-    """The rate of optimizer step `step` (from 0): linear warm-up, then constant or a half cosine to zero at the target.
+def learning_rate(step: int, training: TrainingSpec, target: int) -> float:
+    """The rate of optimizer step `step` (from 0): linear warm-up, then constant or a half cosine to zero at `target`.
+
+    The target is that of the group, not the one in `training`, which ranks may have read at different times.
 
     Cosine: Loshchilov and Hutter, arXiv 1608.03983, equation 5 without restarts.
     """
@@ -15,6 +17,6 @@ def learning_rate(step: int, training: TrainingSpec) -> float:
         return peak * (step + 1) / (schedule.warmup_steps + 1)
     if schedule.type == "Constant":
         return peak
-    span = max(1, training.target_steps - schedule.warmup_steps)
+    span = max(1, target - schedule.warmup_steps)
     done = min(1.0, (step - schedule.warmup_steps) / span)
     return peak * 0.5 * (1 + math.cos(math.pi * done))

@@ -19,7 +19,7 @@ from diffusion_trainer.training_state import Counters
 
 
 def manifest_of(
-    counters: Counters, config: RunConfig, data: Data, attempt: int, generation: int, world: int
+    counters: Counters, config: RunConfig, data: Data, attempt: int, generation: int, world: int, target: int
 ) -> CheckpointManifest:
     """Everything but files and parent, which the writer fills in."""
     step = counters.step or 0
@@ -49,7 +49,7 @@ def manifest_of(
         learning_rate=LearningRateState(
             type=config.training.learning_rate_schedule.type,
             step=step,
-            learning_rate=learning_rate(step, config.training),
+            learning_rate=learning_rate(step, config.training, target),
         ),
         scaler=dict(counters.scaler) if counters.scaler is not None else None,
         metrics={} if counters.loss is None else {"loss": counters.loss},

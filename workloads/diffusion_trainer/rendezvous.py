@@ -1,8 +1,10 @@
 """Members of one generation meet, and become a torch.distributed group.
 
 Each rank connects to the store that rank 0 opens at the generation's own port, says that it is here, and waits until
-all are; only then is the process group made, so that making it never waits for somebody who is not coming. Every wait
-ends when a newer generation is announced or the deadline passes.
+all are. Then there is one verdict, which the first to write it decides for all: `go` by one who saw all of them here,
+`withdrawn` by one who must not wait any longer (a newer generation, the pod's end, the deadline). So the process group
+is made only by members who all make it, and making it never waits for somebody who is not coming; a member that dies in
+that very moment costs FORMING_SECONDS, or less when the trainer breaks the connections off.
 """
 
 import contextlib
@@ -16,42 +18,46 @@ from datetime import timedelta
 
 import torch.distributed as dist
 from torch._C._distributed_c10d import TCPStore  # torch.distributed exports it too, but not to type checkers
-from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.distributed_c10d import PrefixStore, Store, _abort_process_group
 
 from diffusion_trainer.own_process import open_descriptors
 from diffusion_trainer.placement import Placement
 
 _SIOCGIFADDR = 0x8915
 COLLECTIVE_SECONDS = 600
+FORMING_SECONDS = 15
+"""How long making the process group may take, once every member has said that it makes it."""
 _POLL_SECONDS = 0.005
+_GO, _WITHDRAWN = b"go", b"withdrawn"
 
-NewestGeneration = Callable[[], int]
+WhyStop = Callable[[], str | None]
+"""Why a generation that still gathers is not wanted any more; None while it is."""
 
 
 class Superseded(Exception):
-    """A newer generation was announced while this one was still gathering."""
+    """A generation that was still gathering is not wanted by this process any more."""
 
 
 class PeersLost(Exception):
     """The generation does not work: a member did not come, or went away."""
 
 
-def meet(place: Placement, address: str, newest: NewestGeneration, seconds: float) -> Store:
+def meet(place: Placement, address: str, why_stop: WhyStop, seconds: float) -> Store:
     """Wait for all ranks of the generation and make the default process group.
 
-    `address` is this pod's own; `newest` tells the newest generation announced. Raises Superseded or PeersLost.
+    `address` is this pod's own. Raises Superseded as `why_stop` says, or PeersLost.
     """
     deadline = time.monotonic() + seconds
 
     def check() -> None:
-        if newest() > place.generation:
-            raise Superseded(f"generation {newest()} was announced")
+        if reason := why_stop():
+            raise Superseded(reason)
         if time.monotonic() > deadline:
             raise PeersLost(f"not all {place.world} processes of generation {place.generation} came in {seconds:g} s")
 
     try:
         store = _open_store(place, address, check)
-        _wait_for_all(store, place, check)
+        decide(store, place, check)
         _make_group(store, place, address)
     except (dist.DistError, RuntimeError, OSError) as error:
         leave_group()
@@ -94,12 +100,23 @@ def _answers(address: str, port: int) -> bool:
     return True
 
 
-def _wait_for_all(store: Store, place: Placement, check: Callable[[], None]) -> None:
+def decide(store: Store, place: Placement, check: Callable[[], None]) -> None:
+    """Wait until all ranks are here and the verdict is `go`; raises PeersLost where another one has withdrawn.
+
+    What `check` raises withdraws for all, unless somebody has said `go` before: then this rank goes as well, and hears
+    at the first boundary what it would have left for.
+    """
     store.set(f"here/{place.rank}", "1")
     everyone = [f"here/{rank}" for rank in range(place.world)]
-    while not store.check(everyone):
-        check()
-        time.sleep(_POLL_SECONDS)
+    try:
+        while not store.check(everyone):
+            check()
+            time.sleep(_POLL_SECONDS)
+    except (Superseded, PeersLost):
+        if store.compare_set("verdict", "", _WITHDRAWN.decode()) != _GO:
+            raise
+    if store.compare_set("verdict", "", _GO.decode()) != _GO:
+        raise PeersLost(f"a member of generation {place.generation} has withdrawn from it")
 
 
 def _make_group(store: Store, place: Placement, address: str) -> None:
@@ -112,8 +129,9 @@ def _make_group(store: Store, place: Placement, address: str) -> None:
         store=PrefixStore(f"generation/{place.generation}", store),
         rank=place.rank,
         world_size=place.world,
-        timeout=timedelta(seconds=COLLECTIVE_SECONDS),
+        timeout=timedelta(seconds=FORMING_SECONDS),
     )
+    dist.set_timeout(timedelta(seconds=COLLECTIVE_SECONDS))
 
 
 def distributed_environment(place: Placement) -> dict[str, str]:
@@ -149,19 +167,38 @@ def leave_group() -> None:
     """Take the process group down, whatever state it is in."""
     if dist.is_initialized():
         with contextlib.suppress(RuntimeError, dist.DistError):  # Its peers may be gone: there is nobody to tell.
-            dist.destroy_process_group()
+            way_to_end(_has_accelerator())()
+
+
+def way_to_end(has_accelerator: bool) -> Callable[[], None]:
+    """How the default group is taken down: with NCCL by an abort, since to destroy it waits for what its peers owe.
+
+    Gloo has no abort. NCCL's is torch's own, not public in this version, and only tried where there are GPUs.
+    """
+    return _abort_process_group if has_accelerator else dist.destroy_process_group
 
 
 def break_connections() -> None:
-    """Shut every TCP connection of this process, so that a collective that waits for a hung peer ends with an error.
+    """Make a collective that waits for a hung peer end with an error. Callable from another thread.
 
-    A trainer process has no other connections than those of its group. Callable from another thread.
+    Every TCP connection of this process is shut, and it has no others than those of its group. NCCL may use other ways
+    than TCP, so its communicators are aborted, which lets go of kernels that wait on the GPU.
     """
+    _shut_connections()
+    if _has_accelerator() and (group := dist.group.WORLD) is not None:
+        group.abort()
+
+
+def _shut_connections() -> None:
     for descriptor in open_descriptors():
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as connection:
-            if connection.family in (socket.AF_INET, socket.AF_INET6):
-                connection.getpeername()  # Raises for one that only listens: the store is left alone.
-                connection.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):
+            connection = socket.socket(fileno=descriptor)  # Raises for what is no socket.
+            try:
+                if connection.family in (socket.AF_INET, socket.AF_INET6):
+                    connection.getpeername()  # Raises for one that only listens: the store is left alone.
+                    connection.shutdown(socket.SHUT_RDWR)
+            finally:
+                connection.detach()
 
 
 def is_peer_loss(error: BaseException) -> bool:

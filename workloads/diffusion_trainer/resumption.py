@@ -8,8 +8,10 @@ from safetensors.torch import load_file
 
 from diffusion_contract.run_config import RunConfig
 from diffusion_trainer import rng
+from diffusion_trainer.checkpoint.aside import settle_asides
 from diffusion_trainer.checkpoint.fencing import raise_fence
-from diffusion_trainer.checkpoint.verification import VerifiedCheckpoint, find_newest
+from diffusion_trainer.checkpoint.names import committed_name
+from diffusion_trainer.checkpoint.verification import Search, find_newest, manifest_digest
 from diffusion_trainer.group import Group
 from diffusion_trainer.inbox import Reporter
 from diffusion_trainer.manifest_of import refuse_other_run
@@ -33,7 +35,8 @@ def start_state(
     """Rank 0 reads or starts the state and sends it to all; collective. Raises ConfigurationRefused, Fenced."""
     table: list[list[int]] = []
     if group.rank == 0:
-        checkpoint = _open_newest(folder, config, report, resume_step, attempt)
+        search = _open_newest(folder, config, report, resume_step, attempt)
+        checkpoint = search.found
         if checkpoint is None:
             state.apply_counters(Counters(step=0))
         else:
@@ -41,6 +44,8 @@ def start_state(
             state.load_tensors(checkpoint.folder)
             state.apply_counters(counters_from(checkpoint))
             table = load_file(checkpoint.folder / RNG)["rng"].tolist()
+        passed_over = (manifest_digest(folder / committed_name(passed.step)) for passed in search.passed_over)
+        state.counters.abandoned = [digest for digest in passed_over if digest is not None]
     share_state(group, state, source=0, seed=config.training.seed)
     table = group.broadcast_json(table, source=0)
     if group.rank < len(table):
@@ -49,12 +54,11 @@ def start_state(
         rng.seed_all(config.training.seed, state.step, group.rank)
 
 
-def _open_newest(
-    folder: Path, config: RunConfig, report: Reporter, resume_step: int | None, attempt: int
-) -> VerifiedCheckpoint | None:
+def _open_newest(folder: Path, config: RunConfig, report: Reporter, resume_step: int | None, attempt: int) -> Search:
     """Shut out older attempts, then find the newest checkpoint that holds, and say what was passed over."""
     try:
         raise_fence(folder, attempt)
+        settle_asides(folder)
     except OSError as error:
         # Reading may still work, and training can: each save will report what is wrong.
         log.warning("the checkpoint folder cannot be written: %s", error)
@@ -69,4 +73,4 @@ def _open_newest(
     if search.found is not None:
         log.info("resuming from the checkpoint of step %d in %s", step, search.found.folder)
         report.tell(committed=search.found.reference, verified=search.found.reference)
-    return search.found
+    return search

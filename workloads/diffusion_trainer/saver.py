@@ -75,6 +75,11 @@ class Saver:
             return False
         return due
 
+    def preallocate(self, shards: dict[str, dict[str, Tensor]]) -> None:
+        """Take the memory of snapshots now: the first save may be the one that a preemption has no time for."""
+        for name, tensors in shards.items():
+            self._image(name, tensors)
+
     def save(self, state: TrainingState, manifest: CheckpointManifest, rng_rows: Tensor, retain_last: int) -> None:
         """Snapshot the state as it is now and hand it to the writer; waits first for a save still in flight."""
         started = time.monotonic()
@@ -88,6 +93,7 @@ class Saver:
             manifest=manifest,
             shards=tuple(ShardSize(name=name, size=self._images[name].size) for name in shards),
             retain_last=retain_last,
+            abandoned=tuple(state.counters.abandoned),
         )
         with self._condition:
             self._in_flight, self._unverified, self._postponed = manifest.step, manifest.step, False
@@ -128,6 +134,7 @@ class Saver:
                 self._unverified = None
             if result.failure is not None:
                 self.failure = result.failure
+                self.forget(result.step)
                 self._report.tell(save_failure=result.failure)
             elif result.committed is not None:
                 self.committed, self.failure = result.committed, None
@@ -135,6 +142,11 @@ class Saver:
             elif result.verified is not None:
                 self._report.tell(verified=result.verified)
             self._condition.notify_all()
+
+    def forget(self, step: int) -> None:
+        """The commit of `step` was found damaged: it is none, and the step may be saved again."""
+        if self.committed is not None and self.committed.step == step:
+            self.committed = None
 
     def wait_until_free(self, seconds: float | None = None) -> bool:
         """Wait until no snapshot is in the writer's hands."""

@@ -27,6 +27,8 @@ class Settings(FrozenModel):
     """How long a worker that was told to end waits for the operator before it stops the group by itself."""
     leave_seconds: float = 60
     """How long a leaving worker waits for the commit that holds its last step."""
+    grace_seconds: float = 12
+    """How long after SIGTERM it waits at most if another worker writes that commit: spot nodes give 15 s."""
 
 
 def settings_from(environment: Mapping[str, str], places: Mapping[str, object]) -> Settings:

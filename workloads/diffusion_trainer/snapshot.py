@@ -19,17 +19,17 @@ class Snapshots:
     def __init__(self, settings: Settings, live: LiveConfig, data: Data, saver: Saver, state: TrainingState) -> None:
         self.settings, self.live, self.data, self.saver, self.state = settings, live, data, saver, state
 
-    def take(self, group: Group, writer: int = 0) -> None:
-        """Collective: gather all ranks' generators, and let the rank `writer` save this step."""
+    def take(self, group: Group, target: int, writer: int = 0) -> None:
+        """Collective: gather all ranks' generators, and let the rank `writer` save this step on the way to `target`."""
         rows = group.gather_bytes(rng.capture())
         if group.rank == writer:
-            self.write(rows, group.generation, group.world)
+            self.write(rows, group.generation, group.world, target)
 
     def take_alone(self, generation: int) -> None:
         """Save without the others, who may be gone: with this rank's generators only."""
-        self.write(rng.capture()[None], max(1, generation), 1)
+        self.write(rng.capture()[None], max(1, generation), 1, self.live.current.training.target_steps)
 
-    def write(self, rng_rows: Tensor, generation: int, world: int) -> None:
+    def write(self, rng_rows: Tensor, generation: int, world: int, target: int) -> None:
         """Snapshot the state with these generators (uint8 [world, n]) unless this very step is safe already."""
         counters = self.state.counters
         committed = self.saver.committed
@@ -38,5 +38,5 @@ class Snapshots:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         config = self.live.refresh()
-        manifest = manifest_of(counters, config, self.data, self.settings.attempt, generation, world)
+        manifest = manifest_of(counters, config, self.data, self.settings.attempt, generation, world, target)
         self.saver.save(self.state, manifest, rng_rows, config.checkpoint.retain.last)

@@ -6,6 +6,7 @@ Ready -> (generation g announced) -> meet -> agree on the state -> train -> targ
 +---- a peer has gone: state of the last complete step kept, generation reported broken
 """
 
+import functools
 import logging
 import socket
 import threading
@@ -18,6 +19,7 @@ from diffusion_contract.exit_codes import ExitCode
 from diffusion_contract.run_config import RunConfig
 from diffusion_core.denoisers import ConfigRefused
 from diffusion_core.normalization import measure_normalization
+from diffusion_trainer.accelerator import ForkPoisoned, choose_device
 from diffusion_trainer.checkpoint.fencing import Fenced
 from diffusion_trainer.checkpoint.names import run_folder
 from diffusion_trainer.dataset import load_dataset
@@ -29,7 +31,7 @@ from diffusion_trainer.live_config import LiveConfig
 from diffusion_trainer.placement import Placement, drops_without_notice, must_leave, placement
 from diffusion_trainer.process_messages import Orders
 from diffusion_trainer.refusal import ConfigurationRefused
-from diffusion_trainer.rendezvous import PeersLost, Superseded, is_peer_loss
+from diffusion_trainer.rendezvous import PeersLost, Superseded, break_connections, is_peer_loss
 from diffusion_trainer.resumption import start_state
 from diffusion_trainer.sampler import StatelessSampler
 from diffusion_trainer.saver import Saver
@@ -50,7 +52,7 @@ def run_trainer(settings: Settings, local_rank: int, inbox: Inbox, report: Repor
     except (ConfigurationRefused, ConfigRefused) as error:
         report.tell(state="Failed", refused_path=error.path, message=error.why)
         return ExitCode.CONFIGURATION_REFUSED
-    except Diverged as error:
+    except (Diverged, ForkPoisoned) as error:
         report.tell(state="Failed", message=str(error))
         return ExitCode.DO_NOT_RETRY
     except Fenced as error:
@@ -69,7 +71,9 @@ class TrainerProcess:
         self, settings: Settings, local_rank: int, inbox: Inbox, report: Reporter, writer: socket.socket
     ) -> None:
         self.settings, self.local_rank, self.inbox, self.report = settings, local_rank, inbox, report
-        self._group: Group | None = None
+        self._gathering = False
+        self._generation: int | None = None
+        """The generation that this process is in or gathers for; None in between."""
         self._members: frozenset[str] = frozenset()
         self.live = LiveConfig(settings.config_file)
         config = self.live.current
@@ -77,12 +81,15 @@ class TrainerProcess:
         self.saver = Saver(writer, self.folder, report, inbox)
         inbox.on_orders(self._watch_for_hung_peers)
         inbox.start()
+        self.device = choose_device(local_rank)
         refuse_precision(config)
-        self.device = torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
         self.state: TrainingState = build_state(config, self.device)
         dataset = load_dataset(config)
         normalization = measure_normalization(dataset.pixels)
         self.data = Data(dataset, StatelessSampler(len(dataset), config.training.seed), normalization)
+        if local_rank == 0:
+            # The writer is rank 0 or the lowest that stays, and pods leave as a whole: always the first of some pod.
+            self.saver.preallocate(self.state.shards())
         self.snapshots = Snapshots(settings, self.live, self.data, self.saver, self.state)
         self.left = 0
         """The newest generation that this process has been in, or tried to be in."""
@@ -120,15 +127,14 @@ class TrainerProcess:
 
     def _take_part(self, place: Placement, orders: Orders, departure: Departure) -> int | None:
         """One generation; returns an exit code if this process ends with it, None to wait for the next."""
-        self.left = place.generation
+        self.left = self._generation = place.generation
+        self._gathering = True
         assert orders.instruction is not None
         self._members = frozenset(member.uid for member in orders.instruction.members)
         training: Training | None = None
         try:
-            with Group(
-                place, self.settings.address, lambda: self.inbox.newest_generation, self.settings.rendezvous_seconds
-            ) as group:
-                self._group = group
+            with self._meet(place) as group:
+                self._gathering = False
                 training = self._begin(group, orders)
                 return self._train(training, departure)
         except Superseded as error:
@@ -140,9 +146,13 @@ class TrainerProcess:
             self._note_broken(place, training, error)
             return None
         finally:
-            self._group = None
+            self._generation = None
             if training is not None:
                 training.close()
+
+    def _meet(self, place: Placement) -> Group:
+        why_stop = functools.partial(self.inbox.why_stop, place.generation)
+        return Group(place, self.settings.address, why_stop, self.settings.rendezvous_seconds)
 
     def _begin(self, group: Group, orders: Orders) -> Training:
         """Agree on the state of the last complete step, read it from a checkpoint if nobody has it, and get ready."""
@@ -153,9 +163,11 @@ class TrainerProcess:
             start_state(group, self.state, self.folder, config, self.data, self.report, resume, self.settings.attempt)
         elif not agreement.everyone_has_it:
             share_state(group, self.state, agreement.source, config.training.seed)
+        # One target for all: the file that it stands in reaches the pods at different times.
+        target = int(group.gather([config.training.target_steps]).max())
         log.info("generation %d: rank %d of %d, step %d", group.generation, group.rank, group.world, self.state.step)
         self.report.tell(state="Training", generation=group.generation, broken=None, step=self.state.step)
-        training = Training(group, self.state, self.data, self.live, self.saver, self.inbox, self.report)
+        training = Training(group, self.state, self.data, self.live, self.saver, self.inbox, self.report, target)
         training.patience = self.settings.operator_patience_seconds
         return training
 
@@ -163,14 +175,14 @@ class TrainerProcess:
         """Steps until the target or the generation's end; then finish, leave, or go on to the next."""
         interruption, self.interruption = self.interruption, None
         group = training.group
-        boundary = training.run(lambda: self.snapshots.take(group), interruption)
+        boundary = training.run(lambda: self.snapshots.take(group, training.target), interruption)
         if boundary is None:
             boundary = Finish(self.settings, training, self.snapshots, self.folder).run()
             if boundary is None:
                 return ExitCode.TARGET_COMMITTED
         ended = time.monotonic()
         log.info("generation %d ends at step %d", group.generation, self.state.step)
-        code = departure.settle(group, boundary)
+        code = departure.settle(group, boundary, training.target)
         if code is None:
             self.interruption = Interruption(ended, lost_steps=0)
         return code
@@ -185,22 +197,23 @@ class TrainerProcess:
         self.report.tell(state="Regrouping", generation=0, broken=place.generation, step=self.state.counters.step)
 
     def _watch_for_hung_peers(self, orders: Orders) -> None:
-        """A member that is dropped without notice may hang with its connections open: break them after a while."""
-        group, instruction = self._group, orders.instruction
-        if group is None or instruction is None or instruction.generation <= group.generation:
+        """A member that is dropped without notice may hang with its connections open: break them after a while.
+
+        While the generation still gathers, any newer one is a reason: a member may have died in that very moment.
+        """
+        generation, instruction = self._generation, orders.instruction
+        if generation is None or instruction is None or instruction.generation <= generation:
             return
-        if drops_without_notice(instruction, self._members):
-            timer = threading.Timer(_HUNG_PEER_SECONDS, self._break_if_still_in, (group,))
+        dropped = drops_without_notice(instruction, self._members)
+        if dropped or self._gathering:
+            timer = threading.Timer(_HUNG_PEER_SECONDS, self._break_if_still_in, (generation, dropped))
             timer.daemon = True
             timer.start()
 
-    def _break_if_still_in(self, group: Group) -> None:
-        if self._group is group:
-            log.warning(
-                "generation %d: a member was dropped and its connections are still open; breaking them",
-                group.generation,
-            )
-            group.break_off()
+    def _break_if_still_in(self, generation: int, dropped: bool) -> None:
+        if self._generation == generation and (dropped or self._gathering):
+            log.warning("generation %d: it has not ended by itself; breaking its connections", generation)
+            break_connections()
 
 
 def refuse_precision(config: RunConfig) -> None:

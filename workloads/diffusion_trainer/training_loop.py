@@ -47,6 +47,8 @@ class Boundary:
 
     generation: int
     """The newest generation that any rank has heard of."""
+    informed: int
+    """The lowest rank that has heard of it."""
     save: bool
     stop: bool
     leave: bool
@@ -79,7 +81,10 @@ class Training:
         saver: Saver,
         inbox: Inbox,
         report: Reporter,
+        target: int,
     ) -> None:
+        self.target = target
+        """The target step that all ranks agree on: the highest that one of them has read."""
         self.group, self.state, self.data, self.live = group, state, data, live
         self.saver, self.inbox, self.report = saver, inbox, report
         self.patience = 0.0
@@ -108,18 +113,17 @@ class Training:
 
     def run(self, save: Callable[[], None], interruption: Interruption | None) -> Boundary | None:
         """Train until the target (None) or until the generation ends (the boundary at which all ranks stopped)."""
-        target = self.live.current.training.target_steps
-        while self.state.step < target:
+        while self.state.step < self.target:
             loss_sum = self._step()
             boundary = self.agree(loss_sum)
-            target = max(target, boundary.target)
+            self.target = max(self.target, boundary.target)
             if interruption is not None:
                 self._report_recovery(interruption)
                 interruption = None
             self._report_progress(boundary.loss)
             if boundary.ends(self.group.generation):
                 return boundary
-            if boundary.save and self.state.step < target:
+            if boundary.save and self.state.step < self.target:
                 save()
         return None
 
@@ -140,7 +144,7 @@ class Training:
         )
         generation, save, stop, leave, target, _loss = rows.max(dim=0).values.tolist()
         return Boundary(
-            int(generation), bool(save), bool(stop), bool(leave), int(target),
+            int(generation), int(rows[:, 0].argmax()), bool(save), bool(stop), bool(leave), int(target),
             float(rows[:, 5].sum()) / config.training.global_batch_size,
         )  # fmt: skip
 
@@ -167,7 +171,7 @@ class Training:
                 f"the gradient is not finite at step {self.state.step + 1}: lower the learning rate or the clip"
             )
         for group in self.state.optimizer.param_groups:
-            group["lr"] = learning_rate(self.state.step, training)
+            group["lr"] = learning_rate(self.state.step, training, self.target)
         self._optimizer.step()
         self._optimizer.zero_grad()
         self.state.ema.update(self.state.weights)

@@ -27,6 +27,8 @@ class Counters:
     ema_updates: int = 0
     scaler: dict[str, float | int] | None = None
     loss: float | None = None
+    abandoned: list[str] = field(default_factory=list)
+    """Digests of checkpoints that were passed over when this line began: none of them is an ancestor of it."""
 
 
 @dataclass

@@ -63,6 +63,49 @@ def test_one_that_does_not_hold_is_replaced(tmp_path):
     assert names(tmp_path) == ["FENCE", "latest", "step-00000007"]
 
 
+def test_two_processes_that_save_the_same_step_have_one_checkpoint(tmp_path, monkeypatch):
+    original = commit_module.check_fence
+    others = []
+
+    def the_other_is_quicker(folder, attempt):
+        monkeypatch.undo()
+        others.append(commit_sample(tmp_path, 7))
+        original(folder, attempt)
+
+    monkeypatch.setattr(commit_module, "check_fence", the_other_is_quicker)
+    assert commit_sample(tmp_path, 7, attempt=0) == others[0], "that it is there already is a success"
+    assert names(tmp_path) == ["FENCE", "latest", "step-00000007"]
+
+
+def test_what_a_killed_process_left_aside_is_put_back_if_it_holds(tmp_path):
+    kept = commit_sample(tmp_path, 7)
+    commit_sample(tmp_path, 8)
+    (tmp_path / "step-00000007").rename(tmp_path / ".aside-00000007-ab12")
+    shutil.copytree(tmp_path / "step-00000008", tmp_path / ".aside-00000008-ab12")
+    shutil.copytree(tmp_path / "step-00000008", tmp_path / ".aside-00000006-ab12")
+    commit_sample(tmp_path, 9)
+    assert committed_steps(tmp_path) == [9, 8, 7]
+    assert verify_checkpoint(tmp_path / "step-00000007").reference == kept
+    assert not [name for name in names(tmp_path) if name.startswith(".")]
+
+
+def test_a_good_one_that_took_the_place_of_a_damaged_one_meanwhile_stays(tmp_path, monkeypatch):
+    commit_sample(tmp_path, 7)
+    (tmp_path / "step-00000007/model.safetensors").write_bytes(b"damaged")
+    original = commit_module.clear_the_way
+    others = []
+
+    def the_other_is_quicker(final):
+        monkeypatch.undo()
+        others.append(commit_sample(tmp_path, 7))
+        original(final)
+
+    monkeypatch.setattr(commit_module, "clear_the_way", the_other_is_quicker)
+    assert commit_sample(tmp_path, 7) == others[0]
+    assert verify_checkpoint(tmp_path / "step-00000007").reference == others[0]
+    assert names(tmp_path) == ["FENCE", "latest", "step-00000007"]
+
+
 def test_leftovers_of_a_killed_writer_of_this_attempt_go_with_the_next_commit(tmp_path):
     commit_sample(tmp_path, 5)
     (tmp_path / ".tmp-00000005-0-dead").mkdir()

@@ -15,6 +15,7 @@ from diffusion_trainer.checkpoint.writer_messages import MAX_SHARDS, PACKET_BYTE
 from diffusion_trainer.inbox import Inbox, Reporter
 from diffusion_trainer.process_messages import ProcessUpdate
 from diffusion_trainer.saver import Saver
+from diffusion_trainer.training_state import Counters
 
 
 class TwoTensors:
@@ -22,6 +23,7 @@ class TwoTensors:
 
     def __init__(self) -> None:
         self.weights = torch.arange(4.0)
+        self.counters = Counters(abandoned=[DIGEST])
 
     def shards(self) -> dict[str, dict[str, torch.Tensor]]:
         return {"model.safetensors": {"a": self.weights}, "ema.safetensors": {"a": self.weights * 2}}
@@ -77,6 +79,7 @@ def test_a_save_that_is_due_while_one_is_written_waits_and_is_counted_once(bench
     bench.save(10)
     order = bench.order()
     assert order.manifest.step == 10
+    assert order.abandoned == (DIGEST,)
     assert [shard.name for shard in order.shards] == ["model.safetensors", "ema.safetensors", "rng.safetensors"]
     assert bench.saver.busy
     assert [bench.saver.is_due(step, 10, None) for step in (20, 21, 22)] == [False] * 3
@@ -116,6 +119,27 @@ def test_a_failed_save_is_reported_tried_again_and_taken_back(bench, monkeypatch
     assert bench.saver.wait_until_free(10)
     assert "save_failure" in bench.said[-1].model_fields_set
     assert bench.said[-1].save_failure is None
+
+
+def test_a_commit_that_cannot_be_read_back_is_none_and_its_step_is_due_again(bench, monkeypatch):
+    bench.save(4)
+    bench.order()
+    bench.answer(4, committed=reference(4))
+    assert bench.saver.wait_until_free(10)
+    assert not bench.saver.is_due(4, 4, None)
+    bench.answer(4, failure=SaveFailure(reason="SaveFailed", message="another sha256"))
+    bench.saver.wait_verified(4, 10)
+    assert bench.saver.committed is None
+    assert bench.saver.is_due(4, 4, None)
+
+
+def test_the_memory_of_snapshots_can_be_taken_before_the_first(bench):
+    bench.saver.preallocate(TwoTensors().shards())
+    before = {name: image.descriptor for name, image in bench.saver._images.items()}
+    assert set(before) == {"model.safetensors", "ema.safetensors"}
+    bench.save(4)
+    bench.order()
+    assert {name: bench.saver._images[name].descriptor for name in before} == before
 
 
 def test_a_killed_writer_is_a_failed_save_and_the_next_one_starts_another(bench, monkeypatch):

@@ -68,13 +68,13 @@ def test_who_leaves_and_who_was_dropped_without_a_word():
 def test_the_learning_rate_warms_up_and_falls_to_zero():
     schedule = {"type": "Cosine", "warmupSteps": 4}
     cosine = TrainingSpec.model_validate({"targetSteps": 104, "learningRateSchedule": schedule})
-    rates = [learning_rate(step, cosine) for step in range(105)]
+    rates = [learning_rate(step, cosine, 104) for step in range(105)]
     assert rates[:4] == pytest.approx([0.0002, 0.0004, 0.0006, 0.0008])
     assert rates[4] == 0.001
     assert rates[54] == pytest.approx(0.0005)
     assert rates[104] == pytest.approx(0, abs=1e-9)
     assert all(later <= earlier for earlier, later in itertools.pairwise(rates[4:]))
-    assert learning_rate(10**6, TrainingSpec(target_steps=5)) == 0.001
+    assert learning_rate(10**6, TrainingSpec(target_steps=5), 5) == 0.001
 
 
 def test_threads_come_from_the_environment_or_the_cpus(tmp_path):

@@ -1,12 +1,14 @@
 """Training in one process: the exact mean over slices, a resumed run equal to the last bit, and what ends a run."""
 
 import json
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 
+from diffusion_contract.checkpoint_manifest import run_digest
 from diffusion_contract.model_reference import parse_model_reference
 from diffusion_core.normalization import measure_normalization
 from diffusion_registry.verification import read_model_version
@@ -16,7 +18,7 @@ from diffusion_trainer.checkpoint.verification import read_manifest, verify_chec
 from diffusion_trainer.dataset import load_dataset
 from diffusion_trainer.group import Group
 from diffusion_trainer.inbox import Inbox, Reporter
-from diffusion_trainer.live_config import LiveConfig
+from diffusion_trainer.live_config import LiveConfig, read_config
 from diffusion_trainer.placement import placement
 from diffusion_trainer.process_messages import Orders
 from diffusion_trainer.sampler import StatelessSampler
@@ -92,6 +94,9 @@ def test_a_finished_run_published_again_has_the_same_digest(tmp_path):
     version = read_model_version(tmp_path / "models", parse_model_reference(first.reference))
     assert version.lineage.samples_seen == 40
     assert version.lineage.dataset.samples == 1797
+    config = read_config(tmp_path / "run.json")
+    assert version.lineage.run.config_digest == run_digest(config)
+    assert version.lineage.run.training == config.training
 
 
 def test_a_checkpoint_holds_every_state_there_is(tmp_path):
@@ -125,8 +130,8 @@ def test_the_mean_over_uneven_slices_is_the_mean_over_the_batch(tmp_path, batch,
     data = Data(dataset, StatelessSampler(len(dataset), 0), measure_normalization(dataset.pixels))
     state = build_state(live.current, torch.device("cpu"))
     place = placement(ALONE, "local", 0)
-    with Group(place, "127.0.0.1", lambda: 0, 1) as group:
-        training = Training(group, state, data, live, None, Inbox(None), Reporter(lambda _packet: None))
+    with Group(place, "127.0.0.1", lambda: None, 1) as group:
+        training = Training(group, state, data, live, None, Inbox(None), Reporter(lambda _packet: None), 4)
 
         def gradients(rank: int, world: int) -> tuple[torch.Tensor, float]:
             training.group = OneOf(rank, world)
@@ -176,6 +181,71 @@ def test_bf16_trains(tmp_path):
     assert any(update.loss for update in said)
 
 
+def test_a_damaged_final_checkpoint_is_written_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(finish, "_RETRY_SECONDS", 0.05)
+    damaged = []
+
+    def damage_the_last(update, _inbox):
+        if update.committed and update.committed.step == 8 and not damaged:
+            damaged.append(steps_folder(tmp_path) / committed_name(8) / "model.safetensors")
+            damaged[0].write_bytes(b"damaged")
+
+    code, said = train_here(tmp_path, damage_the_last, training=SHORT, checkpoint=EVERY_FOUR, publish=None)
+    assert code == 0
+    assert damaged
+    assert verify_checkpoint(steps_folder(tmp_path) / committed_name(8)).reference == said[-1].committed
+
+
+def test_a_checkpoint_that_was_passed_over_is_nobodys_parent(tmp_path):
+    train_here(tmp_path, training=SHORT, checkpoint=EVERY_FOUR, publish=None)
+    (steps_folder(tmp_path) / committed_name(8) / "model.safetensors").write_bytes(b"damaged")
+    longer = {"training": {**SHORT, "targetSteps": 10}, "checkpoint": {"interval": {"steps": 9}, "retain": {"last": 9}}}
+    code, said = train_here(tmp_path, attempt=1, publish=None, **longer)
+    assert code == 0
+    assert [passed.step for update in said for passed in update.passed_over or ()] == [8]
+    fourth, ninth, tenth = (read_manifest(steps_folder(tmp_path) / committed_name(step)) for step in (4, 9, 10))
+    assert ninth.parent == fourth.reference().digest
+    assert tenth.parent == ninth.reference().digest
+
+
+def test_the_memory_of_snapshots_is_there_before_the_first_step(tmp_path):
+    images = []
+
+    def look(update, _inbox):
+        if update.state == "Ready":
+            links = [str(entry.readlink()) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()]
+            images.extend(link for link in links if link.startswith("/memfd:checkpoint-"))
+
+    train_here(tmp_path, look, training={**SHORT, "targetSteps": 1}, publish=None)
+    assert any("model.safetensors" in image for image in images)
+
+
+def test_the_rate_follows_the_target_that_a_peer_has_read(tmp_path, monkeypatch):
+    cosine = {"learningRateSchedule": {"type": "Cosine"}}
+    seen = []
+
+    def with_a_peer_that_aims_at_twenty(group, row):
+        rows = torch.tensor([row, row], dtype=torch.float64)
+        if len(row) == 1:  # the targets, before the first step
+            rows[1, 0] = 20
+        return rows
+
+    original = training_loop.learning_rate
+
+    def note(step, training, target):
+        seen.append(target)
+        return original(step, training, target)
+
+    def stop_at_three(update, inbox):
+        if update.step == 3:
+            inbox.take(Orders(instruction=ALONE.model_copy(update={"stop": True})))
+
+    monkeypatch.setattr(Group, "gather", with_a_peer_that_aims_at_twenty)
+    monkeypatch.setattr(training_loop, "learning_rate", note)
+    train_here(tmp_path, stop_at_three, training={**SHORT, **cosine}, publish=None)
+    assert set(seen) == {20}
+
+
 def test_a_checkpoint_of_another_configuration_is_refused_and_not_trained_over(tmp_path):
     train_here(tmp_path, training=SHORT, checkpoint=EVERY_FOUR)
     for changes, path in (
@@ -211,6 +281,39 @@ def test_a_models_volume_that_cannot_be_written_is_told_and_tried_again(tmp_path
     assert any(update.message and "could not be published" in update.message for update in said)
     assert said[-1].published is not None
     assert said[-1].message == ""
+
+
+def test_a_models_volume_with_something_else_on_it_is_refused_and_not_tried_for_ever(tmp_path):
+    layout = tmp_path / "models/models/tiny"
+    layout.mkdir(parents=True)
+    (layout / "index.json").write_text("[]")
+    code, said = train_here(tmp_path, training=SHORT, checkpoint=EVERY_FOUR)
+    assert (code, said[-1].refused_path) == (64, "spec.publish")
+    assert "index.json is not an OCI image index" in said[-1].message
+    assert "volume models" in said[-1].message
+
+
+def test_a_worker_that_publishes_hears_that_it_must_end(tmp_path, monkeypatch):
+    over = threading.Event()
+    monkeypatch.setattr(finish, "publish_checkpoint", lambda *_given: over.wait(60))
+
+    def end_while_publishing(update, inbox):
+        if update.state == "Publishing":
+            inbox.take(inbox.orders.model_copy(update={"terminating": True}))
+
+    code, said = train_here(tmp_path, end_while_publishing, training=SHORT, checkpoint=EVERY_FOUR)
+    over.set()
+    assert code == 75
+    assert said[-1].committed.step == 8
+
+
+def test_a_fault_of_our_own_while_publishing_is_a_crash(tmp_path, monkeypatch):
+    def fail(*_given):
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(finish, "publish_checkpoint", fail)
+    code, said = train_here(tmp_path, training=SHORT, checkpoint=EVERY_FOUR)
+    assert (code, said[-1].message) == (1, "KeyError: 'a bug'")
 
 
 def test_a_target_that_is_raised_while_the_run_goes_on_is_the_new_end(tmp_path, monkeypatch):

@@ -3,7 +3,8 @@
 .tmp-<step>-<attempt>-<token>/   shards, each with fsync
 MANIFEST.json last, with fsync; then the folder itself
 fence                            a newer attempt may have opened the run's folder: then nothing is renamed
-rename to step-<step>            the commit: one step, all or nothing; then fsync of the parent
+rename to step-<step>            the commit: one step, all or nothing; then fsync of the parent. Where the name is taken
+                                 by one that holds, that one is the checkpoint (aside.py)
 latest                           a pointer for people and other tools; readers here never trust it
 """
 
@@ -15,11 +16,12 @@ from pathlib import Path
 
 from diffusion_contract.agent_messages import CheckpointReference, SaveFailure
 from diffusion_contract.checkpoint_manifest import MANIFEST_NAME, CheckpointManifest, ShardFile, sha256_of
+from diffusion_trainer.checkpoint.aside import clear_the_way, manifest_if_it_holds, settle_asides
 from diffusion_trainer.checkpoint.durable import sync_folder, write_durably, write_new
 from diffusion_trainer.checkpoint.fencing import Fenced, check_fence, raise_fence, remove_folder
 from diffusion_trainer.checkpoint.names import LATEST, TEMPORARY, committed_name, committed_steps, temporary_name
-from diffusion_trainer.checkpoint.verification import CheckpointInvalid, verify_checkpoint
 
+_RENAMES = 5
 MakeManifest = Callable[[dict[str, ShardFile]], CheckpointManifest]
 
 
@@ -30,26 +32,28 @@ def commit_checkpoint(
 
     `make_manifest` is given the sizes and digests of the shards. Raises Fenced, or OSError (full, read-only, gone);
     in both cases nothing was committed and the temporary folder is removed as far as the file system lets us.
-    A checkpoint of the same step that holds is left as it is and its reference returned; one that does not is replaced.
+    A checkpoint of the same step that holds is left as it is and its reference returned, also one that another writer
+    commits meanwhile; one that does not hold is replaced.
     """
     raise_fence(folder, attempt)
-    with contextlib.suppress(CheckpointInvalid):
-        return verify_checkpoint(folder / committed_name(step)).reference
-    _remove_superseded(folder, attempt)
+    settle_asides(folder)
+    if (standing := manifest_if_it_holds(folder / committed_name(step))) is not None:
+        return standing.reference()
+    _remove_superseded(folder, step, attempt)
     temporary = folder / temporary_name(step, attempt, os.urandom(4).hex())
     try:
         manifest = _write_files(temporary, shards, make_manifest)
         check_fence(folder, attempt)
-        _rename(temporary, folder / committed_name(step), attempt)
+        standing = _rename(temporary, folder / committed_name(step))
     except (OSError, Fenced):
         with contextlib.suppress(OSError):
             remove_folder(temporary)
         check_fence(folder, attempt)  # A file that vanished under the writer is the work of a newer attempt.
         raise
     sync_folder(folder)
-    if step == max(committed_steps(folder)):
+    if step == max(committed_steps(folder), default=step):
         write_durably(folder / LATEST, f"{committed_name(step)}\n".encode())
-    return manifest.reference()
+    return (standing or manifest).reference()
 
 
 def failure_of(error: Exception) -> SaveFailure:
@@ -80,33 +84,29 @@ def _write_files(
     return manifest
 
 
-def _rename(temporary: Path, final: Path, attempt: int) -> None:
-    """The commit. A checkpoint of this step that stands in the way is looked at once more, under a name of our own."""
-    try:
-        if final.exists():
-            aside = temporary.with_name(f".aside-{temporary.name.lstrip('.')}")
-            final.rename(aside)
-            if _holds(aside, final.name):
-                aside.rename(final)
-                raise Fenced(f"{final.name} was committed meanwhile by another writer, and holds")
-            remove_folder(aside)
-        temporary.rename(final)
-    except FileNotFoundError as error:
-        raise Fenced(f"a newer attempt has taken away what attempt {attempt} had in flight") from error
+def _rename(temporary: Path, final: Path) -> CheckpointManifest | None:
+    """The commit. Returns the manifest of one of this step that another writer has committed and that holds."""
+    for _ in range(_RENAMES):
+        try:
+            temporary.rename(final)
+            return None
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        if (standing := manifest_if_it_holds(final)) is not None:
+            remove_folder(temporary)
+            return standing
+        clear_the_way(final)
+    raise OSError(errno.EEXIST, "others keep writing this step", str(final))
 
 
-def _holds(folder: Path, name: str) -> bool:
-    try:
-        verify_checkpoint(folder, name=name)
-    except CheckpointInvalid:
-        return False
-    return True
+def _remove_superseded(folder: Path, step: int, attempt: int) -> None:
+    """Take away what a killed writer of this attempt has left behind: what the newest commit has made superfluous.
 
-
-def _remove_superseded(folder: Path, attempt: int) -> None:
-    """Take away what a killed writer of this attempt has left behind: what is older than the newest commit."""
+    Not what is of `step`: another process may be saving the same one at this moment.
+    """
     newest = max(committed_steps(folder), default=-1)
     for entry in folder.iterdir():
         match = TEMPORARY.match(entry.name)
-        if match and int(match["attempt"]) == attempt and int(match["step"]) <= newest:
+        if match and int(match["attempt"]) == attempt and int(match["step"]) <= newest and int(match["step"]) != step:
             remove_folder(entry)

@@ -10,7 +10,7 @@ import os
 import shutil
 from pathlib import Path
 
-from diffusion_trainer.checkpoint.durable import write_durably
+from diffusion_trainer.checkpoint.durable import make_folder, write_durably
 from diffusion_trainer.checkpoint.names import FENCE, TEMPORARY
 
 
@@ -42,7 +42,7 @@ def raise_fence(folder: Path, attempt: int) -> None:
 
     Raises Fenced if a newer attempt was here first, OSError where the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     check_fence(folder, attempt)
     if fence_level(folder) < attempt:
         write_durably(folder / FENCE, f"{attempt}\n".encode())

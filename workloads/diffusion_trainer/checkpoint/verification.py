@@ -7,6 +7,7 @@ there. Nothing is parsed before its digest has been checked.
 import hashlib
 import mmap
 import os
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -92,12 +93,17 @@ def find_newest(folder: Path, run_uid: str | None = None) -> Search:
     return Search(None, tuple(passed_over))
 
 
-def newest_digest_below(folder: Path, step: int) -> str | None:
-    """The digest of the newest committed checkpoint before `step`: the parent of one that is written now."""
-    for earlier in committed_steps(folder):
-        if earlier < step:
-            try:
-                return read_manifest(folder / committed_name(earlier)).reference().digest
-            except CheckpointInvalid:
-                continue
-    return None
+def manifest_digest(folder: Path) -> str | None:
+    """The digest of one committed checkpoint, whether its files hold or not; None where its manifest cannot be read."""
+    try:
+        return read_manifest(folder).reference().digest
+    except CheckpointInvalid:
+        return None
+
+
+def newest_digest_below(folder: Path, step: int, abandoned: Collection[str] = ()) -> str | None:
+    """The parent of a checkpoint of `step` that is written now: the newest before it that was not passed over."""
+    digests = (
+        manifest_digest(folder / committed_name(earlier)) for earlier in committed_steps(folder) if earlier < step
+    )
+    return next((digest for digest in digests if digest is not None and digest not in abandoned), None)

@@ -63,7 +63,7 @@ def answer(trainer: socket.socket, result: SaveResult) -> None:
 
 
 def _commit(order: SaveOrder, descriptors: list[int]) -> CheckpointReference:
-    parent = newest_digest_below(Path(order.folder), order.manifest.step)
+    parent = newest_digest_below(Path(order.folder), order.manifest.step, order.abandoned)
     with contextlib.ExitStack() as open_maps:
         shards = {}
         for shard, descriptor in zip(order.shards, descriptors, strict=True):

@@ -7,6 +7,7 @@ from pydantic import Field
 from diffusion_contract.agent_messages import CheckpointReference, SaveFailure
 from diffusion_contract.checkpoint_manifest import CheckpointManifest
 from diffusion_contract.frozen_model import FrozenModel
+from diffusion_contract.run_config import Sha256
 
 
 class ShardSize(FrozenModel):
@@ -23,6 +24,8 @@ class SaveOrder(FrozenModel):
     manifest: CheckpointManifest
     shards: tuple[ShardSize, ...]
     retain_last: Annotated[int, Field(ge=1)]
+    abandoned: tuple[Sha256, ...] = ()
+    """Digests of checkpoints that this line has passed over: none of them is its parent."""
 
 
 class SaveResult(FrozenModel):

@@ -1,0 +1,95 @@
+"""A pod that was given GPUs never trains on its CPUs without a word."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from diffusion_trainer import accelerator, trainer_process
+from diffusion_trainer.accelerator import AcceleratorUnusable, ForkPoisoned, choose_device, given_devices
+from diffusion_trainer.agent import zygote_environment
+from diffusion_trainer.refusal import ConfigurationRefused
+from trainer_in_process import train_here
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """Pretend that torch finds so many GPUs."""
+
+    def find(count: int, poisoned: bool = False) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+        monkeypatch.setattr(torch.cuda, "_is_in_bad_fork", lambda: poisoned)
+
+    return find
+
+
+def test_the_process_that_forks_asks_for_gpus_without_touching_them():
+    environment = zygote_environment({"OMP_NUM_THREADS": "3"}, 2)
+    assert environment["PYTORCH_NVML_BASED_CUDA_CHECK"] == "1"
+    assert environment["TORCH_NCCL_ASYNC_ERROR_HANDLING"] == "0"
+    assert environment["OMP_NUM_THREADS"] == "3"
+
+
+def test_devices_are_known_by_their_files_unless_they_are_taken_away(tmp_path):
+    for name in ("nvidia1", "nvidia0", "nvidiactl", "nvidia-uvm", "null"):
+        (tmp_path / name).touch()
+    assert given_devices({}, tmp_path) == ["nvidia0", "nvidia1"]
+    assert given_devices({"CUDA_VISIBLE_DEVICES": "0"}, tmp_path) == ["nvidia0", "nvidia1"]
+    for hidden in ("", "-1", "void", "none"):
+        assert given_devices({"CUDA_VISIBLE_DEVICES": hidden}, tmp_path) == []
+
+
+def test_without_gpus_it_is_the_cpu_and_with_them_one_for_each_process(gpus):
+    gpus(0, poisoned=True)
+    assert choose_device(0, []) == torch.device("cpu")
+    gpus(2)
+    assert choose_device(1, ["nvidia0", "nvidia1"]) == torch.device("cuda", 1)
+    with pytest.raises(ConfigurationRefused, match="process 2 has no GPU of its own, the pod has 2") as caught:
+        choose_device(2, ["nvidia0", "nvidia1"])
+    assert caught.value.path == "spec.workers.processesPerWorker"
+
+
+def test_a_gpu_that_cannot_be_used_is_an_error_and_never_the_cpu(gpus):
+    gpus(0)
+    with pytest.raises(AcceleratorUnusable, match=r"this pod has nvidia0, .* check the node's driver"):
+        choose_device(0, ["nvidia0"])
+
+
+@pytest.mark.parametrize(
+    ("poisoned", "code", "words"), [(True, 93, "before the trainer was forked"), (False, 1, "driver")]
+)
+def test_the_last_words_say_so(gpus, monkeypatch, tmp_path, poisoned, code, words):
+    gpus(0, poisoned)
+    monkeypatch.setattr(accelerator, "given_devices", lambda _environment: ["nvidia0"])
+    ended, said = train_here(tmp_path)
+    assert (ended, said[-1].state) == (code, "Failed")
+    assert words in said[-1].message
+    assert trainer_process.choose_device is choose_device
+
+
+POISON_AND_FORK = """
+import os, torch
+from diffusion_trainer.accelerator import ForkPoisoned, choose_device
+torch.accelerator.is_available()
+child = os.fork()
+if child == 0:
+    try:
+        choose_device(0, ["nvidia0"])
+    except ForkPoisoned:
+        os._exit(93)
+    finally:
+        os._exit(1)
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_fork_after_cuda_was_asked_is_recognised():
+    environment = {name: value for name, value in os.environ.items() if name != "PYTORCH_NVML_BASED_CUDA_CHECK"}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", POISON_AND_FORK], env=environment, capture_output=True, timeout=120
+    )
+    assert done.returncode == 93, done.stderr.decode()
+    assert issubclass(ForkPoisoned, Exception)

@@ -1,0 +1,97 @@
+"""How a process leaves: with what its peers have heard, and before its machine is taken away."""
+
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from diffusion_contract.agent_messages import Member, TrainerInstruction
+from diffusion_trainer.departure import Departure
+from diffusion_trainer.inbox import Inbox, Reporter
+from diffusion_trainer.process_messages import Orders
+from diffusion_trainer.settings import Settings
+from diffusion_trainer.training_loop import Boundary
+
+
+def instruction(generation: int, **fields: object) -> TrainerInstruction:
+    members = (Member(pod="a", uid="a", address="127.0.0.1"), Member(pod="b", uid="b", address="127.0.0.2"))
+    return TrainerInstruction(attempt=0, generation=generation, members=members, **fields)
+
+
+class TwoRanks:
+    """The group of generation 1 as rank 1 sees it; rank 0 sends what the test gives it."""
+
+    generation, rank, world = 1, 1, 2
+
+    def __init__(self, sent: TrainerInstruction) -> None:
+        self.sent = sent
+
+    def broadcast_json(self, _value: object, source: int) -> object:
+        assert source == 0
+        return self.sent.to_wire()
+
+    def gather(self, row):
+        import torch
+
+        return torch.tensor([row, row], dtype=torch.float64)
+
+    def close(self) -> None:
+        pass
+
+
+def departure(tmp_path, inbox: Inbox, busy: bool = False, **settings: object) -> Departure:
+    saver = SimpleNamespace(failure=None, busy=busy)
+    state = SimpleNamespace(step=5, counters=SimpleNamespace(step=5))
+    live = SimpleNamespace(current=SimpleNamespace(checkpoint=SimpleNamespace(on_preemption=False)))
+    snapshots = SimpleNamespace(saver=saver, state=state, live=live)
+    given = Settings(config_file=tmp_path / "run.json", uid="b", **settings)
+    return Departure(given, inbox, Reporter(lambda _packet: None), snapshots, tmp_path)
+
+
+def boundary(generation: int) -> Boundary:
+    return Boundary(generation=generation, informed=0, save=False, stop=False, leave=False, target=9, loss=0.0)
+
+
+@pytest.mark.parametrize(("leaving", "code"), [(("b",), 75), ((), None)])
+def test_what_a_peer_has_heard_is_enough_to_leave_or_to_go_on(tmp_path, leaving, code):
+    inbox = Inbox(None, Orders(instruction=instruction(1)))
+    told = instruction(2, leaving=leaving)
+    assert departure(tmp_path, inbox).settle(TwoRanks(told), boundary(2), target=9) == code
+    assert inbox.orders.instruction == told
+
+
+def test_an_older_instruction_never_replaces_a_newer_one():
+    inbox = Inbox(None, Orders(instruction=instruction(1)))
+    inbox.learn(instruction(2))
+    inbox.take(Orders(instruction=instruction(1), terminating=True))
+    assert inbox.newest_generation == 2
+    assert inbox.orders.terminating
+    inbox.take(Orders(instruction=None))
+    assert inbox.newest_generation == 2
+    inbox.take(Orders(instruction=instruction(2, stop=True)))
+    assert inbox.orders.instruction.stop
+
+
+def test_gathering_ends_with_a_newer_generation_or_the_pod():
+    inbox = Inbox(None, Orders(instruction=instruction(1)))
+    assert inbox.why_stop(1) is None
+    inbox.take(Orders(instruction=instruction(2)))
+    assert inbox.why_stop(1) == "generation 2 was announced"
+    inbox.take(Orders(instruction=instruction(2), terminating=True))
+    assert inbox.why_stop(2) == "told to end"
+
+
+def test_who_waits_for_another_ones_commit_leaves_before_it_is_killed(tmp_path):
+    inbox = Inbox(None, Orders())
+    inbox.take(Orders(terminating=True))
+    began = time.monotonic()
+    departure(tmp_path, inbox, grace_seconds=0.2)._wait_for_commit(5)
+    assert time.monotonic() - began < 30, "leave_seconds is 60"
+
+
+def test_who_writes_the_commit_itself_waits_for_it(tmp_path):
+    inbox = Inbox(None, Orders())
+    inbox.take(Orders(terminating=True))
+    began = time.monotonic()
+    departure(tmp_path, inbox, busy=True, grace_seconds=0, leave_seconds=0.5)._wait_for_commit(5)
+    assert time.monotonic() - began >= 0.5

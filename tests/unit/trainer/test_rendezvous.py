@@ -1,0 +1,157 @@
+"""Members of a generation go together or not at all, and nobody waits long for one that has gone."""
+
+import threading
+import time
+from contextlib import closing
+
+import pytest
+from torch.distributed import HashStore, TCPStore
+
+from deadline import wait_until
+from diffusion_trainer import rendezvous
+from diffusion_trainer.placement import Placement
+from diffusion_trainer.rendezvous import PeersLost, Superseded, break_connections, decide, meet
+from operator_process import free_port
+
+SECONDS = 5.0
+"""What nothing here may take, on a busy machine; without a verdict it would be ten minutes."""
+
+
+def place(rank: int, world: int = 2, port: int = 0) -> Placement:
+    return Placement(3, rank, world, rank, world, "127.0.0.1", port)
+
+
+class Member:
+    """One rank that decides in a thread of its own; `reason` makes it want to stop."""
+
+    def __init__(self, store: HashStore, rank: int, world: int) -> None:
+        self.store, self.place = store, place(rank, world)
+        self.reason: str | None = None
+        self.outcome = ""
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self) -> "Member":
+        self._thread.start()
+        return self
+
+    def _check(self) -> None:
+        if self.reason:
+            raise Superseded(self.reason)
+
+    def _run(self) -> None:
+        try:
+            decide(self.store, self.place, self._check)
+            self.outcome = "go"
+        except (Superseded, PeersLost) as error:
+            self.outcome = str(error)
+
+    def wait(self) -> str:
+        return wait_until(lambda: self.outcome, SECONDS, f"rank {self.place.rank} knows")
+
+
+@pytest.fixture
+def three():
+    store = HashStore()
+    return [Member(store, rank, 3) for rank in range(3)]
+
+
+def test_all_go_when_all_are_here(three):
+    for member in three:
+        member.start()
+    assert [member.wait() for member in three] == ["go"] * 3
+
+
+def test_one_that_leaves_before_the_last_has_come_withdraws_for_all(three):
+    for member in three[:2]:
+        member.start()
+    three[1].reason = "generation 4 was announced"
+    assert three[1].wait() == "generation 4 was announced"
+    three[2].start()
+    lost = "a member of generation 3 has withdrawn from it"
+    assert [three[0].wait(), three[2].wait()] == [lost, lost], "its key alone does not make it one that comes"
+
+
+def test_one_that_would_leave_after_another_has_said_go_goes_too(three):
+    store = three[0].store
+    store.set("here/0", "1")
+    assert store.compare_set("verdict", "", "go") == b"go"
+    three[1].reason = "told to end"
+    assert three[1].start().wait() == "go"
+
+
+def test_whatever_the_order_all_go_or_nobody_does():
+    for attempt in range(30):
+        store = HashStore()
+        members = [Member(store, rank, 3) for rank in range(3)]
+        for member in members:
+            member.start()
+        members[attempt % 3].reason = "generation 4 was announced"
+        outcomes = [member.wait() for member in members]
+        assert outcomes.count("go") in (0, 3), outcomes
+
+
+class Ghost:
+    """Rank 1 as far as its last breath: it says that it is here, agrees to go, and is never heard of again."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.agreed = threading.Event()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        wait_until(lambda: rendezvous._answers("127.0.0.1", self.port), SECONDS, "the store opens")
+        store = TCPStore("127.0.0.1", self.port, None, False, wait_for_workers=False)
+        decide(store, place(1, port=self.port), lambda: None)
+        self.agreed.set()
+
+
+def test_a_member_that_dies_while_the_group_is_made_costs_seconds(monkeypatch):
+    monkeypatch.setattr(rendezvous, "FORMING_SECONDS", 1)
+    port = free_port()
+    ghost = Ghost(port)
+    began = time.monotonic()
+    with pytest.raises(PeersLost, match="generation 3 could not be formed"):
+        meet(place(0, port=port), "127.0.0.1", lambda: None, SECONDS)
+    assert ghost.agreed.is_set()
+    assert time.monotonic() - began < 2 * SECONDS
+
+
+def test_making_the_group_can_be_broken_off_from_another_thread():
+    port = free_port()
+    ghost, over = Ghost(port), threading.Event()
+
+    def break_when_agreed() -> None:
+        ghost.agreed.wait(SECONDS)
+        while not over.wait(0.1):
+            break_connections()
+
+    breaker = threading.Thread(target=break_when_agreed, daemon=True)
+    breaker.start()
+    began = time.monotonic()
+    try:
+        with pytest.raises(PeersLost):
+            meet(place(0, port=port), "127.0.0.1", lambda: None, SECONDS)
+    finally:
+        over.set()
+        breaker.join(SECONDS)
+    assert time.monotonic() - began < rendezvous.FORMING_SECONDS - 2
+
+
+def test_a_newer_generation_ends_the_wait_for_a_member_that_does_not_come():
+    announced = threading.Event()
+    threading.Timer(0.2, announced.set).start()
+    with pytest.raises(Superseded, match="generation 4 was announced"):
+        meet(
+            place(0, port=free_port()),
+            "127.0.0.1",
+            lambda: "generation 4 was announced" if announced.is_set() else None,
+            SECONDS,
+        )
+
+
+def test_breaking_connections_leaves_no_descriptor_behind(tmp_path):
+    with closing((tmp_path / "plain").open("w")):
+        before = len(rendezvous.open_descriptors())
+        for _ in range(5):
+            break_connections()
+        assert len(rendezvous.open_descriptors()) == before
