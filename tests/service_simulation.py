@@ -5,7 +5,6 @@ the kubelet would: pods of a revision become ready, unless `broken` says what is
 """
 
 import copy
-import itertools
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -70,7 +69,7 @@ class Simulation:
     refusals: tuple[Refusal, ...] = ()
     plans: list[Plan] = field(default_factory=list)
     worlds: list[ServiceWorld] = field(default_factory=list)
-    _numbers: Any = field(default_factory=lambda: itertools.count(1))
+    _number: int = 0
 
     @property
     def status(self) -> dict[str, Any]:
@@ -153,13 +152,17 @@ class Simulation:
         before = self.objects.get(key, {})
         same = {name: value for name, value in before.items() if name != "status"}
         for name in ("uid", "resourceVersion", "generation"):
-            manifest["metadata"][name] = before.get("metadata", {}).get(name, next(self._numbers))
+            manifest["metadata"][name] = before.get("metadata", {}).get(name, self._next())
         if before and same == manifest:
             return
-        manifest["metadata"]["resourceVersion"] = str(next(self._numbers))
+        manifest["metadata"]["resourceVersion"] = str(self._next())
         manifest["metadata"]["uid"] = str(manifest["metadata"]["uid"])
-        manifest["metadata"]["generation"] = next(self._numbers)
+        manifest["metadata"]["generation"] = self._next()
         self.objects[key] = manifest | ({"status": before["status"]} if "status" in before else {})
+
+    def _next(self) -> int:
+        self._number += 1
+        return self._number
 
     def _settle(self, deployment: dict[str, Any]) -> None:
         metadata, wanted = deployment["metadata"], deployment["spec"]["replicas"]

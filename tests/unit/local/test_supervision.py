@@ -117,7 +117,7 @@ class TestOrders:
                     return await asyncio.to_thread(control.request, path, order, say, seconds)
                 finally:
                     server.close()
-                    path.unlink()
+                    path.unlink(missing_ok=True)  # newer Pythons take it away themselves
 
             return asyncio.run(body())
 
