@@ -7,21 +7,24 @@ KEEP ?= 1
 PYTEST := $(BIN)/python -m pytest
 SOURCES := operator workloads local tests bench
 
-.PHONY: help demo test check crash e2e bench up down clean lock environment
+.PHONY: help demo test check crash e2e bench up down clean lock environment control-plane
+.NOTPARALLEL:
 
-help: ## Show this list
+help:
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
 environment:
 	@scripts/prepare-environment
 
-demo: environment ## Dataset to image on a real control plane (3 minutes warm; first run builds for 20); KEEP=0 stops it after
+control-plane: environment
+	@$(BIN)/python -m diffusion_local.binaries
+
+demo: environment ## Dataset to image on a real control plane (3 minutes; the first time 8 to 20); KEEP=0 stops it after
 	@$(BIN)/python -m diffusion_local.demo $(if $(filter 0,$(KEEP)),--stop,--keep)
 
-test: check ## All tests: unit, property, schema, crash (reduced), cluster, end to end (under 25 minutes)
-	@echo "==> Tests (usually 10 to 20 minutes on 2 cores; control-plane binaries are built once, about 15 minutes)"
-	@$(BIN)/python -m diffusion_local.binaries
-	@$(PYTEST)
+test: control-plane check ## All checks and tests, crash and bad input in their short form (15 to 25 minutes)
+	@echo "==> Tests (usually 10 to 20 minutes on 2 cores)"
+	@KUBECONFIG_UNDER_TEST= $(PYTEST)
 
 check: environment ## Formatting, lint, types, architecture, spelling, shell, YAML, size limits (2 minutes)
 	@echo "==> Checks"
@@ -34,13 +37,13 @@ check: environment ## Formatting, lint, types, architecture, spelling, shell, YA
 	@$(BIN)/yamllint --strict crds examples charts/diffusion-operator/values.yaml charts/diffusion-operator/Chart.yaml
 	@$(PYTEST) -q tests/unit/test_size_limits.py tests/unit/test_repository.py
 
-crash: environment ## Crash after every write, all seeds and all faults (long)
+crash: control-plane ## Crash after every write, all seeds and all faults (long)
 	@CRASH_FULL=1 $(PYTEST) -s tests/crash
 
-e2e: environment ## End-to-end tests; KUBECONFIG_UNDER_TEST=FILE runs the portable ones on kind or a real cluster
-	@E2E_FULL=1 $(PYTEST) tests/cluster tests/e2e
+e2e: $(if $(KUBECONFIG),environment,control-plane) ## Tests on a cluster, all bad input; KUBECONFIG=FILE runs the portable ones on that cluster
+	@KUBECONFIG_UNDER_TEST="$(KUBECONFIG)" E2E_FULL=1 $(PYTEST) tests/cluster tests/e2e
 
-bench: environment ## Benchmarks against peers and baselines; rewrites the table in docs/benchmarks.md
+bench: control-plane ## Benchmarks against peers and baselines; rewrites the table in docs/benchmarks.md
 	@$(BIN)/python -m bench $(BENCH)
 
 up: environment ## Start the embedded cluster
@@ -52,7 +55,8 @@ down: ## Stop the embedded cluster
 clean: down ## Stop the cluster and remove the environment and what tests left in the checkout
 	@rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-output *.egg-info
 
-lock: environment ## Write the lock files anew from pyproject.toml
+# Write the lock files anew from pyproject.toml; versions stay unless they no longer fit.
+lock: environment
 	@for extra in operator workloads local dev; do \
 		$(BIN)/uv pip compile --quiet pyproject.toml --extra $$extra --generate-hashes --no-emit-index-url \
 			--no-emit-find-links --no-header --output-file requirements/$$extra.txt; done

@@ -1,7 +1,9 @@
 """Clusters for tests: a control plane alone, a cluster with nodes, or a cluster of the user's by kubeconfig.
 
-Set KUBECONFIG_UNDER_TEST to a kubeconfig, and the tests of the fixture `cluster` run on that cluster (kind or a
-real one) in place of an embedded one. Tests of the fixture `control_plane` always start their own.
+Set KUBECONFIG_UNDER_TEST to a kubeconfig (`make e2e KUBECONFIG=FILE` does), and the tests of the fixture `cluster` run
+on that cluster, kind or a real one, in place of an embedded one. All others are left out then: they need a control
+plane of their own, or nodes that may be killed. Claims are made for ReadWriteOnce there, as kind's class has it, unless
+ACCESS_MODE_UNDER_TEST names another mode; several nodes need ReadWriteMany.
 """
 
 import json
@@ -10,10 +12,12 @@ import shutil
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
+
+import pytest
 
 from deadline import wait_until
 from diffusion_local.binaries.find import ensure
@@ -23,7 +27,7 @@ from diffusion_local.images import default_images
 from diffusion_local.options import ClusterOptions
 from diffusion_local.state import StateFolder
 
-KUBECONFIG_VARIABLE = "KUBECONFIG_UNDER_TEST"
+KUBECONFIG_VARIABLE, ACCESS_MODE_VARIABLE = "KUBECONFIG_UNDER_TEST", "ACCESS_MODE_UNDER_TEST"
 LOOK_SECONDS = 0.3
 T = TypeVar("T")
 
@@ -40,9 +44,11 @@ class Kubernetes(Protocol):
 
 
 class GivenCluster:
-    """A cluster that somebody else runs, by its kubeconfig."""
+    """A cluster that somebody else runs, by its kubeconfig; pytest.UsageError where there is no such file."""
 
     def __init__(self, kubeconfig: Path) -> None:
+        if not kubeconfig.is_file():
+            raise pytest.UsageError(f"there is no kubeconfig {kubeconfig}")
         self.kubeconfig = kubeconfig
         self._kubectl = shutil.which("kubectl") or str(ensure(["kubectl"], print)["kubectl"])
 
@@ -56,6 +62,28 @@ class GivenCluster:
             check=False,
             env=os.environ | {"KUBECONFIG": str(self.kubeconfig)},
         )
+
+    def introduce(self) -> str:
+        """Which cluster this is, for people who have several."""
+        where = "{.current-context} at {.clusters[0].cluster.server}"
+        return self.kubectl("config", "view", "--minify", "--output", f"jsonpath={where}").stdout
+
+
+def given_cluster() -> GivenCluster | None:
+    """The cluster that KUBECONFIG_UNDER_TEST names."""
+    given = os.environ.get(KUBECONFIG_VARIABLE)
+    return GivenCluster(Path(given)) if given else None
+
+
+def access_mode() -> str:
+    """How claims that several pods share can be had on the cluster under test."""
+    usual = "ReadWriteOnce" if os.environ.get(KUBECONFIG_VARIABLE) else "ReadWriteMany"
+    return os.environ.get(ACCESS_MODE_VARIABLE, usual)
+
+
+def is_portable(fixtures: Iterable[str]) -> bool:
+    """Whether a test that uses these fixtures can run on somebody else's cluster."""
+    return "cluster" in fixtures and not {"control_plane", "embedded"} & set(fixtures)
 
 
 @contextmanager

@@ -5,7 +5,8 @@ from typing import Any
 from cluster_fixtures import Kubernetes, get, wait_for
 
 PYTHON_IMAGE = "python:3.11-slim"
-POD_SECONDS = 60
+POD_SECONDS = 120
+"""A real cluster pulls images first."""
 
 
 def python_pod(namespace: str, name: str, program: str, **spec: Any) -> dict[str, Any]:

@@ -1,25 +1,32 @@
 """Fixtures that more than one room's tests use; how clusters are made stands in cluster_fixtures.py."""
 
 import asyncio
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from cluster_fixtures import (
-    KUBECONFIG_VARIABLE,
-    GivenCluster,
-    Kubernetes,
-    embedded_cluster,
-    fresh_namespace,
-)
+from cluster_fixtures import Kubernetes, embedded_cluster, fresh_namespace, given_cluster, is_portable
 from diffusion_local.cluster import Cluster
 
 # A busy machine is not a failing property: examples have no deadline of their own, the tests' time limit stands.
 settings.register_profile("busy-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy-machine")
+
+
+def pytest_report_header() -> list[str]:
+    """Say loudly on whose cluster the tests are going to work."""
+    given = given_cluster()
+    return [f"CLUSTER UNDER TEST: {given.introduce()} ({given.kubeconfig}); portable tests only"] if given else []
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On somebody else's cluster, leave out what needs one of our own."""
+    if given_cluster() is None:
+        return
+    portable = [item for item in items if is_portable(getattr(item, "fixturenames", ()))]
+    config.hook.pytest_deselected(items=[item for item in items if item not in portable])
+    items[:] = portable
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -41,8 +48,8 @@ def control_plane() -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Kubernetes]:
     """A cluster with one on-demand and one spot node, or the one that KUBECONFIG_UNDER_TEST names."""
-    if given := os.environ.get(KUBECONFIG_VARIABLE):
-        yield GivenCluster(Path(given))
+    if given := given_cluster():
+        yield given
         return
     with embedded_cluster(nodes=1, spot=1) as embedded:
         yield embedded
@@ -64,7 +71,6 @@ def cluster_namespace(cluster: Kubernetes) -> Iterator[str]:
 
 @pytest.fixture
 def embedded(cluster: Kubernetes) -> Cluster:
-    """The cluster with nodes, for tests that take nodes away or use its command; a given cluster is left alone."""
-    if not isinstance(cluster, Cluster):
-        pytest.skip("the nodes of a given cluster are not ours to take away")
+    """The cluster with nodes, for tests that take nodes away or use its command; they do not run on a given one."""
+    assert isinstance(cluster, Cluster)
     return cluster

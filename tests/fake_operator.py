@@ -120,6 +120,7 @@ class FakeOperator:
         self._loop.run_until_complete(self._serve())
         started.set()
         self._loop.run_forever()
+        self._loop.run_until_complete(asyncio.sleep(0))  # one more pass, in which transports that were closed let go
         self._loop.close()
 
     async def _serve(self) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 from typing import Any
 
+from cluster_fixtures import access_mode
 from cluster_objects import python_pod
 from custom_resource_tables import service, training
 from trainer_workers import TINY_UNET
@@ -31,6 +32,11 @@ def two_pools(**choice: Any) -> list[Manifest]:
     ]
 
 
+def claim() -> Manifest:
+    """A claim of the operator's, in a mode that the cluster under test can give."""
+    return {"size": "1Gi", "accessModes": [access_mode()]}
+
+
 def placed(manifest: Manifest, name: str, namespace: str) -> Manifest:
     """The object under this name in this namespace."""
     return {**manifest, "metadata": {"name": name, "namespace": namespace}}
@@ -47,6 +53,7 @@ def small_training(**changes: Any) -> Manifest:
         "spec__training": {"targetSteps": 150, "globalBatchSize": 256, "seed": 3},
         "spec__workers": {"min": 1, "max": 1, "resources": WORKER_RESOURCES},
         "spec__checkpoint__interval": {"steps": 25},
+        "spec__checkpoint__storage": {"claim": claim()},
     }
     return training(**(settled | changes))
 

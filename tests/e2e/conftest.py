@@ -8,7 +8,7 @@ import pytest
 from chart_rendering import CHART, NAMESPACE, RELEASE, helm
 from cluster_fixtures import Kubernetes
 from diffusion_local.cluster import Cluster
-from line_objects import ON_SPOT_NODES, TWO_WORKERS, small_service, small_training, two_pools
+from line_objects import ON_SPOT_NODES, TWO_WORKERS, claim, small_service, small_training, two_pools
 from line_story import MODEL, Line, line_in_a_namespace
 
 
@@ -36,7 +36,7 @@ def line(operator: Kubernetes, tmp_path_factory: pytest.TempPathFactory) -> Iter
 @pytest.fixture(scope="session")
 def story(line: Line) -> Line:
     """The line with a training on two workers, and a service that waits for its model."""
-    publish = {"claim": {"size": "1Gi"}, "card": {"license": "Apache-2.0"}}
+    publish = {"claim": claim(), "card": {"license": "Apache-2.0"}}
     pools = two_pools(**ON_SPOT_NODES if isinstance(line.kubernetes, Cluster) else {})
     changes = {"spec__workers": TWO_WORKERS, "spec__pools": pools, "spec__publish": publish}
     line.apply(MODEL, small_training(**changes))

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cluster_fixtures import Kubernetes, apply, wait_for
+from cluster_fixtures import Kubernetes, access_mode, apply, wait_for
 from custom_resource_tables import DIGEST
 from line_objects import placed, small_service, small_training
 from line_story import MODEL, Line, condition, is_true, line_in_a_namespace, step_of
@@ -74,7 +74,7 @@ def tried(served: Line) -> Line:
     data = {name: base64.b64encode(content).decode() for name, content in FILES.items()}
     config_map = {"apiVersion": "v1", "kind": "ConfigMap", "binaryData": data}
     served.apply("line-data", config_map)
-    claim = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
+    claim = {"accessModes": [access_mode()], "resources": {"requests": {"storage": "1Gi"}}}
     served.apply("line-locked", {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "spec": claim})
     served.program(f"import pathlib; pathlib.Path('/volume/{LOCKED}').mkdir(mode=0o555)", "line-locked")
     storage = {"spec__checkpoint__storage": {"existingClaim": "line-locked"}}

@@ -1,9 +1,13 @@
-"""`python -m diffusion_local.binaries`: make every program of the embedded cluster available, and print where it is."""
+"""`python -m diffusion_local.binaries`: check that the embedded cluster can run here, and get its programs.
+
+What the machine lacks is said first, before anything is built for it.
+"""
 
 import sys
 
 import click
 
+from diffusion_local import launch
 from diffusion_local.binaries.find import ensure
 from diffusion_local.errors import LocalClusterError
 
@@ -12,8 +16,9 @@ PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler
 
 @click.command(help=__doc__)
 def main() -> None:
-    """Find, download or build the programs; exits with 1 and one sentence when that cannot be done here."""
+    """Check the machine and find, download or build the programs; exits with 1 and one sentence when that fails."""
     try:
+        launch.check_machine()
         found = ensure(PROGRAMS, click.echo)
     except LocalClusterError as error:
         click.echo(f"error: {error}", err=True)

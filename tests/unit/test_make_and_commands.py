@@ -1,0 +1,103 @@
+"""What a newcomer types: the targets of make, and the console scripts."""
+
+import os
+import subprocess
+import sys
+import tomllib
+from importlib import import_module
+from importlib.metadata import entry_points, version
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from cluster_fixtures import is_portable
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+TARGETS = ["demo", "test", "check", "crash", "e2e", "bench", "up", "down", "clean"]
+
+
+def make(*arguments: str, **variables: str) -> str:
+    """What make prints; none of its recipes is run when `arguments` begin with -n."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("KUBECONFIG", "MAKEFLAGS")}
+    done = subprocess.run(
+        ["make", *arguments], cwd=REPOSITORY, env=environment | variables, capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+def test_help_lists_each_target_on_one_line() -> None:
+    lines = make("help").splitlines()
+    assert [line.split()[:2] for line in lines] == [["make", target] for target in TARGETS]
+    assert all(len(line.split()) > 3 for line in lines), "each says what it does"
+    assert max(len(line) for line in lines) <= 120
+
+
+@pytest.mark.parametrize("target", ["test", "crash", "e2e", "bench"])
+def test_the_machine_is_checked_before_anything_long_begins(target: str) -> None:
+    steps = make("-n", target)
+    assert steps.index("diffusion_local.binaries") < steps.index("-m pytest" if target != "bench" else "-m bench")
+    assert steps.count("prepare-environment") == 1
+
+
+@pytest.mark.parametrize("how", ["variable", "argument"])
+def test_e2e_runs_on_the_cluster_of_kubeconfig(how: str) -> None:
+    steps = (
+        make("-n", "e2e", KUBECONFIG="kind.yaml") if how == "variable" else make("-n", "e2e", "KUBECONFIG=kind.yaml")
+    )
+    assert 'KUBECONFIG_UNDER_TEST="kind.yaml"' in steps
+    assert "diffusion_local.binaries" not in steps
+
+
+def test_no_other_target_touches_the_cluster_of_kubeconfig() -> None:
+    steps = make("-n", "test", KUBECONFIG="kind.yaml", KUBECONFIG_UNDER_TEST="kind.yaml")
+    assert "kind.yaml" not in steps
+    assert "KUBECONFIG_UNDER_TEST= " in steps
+
+
+def test_only_what_a_foreign_cluster_can_do_is_asked_of_it() -> None:
+    assert is_portable(["cluster", "cluster_namespace", "tmp_path"])
+    assert not is_portable(["cluster", "embedded"]), "its nodes are not ours to kill"
+    assert not is_portable(["control_plane", "namespace"])
+    assert not is_portable(["tmp_path"]), "it has nothing to do with a cluster"
+
+
+def test_the_cluster_under_test_is_named_and_its_nodes_are_left_alone(tmp_path: Path) -> None:
+    kubectl = tmp_path / "kubectl"
+    kubectl.write_text("#!/bin/sh\necho kind-test at https://127.0.0.1:6443\n")
+    kubectl.chmod(0o755)
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.touch()
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    files = [f"tests/cluster/test_{name}.py" for name in ("pod_networks", "node_loss", "crds_surface")]
+    collected = subprocess.run(
+        [sys.executable, "-m", "pytest", "--collect-only", "-p", "no:cacheprovider", *files],
+        cwd=REPOSITORY,
+        env=os.environ | {"PATH": path, "KUBECONFIG_UNDER_TEST": str(kubeconfig)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "CLUSTER UNDER TEST: kind-test at https://127.0.0.1:6443" in collected
+    assert "test_two_pods_bind_one_port_on_all_addresses" in collected
+    assert "deselected" in collected
+    assert "test_node_loss" not in collected
+    assert "test_crds_surface" not in collected
+
+
+def test_every_console_script_is_installed() -> None:
+    installed = {entry.name for entry in entry_points(group="console_scripts") if entry.value.startswith("diffusion_")}
+    assert installed == set(PROJECT["scripts"])
+
+
+@pytest.mark.parametrize("script", PROJECT["scripts"])
+def test_every_console_script_helps_and_tells_its_version(script: str) -> None:
+    module, _, name = PROJECT["scripts"][script].partition(":")
+    command = getattr(import_module(module), name)
+    assert isinstance(command, click.Command)
+    helped = CliRunner().invoke(command, ["--help"], prog_name=script)
+    assert helped.exit_code == 0
+    assert helped.output.startswith(f"Usage: {script}")
+    assert version("diffusion-operator") in CliRunner().invoke(command, ["--version"]).output

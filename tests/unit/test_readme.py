@@ -1,0 +1,57 @@
+"""The documents that people copy from: each example is a good object, each command names what exists."""
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from diffusion_operator.api.service_spec import parse_service_spec
+from diffusion_operator.api.training_spec import parse_training
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md"), *REPOSITORY.glob("charts/*/README.md")])
+PARSE = {"DiffusionTraining": parse_training, "DiffusionService": parse_service_spec}
+README = (REPOSITORY / "README.md").read_text()
+
+
+def examples() -> list[dict[str, Any]]:
+    """All custom resources in fenced YAML of the documents."""
+    texts = [text for path in DOCUMENTS for text in re.findall(r"```yaml\n(.*?)```", path.read_text(), re.DOTALL)]
+    objects = [found for text in texts for found in yaml.safe_load_all(text)]
+    return [found for found in objects if isinstance(found, dict) and found.get("kind") in PARSE]
+
+
+def commands(name: str) -> list[list[str]]:
+    """The words after `name` of every shown command line that begins with it."""
+    lines = [line for path in DOCUMENTS for line in re.findall(rf"^\$? ?{name} (.+)$", path.read_text(), re.MULTILINE)]
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+@pytest.mark.parametrize("example", examples(), ids=lambda example: example["kind"])
+def test_an_example_is_a_good_object(example: dict[str, Any]) -> None:
+    stored = {"namespace": "default", "uid": "7", "generation": 1}
+    PARSE[example["kind"]](example | {"metadata": example["metadata"] | stored})
+
+
+def test_both_kinds_are_shown() -> None:
+    assert {example["kind"] for example in examples()} == set(PARSE)
+
+
+def test_what_is_applied_exists_and_what_is_described_was_applied() -> None:
+    applied = [REPOSITORY / words[2] for words in commands("kubectl") if words[:2] == ["apply", "-f"]]
+    assert applied
+    names = {found["metadata"]["name"] for path in applied for found in yaml.safe_load_all(path.read_text())}
+    described = [words[2] for words in commands("kubectl") if words[:2] == ["diffusion", "describe"]]
+    assert described
+    assert set(described) <= names
+
+
+def test_make_is_asked_for_targets_that_exist() -> None:
+    targets = set(re.findall(r"^([a-z][a-z0-9-]*):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
+    asked = {word for path in DOCUMENTS for word in re.findall(r"`make ([a-z0-9-]+)", path.read_text())}
+    asked |= {words[0] for words in commands("make")}
+    assert asked
+    assert asked <= targets
