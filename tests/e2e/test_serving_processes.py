@@ -4,14 +4,10 @@ Two engines and a router are shared by the tests that leave them whole; what kil
 """
 
 import base64
-import json
-import select
 import shutil
-import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -22,78 +18,14 @@ from diffusion_contract.agent_messages import Route, TerminationMessage
 from diffusion_contract.serving_config import RouterConfig
 from diffusion_router.route_book import RouteBook
 from diffusion_server.command import main
-from serving_pods import (
-    CLAIM,
-    KEY,
-    MODEL_NAME,
-    REVISION,
-    SAMPLING,
-    Pod,
-    engine_pod,
-    publish_random_model,
-    router_pod,
-    write_hosts,
-    write_key,
-)
-
-NAME = "engines.test"
-ROUTER, FIRST, SECOND = "127.77.0.1", "127.77.0.2", "127.77.0.3"
-
-
-@dataclass
-class Service:
-    """Two engines behind a router, and the folders around them."""
-
-    folder: Path
-    reference: str
-    router: Pod
-    first: Pod
-    second: Pod
-
-    @property
-    def engines(self) -> tuple[Pod, Pod]:
-        return self.first, self.second
-
-    def route_to(self, *hosts: str) -> None:
-        """Change what the engines' name stands for, and wait until the router knows."""
-        write_hosts(self.router.folder, {NAME: hosts})
-        count = len(hosts)
-        wait_until(
-            lambda: self.router.metric("diffusion_router_ready_engines") == count, 30, f"{count} engines are ready"
-        )
+from serving_pods import CLAIM, KEY, MODEL_NAME, REVISION, SAMPLING, Pod, engine_pod, router_pod, write_key
+from serving_service import FIRST, NAME, ROUTER, SECOND, Service, client_asking, crowd, first_answer, running_service
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    folder = tmp_path_factory.mktemp("serving")
-    reference = publish_random_model(folder / "models", folder)
-    write_key(folder / "keys")
-    digest = reference.split("@")[1]
-    route = Route(revision=REVISION, host=NAME, port=8000, model_digest=digest)
-    config = RouterConfig(service="digits", namespace="default", sampling=SAMPLING, routes=(route,))
-    with ExitStack() as pods:
-
-        def engine(name: str, host: str) -> Pod:
-            return pods.enter_context(engine_pod(folder / name, folder / "models", reference, host, folder / "keys"))
-
-        first, second = engine("first", FIRST), engine("second", SECOND)
-        hosts = {NAME: (FIRST, SECOND)}
-        router = pods.enter_context(router_pod(folder / "router", config, hosts, ROUTER, folder / "keys"))
-        for pod in (first, second, router):
-            pod.wait_ready()
-        made = Service(folder, reference, router, first, second)
-        made.route_to(FIRST, SECOND)
+    with running_service(tmp_path_factory.mktemp("serving")) as made:
         yield made
-
-
-@contextmanager
-def crowd(pod: Pod, requests: int, **asked: object) -> Iterator[ThreadPoolExecutor]:
-    """Keep `requests` requests running on `pod` while the block runs."""
-    with ThreadPoolExecutor(requests) as pool:
-        futures = [pool.submit(pod.generate, seed=1000 + number, **asked) for number in range(requests)]
-        wait_until(lambda: pod.metric("diffusion_engine_running_rows") >= min(requests, 8), 30, "the crowd is running")
-        yield pool
-        assert all(future.result(60).status_code == 200 for future in futures)
 
 
 def differ(one: bytes, other: bytes) -> int:
@@ -173,17 +105,6 @@ def test_rotated_keys_open_both_doors_and_the_old_ones_close(service: Service) -
     assert service.router.generate(seed=1, steps=1).status_code == 200
 
 
-@contextmanager
-def client_asking(host: str, port: int, **asked: object) -> Iterator[socket.socket]:
-    """A connection over which a request was sent; it is closed, answered or not, when the block ends."""
-    body = json.dumps(asked).encode()
-    head = f"POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
-    length = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    with socket.create_connection((host, port), timeout=30) as client:
-        client.sendall(head.encode() + length.encode() + body)
-        yield client
-
-
 @pytest.mark.parametrize("through_router", [False, True], ids=["engine", "router"])
 def test_a_client_that_goes_away_frees_its_rows(service: Service, through_router: bool) -> None:
     service.route_to(FIRST)
@@ -205,12 +126,6 @@ def test_a_full_queue_is_refused_at_once_and_empties_with_its_clients(service: S
         assert service.first.status_of("/readyz") == 200
     wait_until(lambda: service.first.metric("diffusion_engine_running_rows") == 0, 20, "the rows are free")
     assert service.first.metric("diffusion_engine_waiting_rows") == 0
-
-
-def first_answer(clients: list[socket.socket]) -> str:
-    """What the first of `clients` that was answered has received; "" while none was."""
-    answered, _, _ = select.select(clients, [], [], 0.1)
-    return answered[0].recv(4096).decode() if answered else ""
 
 
 def test_work_is_spread_over_the_engines(service: Service) -> None:
