@@ -1,9 +1,11 @@
 """Objects that a custom resource names and that are not its children: Secrets, claims, other custom resources."""
 
+import base64
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
+from diffusion_contract.api_key_hash import SHAPE, parse_api_key_hash
 from diffusion_operator.kube.client import ApiClient
 from diffusion_operator.kube.keys import Key
 from diffusion_operator.kube.resources import CUSTOM_RESOURCES, SECRET, resource_of
@@ -67,7 +69,14 @@ class References:
 
 
 def _without_values(secret: Raw) -> Raw:
+    """The Secret as plans may see it: of each value only whether it has the form of an API key's hash."""
     metadata = {**secret["metadata"]}
     metadata.pop("managedFields", None)
     metadata.pop("annotations", None)  # kubectl apply keeps a copy of the values there.
-    return {**secret, "metadata": metadata, "data": dict.fromkeys(secret.get("data") or {}, "")}
+    data = {name: SHAPE if _is_key_hash(value) else "" for name, value in (secret.get("data") or {}).items()}
+    return {**secret, "metadata": metadata, "data": data}
+
+
+def _is_key_hash(encoded: str) -> bool:
+    stored = base64.b64decode(encoded).decode(errors="replace")
+    return parse_api_key_hash(stored) is not None

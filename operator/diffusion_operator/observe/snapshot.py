@@ -59,9 +59,9 @@ class Snapshot:
     these owns any more; each has `apiVersion` and `kind`. `nodes`: by name, those
     on which these pods run; one that is missing here is unknown or gone. `referenced`: an answer for every Reference
     that the kind asked for; None where the API server said that there is no such object. The values in a Secret's
-    `data` are blanked: only the names of its keys are there. `refusals`: what became of the last pass's `apply`, as far
-    as it was refused. `rehearsals`: by the digest of a manifest, why the API server would refuse it, or "" where it
-    would take it. Both are known to this process only.
+    `data` are blanked: SHAPE of `diffusion_contract.api_key_hash` for one of that form, else "". `refusals`: what
+    became of the last pass's `apply`, as far as it was refused. `rehearsals`: by the digest of a manifest, why the API
+    server would refuse it, or "" where it would take it. Both are known to this process only.
     """
 
     custom_resource: Raw

@@ -1,5 +1,8 @@
+import base64
+
 import pytest
 
+from diffusion_contract.api_key_hash import SHAPE
 from diffusion_operator.kube import references as references_module
 from diffusion_operator.kube.client import ApiClient
 from diffusion_operator.kube.keys import Key
@@ -31,6 +34,23 @@ async def test_the_values_of_a_secret_never_get_past_here(lookup):
     found = (await references.look_up(KEY, [SECRET]))[SECRET]
     assert found["data"] == {"me": ""}
     assert "c2VjcmV0" not in str(found)
+
+
+GOOD = "sha256:" + "0a" * 32
+FORMS = {"good": (GOOD, SHAPE), "line end": (GOOD + "\n", SHAPE), "plain": ("dk-secret", ""), "empty": ("", "")} | {
+    "upper": (GOOD.upper(), ""),
+    "short": (GOOD[:-1], ""),
+    "long": (GOOD + "0", ""),
+    "binary": ("\x80\xff", ""),
+}
+
+
+async def test_of_a_value_it_is_known_only_whether_it_is_the_hash_of_a_key(lookup):
+    references, transport, _ = lookup
+    data = {name: base64.b64encode(value.encode("latin-1")).decode() for name, (value, _) in FORMS.items()}
+    transport.say(GET_SECRET, {**STORED, "data": data})
+    found = (await references.look_up(KEY, [SECRET]))[SECRET]
+    assert found["data"] == {name: form for name, (_, form) in FORMS.items()}
 
 
 async def test_absence_is_an_answer_of_its_own(lookup):

@@ -7,12 +7,12 @@ itself is never stored. A plain hash is enough because keys are long random stri
 import hashlib
 import hmac
 import logging
-import re
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-_STORED_HASH = re.compile(r"^sha256:([0-9a-f]{64})$")
+from diffusion_contract.api_key_hash import parse_api_key_hash
+
 _LOGGER = logging.getLogger(__name__)
 
 Fingerprint = tuple[tuple[str, int, int, int], ...]
@@ -69,11 +69,11 @@ def _read_hashes(directory: Path, names: list[str]) -> dict[str, bytes]:
     hashes = {}
     for name in names:
         try:
-            text = (directory / name).read_text(encoding="utf-8").strip()
+            text = (directory / name).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
             text = ""
-        if match := _STORED_HASH.match(text):
-            hashes[name] = bytes.fromhex(match[1])
+        if stored := parse_api_key_hash(text):
+            hashes[name] = stored
         else:
             _LOGGER.warning("the entry %r of the keys Secret is not of the form sha256:<64 hex digits>; ignored", name)
     return hashes
