@@ -1,13 +1,14 @@
 """Sending a request to an engine, and to another one where the first cannot have begun to answer.
 
-A request is tried again elsewhere only when the connection was refused or dropped before an answer began, or when the
-engine itself refused to begin (it drains, or its queue is full). The seed is chosen before the first try, so a second
-engine makes the same image.
+A request is tried again elsewhere when the connection was refused, or when the engine itself refused to begin (it
+drains, or its queue is full). An engine that goes away with the request in its hands may have been killed by it: such a
+request gets one more engine, and not a whole service. The seed is chosen before the first try, so a second engine makes
+the same image.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import httpx
@@ -23,6 +24,9 @@ MAX_TRIES = 4
 NOT_BEGUN = frozenset({401, 429, 503})
 """Engine answers that mean that no work was done: try another one. 401 is an engine that has not seen a new key yet."""
 NO_ENGINE_RETRY_SECONDS = 2.0
+MAX_LOSSES = 2
+"""So many engines may go away under one request before it is refused."""
+_NOT_REACHED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _GRACE_SECONDS = 5.0
 
 
@@ -45,6 +49,10 @@ class Answer:
     headers: httpx.Headers
     content: bytes
     engine: str
+
+
+class _EngineLostError(Exception):
+    """The engine was sent the request, and went away before it began to answer."""
 
 
 class Forwarder:
@@ -72,26 +80,36 @@ class Forwarder:
             raise ApiError("timeout", f"no engine answered within {ANSWER_SECONDS:.0f} s") from None
 
     async def _send(self, call: Call) -> Answer:
-        refusal: Answer | None = None
+        refusals: list[Answer] = []
         tried: frozenset[str] = frozenset()
+        losses = 0
         order = self._turns.order({route.revision: route.weight for route in self._routes()})
-        while len(tried) < MAX_TRIES and (engine := self._next(order, tried)):
+        while len(tried) < MAX_TRIES and losses < MAX_LOSSES and (engine := self._next(order, tried)):
             tried |= {engine.url}
-            answer = await self._try(engine, call)
+            try:
+                answer = await self._try(engine, call)
+            except _EngineLostError:
+                losses += 1
+                self._retried("lost")
+                continue
             if answer is not None and answer.status not in NOT_BEGUN:
                 return answer
-            refusal = answer or refusal
+            refusals += [answer] if answer else []
             self._retried("refused" if answer else "unreachable")
-        if refusal is not None and refusal.status == 429:
-            return refusal
-        raise retry_later("no_engine_ready", "no engine is ready to answer; try again soon", NO_ENGINE_RETRY_SECONDS)
+        return _in_vain(refusals, losses)
 
     def _next(self, order: tuple[str, ...], tried: frozenset[str]) -> EngineState | None:
-        candidates = (self._table.choose(revision, tried) for revision in order)
+        """A ready engine, or where there is none, one that drains."""
+        candidates = (
+            self._table.choose(revision, tried, draining=draining) for draining in (False, True) for revision in order
+        )
         return next((engine for engine in candidates if engine), None)
 
     async def _try(self, engine: EngineState, call: Call) -> Answer | None:
-        """One try; None where the connection failed before an answer began. Raises ApiError where it failed later."""
+        """One try; None where the engine was not reached.
+
+        Raises _EngineLostError where it went away before its answer began, and ApiError where that happened later.
+        """
         request = self._client.build_request(
             call.method,
             engine.url + call.path,
@@ -104,8 +122,23 @@ class Forwarder:
             except httpx.TransportError as problem:
                 _LOGGER.warning("%s did not begin to answer: %s", engine.url, type(problem).__name__)
                 engine.unreachable()
-                return None
+                if isinstance(problem, _NOT_REACHED):
+                    return None
+                raise _EngineLostError from problem
             return await _read(engine, response)
+
+
+def _in_vain(refusals: Sequence[Answer], losses: int) -> Answer:
+    """What to say when no engine has answered: the engines' own word where they agree, else an ApiError is raised."""
+    if losses:
+        message = f"{losses} engine(s) went away before they answered; if it happens again, the request may be why"
+        raise ApiError("engine_failed", message)
+    full = next((refusal for refusal in refusals if refusal.status == 429), None)
+    if full is not None:
+        return full
+    if refusals and all(refusal.status == 401 for refusal in refusals):
+        return refusals[-1]
+    raise retry_later("no_engine_ready", "no engine is ready to answer; try again soon", NO_ENGINE_RETRY_SECONDS)
 
 
 async def _read(engine: EngineState, response: httpx.Response) -> Answer:

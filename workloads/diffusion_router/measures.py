@@ -36,7 +36,7 @@ class RouterMeasures:
         self.requests.labels(path, str(code)).inc()
 
     def count_retry(self, reason: str) -> None:
-        """An engine could not take a request: it was unreachable, or it refused to begin."""
+        """An engine could not take a request: it was unreachable, it refused to begin, or it was lost on the way."""
         self.retries.labels(reason).inc()
 
     def show_ready(self, counts: dict[str, int]) -> None:

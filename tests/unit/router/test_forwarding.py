@@ -142,6 +142,43 @@ def test_full_queues_everywhere_are_told_as_such() -> None:
     assert (answer.status, answer.headers["retry-after"]) == (429, "7")
 
 
+@pytest.mark.parametrize("failure", [httpx.ReadError, httpx.RemoteProtocolError, httpx.WriteError])
+def test_a_request_that_ends_its_engines_gets_two_of_them_and_no_more(failure: type[httpx.TransportError]) -> None:
+    engines = Engines()
+    for number in range(4):
+        engines.add(f"10.0.0.{number}", raises(failure))
+    error = engines.refusal()
+    assert (error.code, error.status) == ("engine_failed", 502)
+    assert len(engines.asked) == 2
+    assert engines.retries == ["lost", "lost"]
+
+
+def test_a_request_that_ended_the_only_engine_is_not_told_to_come_back() -> None:
+    engines = Engines()
+    engines.add("10.0.0.1", raises(httpx.ReadError))
+    assert engines.refusal().code == "engine_failed"
+
+
+def test_a_key_that_no_engine_knows_any_more_is_told_as_such() -> None:
+    engines = Engines()
+    engines.add("10.0.0.1", says(401, "invalid_api_key"))
+    engines.add("10.0.0.2", says(401, "invalid_api_key"))
+    assert engines.send().status == 401
+    engines.add("10.0.0.3", says(503, "draining"))
+    assert engines.refusal().code == "no_engine_ready", "one that has not said so may know it"
+
+
+def test_an_engine_that_drains_is_asked_only_when_nobody_else_is_there() -> None:
+    engines = Engines()
+    engines.add("10.0.0.1", good)
+    engines.add("10.0.0.2", good)
+    first, second = sorted(engines.table, key=lambda engine: engine.url)
+    first.answered(ready=False, outstanding_steps=0, draining=True)
+    assert {engines.send().engine for _ in range(3)} == {second.url}
+    second.unreachable()
+    assert engines.send().engine == first.url
+
+
 def test_tries_are_bounded() -> None:
     engines = Engines()
     for number in range(10):

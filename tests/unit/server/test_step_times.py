@@ -48,9 +48,13 @@ def test_the_fastest_of_the_repeats_counts_and_the_first_run_does_not() -> None:
     assert ran == [1, 1, 1, 1, 2, 2, 2, 2]
 
 
-def test_an_idle_engine_takes_anything_even_what_will_be_late() -> None:
+def test_what_no_engine_could_finish_in_time_is_refused_and_not_put_off() -> None:
     slow = StepTimes(((1, 10.0), (8, 10.0)))
-    assert refusal(IDLE, slow, 8, steps=1000, images=10) is None
+    error = refusal(IDLE, slow, 8, steps=1000, images=1)
+    assert error is not None
+    assert (error.code, error.status, error.param) == ("invalid_value", 400, "steps")
+    assert "about 10000 s even on an idle engine" in error.message
+    assert refusal(IDLE, slow, 8, steps=12, images=8) is None, "just in time"
 
 
 def test_a_full_queue_is_told_with_the_time_when_it_will_be_shorter() -> None:

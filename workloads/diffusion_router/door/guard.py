@@ -27,6 +27,7 @@ def guarded_app(routes: Sequence[BaseRoute], keys: ApiKeys, count: CountRequest)
         routes=list(routes),
         exception_handlers={ApiError: _api_error, HTTPException: _http_error, Exception: _unexpected},
     )
+    app.router.redirect_slashes = False  # a path that is not ours is refused with its code, and sent nowhere
     known = frozenset(getattr(route, "path", "") for route in routes)
     return _Counted(_KeyGuard(app, keys), known, count)
 

@@ -2,13 +2,17 @@
 
 from typing import Annotated, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from diffusion_contract.serving_config import SamplingSpec, ServiceClass
 from diffusion_router.door.errors import ApiError
 from diffusion_router.door.limits import MAX_IMAGES, MAX_SEED, MAX_STEPS
 
 _NAME_SHOWN = 60
+
+
+def _absent_is_one(value: object) -> object:
+    return 1 if value is None else value
 
 
 class ImageRequest(BaseModel):
@@ -20,7 +24,7 @@ class ImageRequest(BaseModel):
     """The name of the service; another one is refused with model_not_found."""
     prompt: Annotated[str, Field(max_length=4000)] | None = None
     """Text. A class-conditional model understands only the decimal number of a class here."""
-    n: Annotated[int, Field(ge=1, le=MAX_IMAGES)] = 1
+    n: Annotated[int, Field(ge=1, le=MAX_IMAGES), BeforeValidator(_absent_is_one)] = 1
     """How many images; image i is drawn from `seed + i`."""
     size: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,4}x[1-9][0-9]{0,4}$")] | None = None
     """`WIDTHxHEIGHT` in pixels; only the model's own size is served."""
