@@ -5,6 +5,7 @@ Two engines and a router are shared by the tests that leave them whole; what kil
 
 import base64
 import shutil
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -14,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from deadline import wait_until
-from diffusion_contract.agent_messages import Route, TerminationMessage
+from diffusion_contract.agent_messages import Route, RouterInstruction, TerminationMessage
 from diffusion_contract.serving_config import RouterConfig
 from diffusion_router.route_book import RouteBook
 from diffusion_server.command import main
@@ -191,17 +192,48 @@ def test_a_router_that_starts_while_the_operator_is_away_knows_its_routes(servic
     route = Route(revision=REVISION, host=NAME, port=8000, model_digest=service.reference.split("@")[1])
     state = tmp_path / "router" / "state"
     state.mkdir(parents=True)
-    RouteBook(state, ()).told((route,))
+    RouteBook(state, RouterInstruction()).told(RouterInstruction(routes=(route,)))
     config = RouterConfig(service="digits", namespace="default", sampling=SAMPLING)
     with router_pod(tmp_path / "router", config, {NAME: [FIRST]}, "127.77.0.7", service.folder / "keys") as router:
         router.wait_ready()
         assert router.generate(seed=1, steps=1).status_code == 200
 
 
+def test_an_engine_that_is_replaced_under_load_costs_no_request(service: Service, tmp_path: Path) -> None:
+    """The only engine is told to end while its successor, which is ready, is not in the routers' DNS yet."""
+    keys, models, leaver = service.folder / "keys", service.folder / "models", "127.77.0.8"
+    answers: list[int] = []
+    stop = threading.Event()
+
+    def visit() -> None:
+        while not stop.is_set():
+            answers.append(service.router.generate(seed=1, steps=4).status_code)
+
+    with engine_pod(tmp_path / "leaver", models, service.reference, leaver, keys) as pod, ThreadPoolExecutor(2) as pool:
+        pod.wait_ready()
+        service.route_to(leaver)
+        visitors = [pool.submit(visit) for _ in range(2)]
+        try:
+            pod.terminate()
+            wait_until(lambda: service.router.metric("diffusion_router_ready_engines") == 0, 20, "the router knows")
+            seen = len(answers)
+            wait_until(lambda: len(answers) > seen + 5, 20, "requests are still answered")
+            service.route_to(FIRST)
+            assert pod.process.wait(40) == 0
+            seen = len(answers)
+            wait_until(lambda: len(answers) > seen + 5, 20, "its successor answers")
+        finally:
+            stop.set()
+        for visitor in visitors:
+            visitor.result(60)
+    assert set(answers) == {200}
+    service.route_to(FIRST, SECOND)
+
+
 # --- from here on the service is taken apart ---------------------------------------------------------------------
 
 
-def test_a_draining_engine_finishes_its_rows_refuses_new_ones_and_exits_0(service: Service) -> None:
+def test_a_draining_engine_finishes_its_rows_while_another_takes_new_ones_and_exits_0(service: Service) -> None:
     with ThreadPoolExecutor(3) as pool:
         running = [pool.submit(service.first.generate, seed=seed, steps=400) for seed in range(2)]
         wait_until(lambda: service.first.metric("diffusion_engine_running_rows") == 2, 20, "two rows are running")

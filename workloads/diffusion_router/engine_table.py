@@ -2,6 +2,8 @@
 
 Membership comes from DNS and readiness from asking each engine. A ready engine is forgotten only when its name has
 resolved twice without it: a name server's silence, or a hosts file read in the middle of a change, takes none away.
+One that says that it drains is used while there is no other, since it goes on taking requests for some seconds: its
+successor may be ready already and not yet be known by name here.
 """
 
 from collections.abc import Iterable, Iterator
@@ -25,6 +27,7 @@ class EngineState:
     url: str
     revision: str
     ready: bool = False
+    draining: bool = False
     ours: int = 0
     others: int = 0
     last_used: int = 0
@@ -32,21 +35,21 @@ class EngineState:
     absences: int = 0
     """How many times in a row its name resolved without it."""
 
-    def answered(self, ready: bool, outstanding_steps: int) -> None:
-        """It said whether it is ready, and how much work it has."""
-        self.ready = ready
+    def answered(self, ready: bool, outstanding_steps: int, draining: bool = False) -> None:
+        """It said whether it is ready or about to end, and how much work it has."""
+        self.ready, self.draining = ready, draining
         self.timeouts = 0
         self.others = work_of_others(outstanding_steps, self.ours)
 
     def unreachable(self) -> None:
         """It refused a connection or dropped one: it is gone until it answers again."""
-        self.ready = False
+        self.ready = self.draining = False
 
     def timed_out(self) -> None:
         """It did not answer in time."""
         self.timeouts += 1
         if self.timeouts >= TIMEOUTS_UNTIL_RED:
-            self.ready = False
+            self.ready = self.draining = False
 
 
 @dataclass
@@ -65,7 +68,7 @@ class EngineTable:
         for engine in self:
             if engine.revision == route.revision and engine.url not in urls:
                 engine.absences += bool(urls)
-                if not engine.ready or engine.absences >= ABSENCES_UNTIL_GONE:
+                if not engine.draining and (not engine.ready or engine.absences >= ABSENCES_UNTIL_GONE):
                     del self._engines[engine.revision, engine.url]
         for url in urls:
             engine = self._engines.setdefault((route.revision, url), EngineState(url, route.revision))
@@ -80,10 +83,10 @@ class EngineTable:
         """How many engines of each revision answer that they are ready."""
         return {name: sum(engine.ready for engine in self if engine.revision == name) for name in revisions}
 
-    def choose(self, revision: str, tried: frozenset[str]) -> EngineState | None:
-        """The engine of `revision` that should get the next request, or None where none is ready."""
+    def choose(self, revision: str, tried: frozenset[str], *, draining: bool = False) -> EngineState | None:
+        """The engine of `revision` that should get the next request; None where none is ready (or `draining`)."""
         engines = {engine.url: engine for engine in self if engine.revision == revision}
-        loads = (_load_of(engine) for engine in engines.values())
+        loads = (_load_of(engine, engine.draining if draining else engine.ready) for engine in engines.values())
         chosen = least_work(loads, tried)
         return engines[chosen.address] if chosen else None
 
@@ -108,5 +111,5 @@ def engine_url(address: str, port: int) -> str:
     return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
 
 
-def _load_of(engine: EngineState) -> EngineLoad:
-    return EngineLoad(engine.url, engine.ready, engine.ours + engine.others, engine.last_used)
+def _load_of(engine: EngineState, usable: bool) -> EngineLoad:
+    return EngineLoad(engine.url, usable, engine.ours + engine.others, engine.last_used)

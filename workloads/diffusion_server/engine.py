@@ -17,8 +17,10 @@ from diffusion_server.step_loop import Done, Finished, Load, Outcome, SamplingFa
 from diffusion_server.step_times import StepTimes
 
 _LOGGER = logging.getLogger(__name__)
-DRAIN_SECONDS = 30.0
-"""How long rows may still be worked on after SIGTERM. Ending takes 10 s more at most; the pod's grace is 45 s."""
+LAME_DUCK_SECONDS = 6.0
+"""After SIGTERM requests are still taken for so long: routers look once a second, and names live for 5 s in DNS."""
+DRAIN_SECONDS = 25.0
+"""How long rows may then still be worked on. Ending takes 10 s more at most; the pod's grace is 45 s."""
 
 Phase = Literal["Loading", "Ready", "Draining"]
 
@@ -68,14 +70,14 @@ class Engine:
         self.config = config
         self._measures = measures
         self._opened: Opened | None = None
-        self._draining = False
+        self._draining = self._closed = False
         self._drawing = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
     @property
     def phase(self) -> Phase:
-        """What the engine is doing; only in Ready does it take requests."""
+        """What the engine is doing. In Draining it still takes requests for a while, from who knows no other engine."""
         if self._draining:
             return "Draining"
         return "Ready" if self._opened else "Loading"
@@ -88,7 +90,7 @@ class Engine:
     @property
     def opened(self) -> Opened:
         """The model and its loop; raises ApiError while there is none."""
-        if self._draining:
+        if self._closed:
             raise retry_later("draining", "this engine is about to end; another one will answer", 1)
         if self._opened is None:
             raise retry_later("no_engine_ready", "the model is still being loaded", 2)
@@ -120,9 +122,15 @@ class Engine:
         self._measures.observe_drawing(service_class, len(rows), drawing.queue_seconds, drawing.compute_seconds)
         return drawing
 
-    async def drain(self, seconds: float = DRAIN_SECONDS) -> None:
-        """Take no more requests, wait until those that run are answered or `seconds` have passed, and end the loop."""
+    async def drain(self, lame_duck_seconds: float = LAME_DUCK_SECONDS, seconds: float = DRAIN_SECONDS) -> None:
+        """Say that this engine ends, and after a while take no more requests; end the loop when it has nothing to do.
+
+        Requests that still run `seconds` after that are given up.
+        """
         self._draining = True
+        if self._opened:
+            await asyncio.sleep(lame_duck_seconds)
+        self._closed = True
         _LOGGER.info("draining: %d requests are being worked on", self._drawing)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), seconds)
@@ -158,7 +166,7 @@ class Engine:
     def _finished(self, outcome: Outcome) -> Finished:
         if isinstance(outcome, Finished):
             return outcome
-        if self._draining:
+        if self._closed:
             raise retry_later("draining", "this engine ended before the image was finished", 1)
         raise _client_error(outcome)
 

@@ -16,7 +16,7 @@ from diffusion_operator.children.serving_config_map import ENGINE_CONFIG_KEY
 from diffusion_operator.children.serving_pod import deployment, keys_mount, probes
 
 STARTUP_SECONDS = 600
-"""How long verifying, loading and warming up a model may take."""
+"""How long verifying, loading and warming up a model may take before the container is started again."""
 GRACE_SECONDS = 45
 """From SIGTERM to SIGKILL: time to finish the images that are being drawn."""
 

@@ -17,11 +17,14 @@ def keys_mount(secret: str) -> Mount:
 
 
 def probes(port: str, startup_seconds: int) -> dict[str, Any]:
-    """Ready by `/readyz`, alive by `/healthz`; until it answers for the first time it has `startup_seconds`."""
+    """Ready by `/readyz`, alive by `/healthz`. To become ready for the first time it has `startup_seconds`.
+
+    `/healthz` answers from the beginning, so only `/readyz` can tell a start that hangs from one that is over.
+    """
     health = {"path": "/healthz", "port": port, "scheme": "HTTP"}
     ready = {"path": "/readyz", "port": port, "scheme": "HTTP"}
     return {
-        "startupProbe": {"httpGet": health, "periodSeconds": 1, "failureThreshold": startup_seconds},
+        "startupProbe": {"httpGet": ready, "periodSeconds": 1, "failureThreshold": startup_seconds},
         "readinessProbe": {"httpGet": ready, "periodSeconds": 1, "timeoutSeconds": 2, "failureThreshold": 3},
         "livenessProbe": {"httpGet": health, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6},
     }
