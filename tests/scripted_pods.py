@@ -15,6 +15,7 @@ from diffusion_contract.agent_messages import (
     Instruction,
     PublishedVersion,
     Report,
+    RouterInstruction,
     RouterReport,
     TerminationMessage,
     TrainerInstruction,
@@ -202,8 +203,15 @@ def _status(pod: Raw, phase: str, state: Mapping[str, Any], *, ready: bool) -> M
 
 
 def serve(life: Life, stage: Stage) -> Said:
-    """Engines and routers that are up at once and stay so; workers are left to the scheduler, which has no nodes."""
-    return Said() if TRAINING_LABEL in life.pod["metadata"]["labels"] else Said(report=RouterReport())
+    """Engines and routers that are up at once and stay so; routers find the engines that they are told of.
+
+    Workers are left to the scheduler, which has no nodes.
+    """
+    if TRAINING_LABEL in life.pod["metadata"]["labels"]:
+        return Said()
+    told = life.instruction.routes if isinstance(life.instruction, RouterInstruction) else ()
+    revisions = tuple(route.revision for route in told)
+    return Said(report=RouterReport(ready_engines=dict.fromkeys(revisions, 1), routed=revisions))
 
 
 def train_through_a_crash(life: Life, stage: Stage) -> Said:

@@ -1,7 +1,8 @@
 """A DiffusionService with an API server and controllers of a few lines, so that whole rollouts are stepped in memory.
 
 `Simulation.reconcile` carries a plan out as the loop does. `run_controllers` does what the Deployment controller and
-the kubelet would: pods of a revision become ready, unless `broken` says what is wrong with its image or model.
+the kubelet would: pods of a revision become ready, unless `broken` says what is wrong with its image or model. Routers
+do what they are told by the rule of the real ones, and say so, unless they are `silent`.
 """
 
 import copy
@@ -10,13 +11,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from custom_resource_tables import schema_of, service
+from diffusion_contract.agent_messages import Route, RouterInstruction, RouterReport
+from diffusion_contract.api_key_hash import SHAPE
 from diffusion_contract.names import REVISION_LABEL, ROLE_LABEL
+from diffusion_operator.observe.agent_reports import AgentRecord
 from diffusion_operator.observe.operator_facts import OperatorFacts
 from diffusion_operator.observe.service_world import ServiceWorld, observe_service, references
 from diffusion_operator.observe.snapshot import Reference, Refusal, Snapshot
 from diffusion_operator.plan.plan import Plan
-from diffusion_operator.plan.service import DRAIN_SECONDS, decide_service
+from diffusion_operator.plan.service import decide_service
+from diffusion_operator.plan.service_routing import DRAIN_SECONDS
 from diffusion_operator.plan.training_kind import TRAINING
+from diffusion_router.route_book import routes_to_use
 from schema_comparison import with_defaults
 
 FACTS = OperatorFacts("system", "https://agents:8443", "PEM", "trainer:1", "server:1", "router:1")
@@ -53,7 +59,11 @@ def container_ended(code: int, message: str = "", restarts: int = 3, reason: str
 
 @dataclass
 class Simulation:
-    """One custom resource, its children by (kind, name), and the clock. `broken`: container statuses by revision."""
+    """One custom resource, its children by (kind, name), and the clock.
+
+    `broken`: container statuses by revision. `silent`: router pods of which this operator hears nothing. `deaf`: those
+    that hear nothing from it. `in_force`: where each router sends requests.
+    """
 
     raw: dict[str, Any] = field(default_factory=lambda: stored(service(spec__replicas__min=2)))
     operator: OperatorFacts = FACTS
@@ -61,11 +71,16 @@ class Simulation:
     objects: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     referenced: dict[tuple[str, str], dict[str, Any]] = field(
         default_factory=lambda: {
-            ("Secret", "digits-keys"): {"data": {"me": ""}},
+            ("Secret", "digits-keys"): {"data": {"me": SHAPE}},
             ("PersistentVolumeClaim", "models"): {"metadata": {"name": "models"}},
         }
     )
     broken: dict[str, dict[str, Any]] = field(default_factory=dict)
+    silent: set[str] = field(default_factory=set)
+    deaf: set[str] = field(default_factory=set)
+    in_force: dict[str, tuple[Route, ...]] = field(default_factory=dict)
+    told: dict[str, RouterInstruction] = field(default_factory=dict)
+    reports: dict[str, AgentRecord] = field(default_factory=dict)
     refusals: tuple[Refusal, ...] = ()
     plans: list[Plan] = field(default_factory=list)
     worlds: list[ServiceWorld] = field(default_factory=list)
@@ -82,7 +97,7 @@ class Simulation:
         wanted = {ref: self._answer(ref) for ref in references(self.raw)}
         children = tuple(self.objects[key] for key in sorted(self.objects))
         return observe_service(
-            Snapshot(self.raw, self.operator, children, referenced=wanted, refusals=self.refusals), {}
+            Snapshot(self.raw, self.operator, children, referenced=wanted, refusals=self.refusals), self.reports
         )
 
     def reconcile(self) -> Plan:
@@ -97,6 +112,9 @@ class Simulation:
             found = self.objects.get((reference.kind, reference.name))
             if found and found["metadata"]["resourceVersion"] == reference.resource_version:
                 del self.objects[(reference.kind, reference.name)]
+        told = {uid: said for uid, said in plan.instructions.items() if isinstance(said, RouterInstruction)}
+        self.told |= {uid: said for uid, said in told.items() if uid not in self.deaf}
+        self._run_routers()
         self.plans.append(plan)
         self.worlds.append(world)
         return plan
@@ -115,6 +133,17 @@ class Simulation:
         for found in list(self.objects.values()):
             if found["kind"] == "Deployment":
                 self._settle(found)
+        self._run_routers()
+
+    def silence(self, router: str) -> None:
+        """Cut a router off from the operator, both ways, until `silent` and `deaf` are cleared."""
+        self.silent.add(router)
+        self.deaf.add(router)
+
+    def routers(self) -> list[str]:
+        """The UIDs of the router pods."""
+        pods = (found for found in self.objects.values() if found["kind"] == "Pod")
+        return [pod["metadata"]["uid"] for pod in pods if pod["metadata"]["labels"][ROLE_LABEL] == "router"]
 
     def step(self, seconds: float = 1.0) -> Plan:
         """Controllers, time, and a pass."""
@@ -125,9 +154,9 @@ class Simulation:
     def settle(self, passes: int = 30) -> Plan:
         """Step until nothing changes any more; AssertionError if that never happens."""
         for _ in range(passes):
-            before = copy.deepcopy((self.status, sorted(self.objects)))
+            before = copy.deepcopy((self.status, sorted(self.objects), self.in_force))
             plan = self.step(DRAIN_SECONDS + 1)
-            if before == (self.status, sorted(self.objects)) and not plan.delete:
+            if before == (self.status, sorted(self.objects), self.in_force) and not plan.delete:
                 return plan
         raise AssertionError(f"no rest after {passes} passes: {self.status}")
 
@@ -143,6 +172,24 @@ class Simulation:
         """(status, reason, message) of a stored condition."""
         (found,) = [c for c in self.status["conditions"] if c["type"] == kind]
         return found["status"], found["reason"], found["message"]
+
+    def _ready_engines(self) -> dict[str, int]:
+        return {
+            revision: found.get("status", {}).get("readyReplicas", 0) for revision, found in self.deployments().items()
+        }
+
+    def _run_routers(self) -> None:
+        """Each router goes where it was told to go once it finds an engine there, and reports."""
+        ready = self._ready_engines()
+        for uid in self.routers():
+            now = self.in_force.get(uid, ())
+            newest = self.told[uid].routes if uid in self.told else now
+            self.in_force[uid] = routes_to_use(now, newest, ready)
+        heard = {uid: self.in_force[uid] for uid in self.routers() if uid not in self.silent}
+        self.reports = {
+            uid: AgentRecord(uid, RouterReport(ready_engines=ready, routed=_revisions(routes)), self.now)
+            for uid, routes in heard.items()
+        }
 
     def _answer(self, reference: Reference) -> dict[str, Any] | None:
         return self.referenced.get((reference.kind, reference.name))
@@ -184,6 +231,10 @@ class Simulation:
                 "metadata": {"name": name, "uid": name, "labels": metadata["labels"]},
                 "status": {"phase": "Running", "containerStatuses": statuses},
             }
+
+
+def _revisions(routes: tuple[Route, ...]) -> tuple[str, ...]:
+    return tuple(route.revision for route in routes)
 
 
 def stored(raw: dict[str, Any]) -> dict[str, Any]:

@@ -97,8 +97,9 @@ class AgentChannel:
         with self._lock:
             self._interrupted = True
             connection = self._connection
-        if connection is not None and connection.sock is not None:
-            _shut(connection.sock)
+        held = connection.sock if connection is not None else None  # looked at once: the other thread may close it
+        if held is not None:
+            _shut(held)
 
     def close(self) -> None:
         """Close the connection; the next poll opens a new one."""

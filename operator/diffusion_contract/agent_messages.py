@@ -123,10 +123,12 @@ class Route(FrozenModel):
 
 
 class RouterReport(FrozenModel):
-    """One router pod: the revisions that it serves from, and how many of their engines answer."""
+    """One router pod: the revisions that it knows of, how many of their engines answer, and where requests go."""
 
     kind: Literal["router"] = "router"
     ready_engines: dict[str, int] = Field(default_factory=dict)
+    routed: tuple[str, ...] | None = None
+    """The revisions that requests are sent to now; None before the first look at the engines is over."""
 
 
 class RouterInstruction(FrozenModel):
@@ -134,6 +136,8 @@ class RouterInstruction(FrozenModel):
 
     kind: Literal["router"] = "router"
     routes: tuple[Route, ...] = ()
+    since: str = ""
+    """Since when they hold (RFC 3339, UTC, whole seconds), so that an older copy of the routes is known as such."""
 
 
 Report = Annotated[TrainerReport | RouterReport, Field(discriminator="kind")]

@@ -39,9 +39,10 @@ class EngineConfig(FrozenModel):
 
 
 class RouterConfig(FrozenModel):
-    """One router pod. `routes` are those at the time of its start; newer ones come over the agent channel."""
+    """One router pod. `routes` hold since `since`; newer ones come over the agent channel, or here while it is down."""
 
     service: str
     namespace: str
     sampling: SamplingSpec
     routes: tuple[Route, ...] = ()
+    since: str = ""

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-import diffusion_operator.plan.service
+import diffusion_operator.plan.service_routing
 from crash_runs import Outcome, Run
 from crash_scenarios import ROLLED_OUT, TRAINED, Scenario, service, status_of, training
 from custom_resource_tables import install_crds
@@ -266,7 +266,7 @@ def recorded_differently(outcome: Outcome, reference: Outcome) -> list[str]:
 @pytest.mark.parametrize("scenario", [TRAINED, ROLLED_OUT], ids=lambda scenario: scenario.name)
 async def test_two_operators_at_once_come_to_the_same_end(control_plane, scenario: Scenario, monkeypatch):
     install_crds(control_plane)
-    monkeypatch.setattr(diffusion_operator.plan.service, "DRAIN_SECONDS", 1)
+    monkeypatch.setattr(diffusion_operator.plan.service_routing, "DRAIN_SECONDS", 1)
     client = client_for(control_plane.kubeconfig)
     try:
         async with Witness(client_for(control_plane.kubeconfig)).watching() as witness:

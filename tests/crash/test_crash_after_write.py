@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import pytest
 
-import diffusion_operator.plan.service
+import diffusion_operator.plan.service_routing
 from crash_runs import Outcome, Run
 from crash_scenarios import ROLLED_OUT, TINY, TRAINED, Scenario
 from custom_resource_tables import install_crds
@@ -64,7 +64,7 @@ async def test_the_end_is_the_same_wherever_the_operator_dies(
     scenario: Scenario, control_plane: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     install_crds(control_plane)
-    monkeypatch.setattr(diffusion_operator.plan.service, "DRAIN_SECONDS", 1)
+    monkeypatch.setattr(diffusion_operator.plan.service_routing, "DRAIN_SECONDS", 1)
     reference, outcomes = await play_all(scenario, control_plane)
     met = sum(outcome.fault_was_met for outcome in outcomes.values())
     wrong = {plan: lines for plan, outcome in outcomes.items() if (lines := outcome.mismatches(reference))}

@@ -4,6 +4,7 @@ import json
 import logging
 import secrets
 import time
+from collections.abc import Callable
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -26,17 +27,22 @@ from diffusion_router.measures import RouterMeasures
 _LOGGER = logging.getLogger("diffusion_router.requests")
 GENERATIONS = "/v1/images/generations"
 MODELS = "/v1/models"
-_PASSED_ON = ("content-type", "retry-after")
+_PASSED_ON = ("content-type", "retry-after", "www-authenticate")
 
 
 def router_app(
-    config: RouterConfig, door: FrontDoor, forwarder: Forwarder, keys: ApiKeys, measures: RouterMeasures
+    config: RouterConfig,
+    door: FrontDoor,
+    forwarder: Forwarder,
+    keys: ApiKeys,
+    measures: RouterMeasures,
+    healthy: Callable[[], bool],
 ) -> ASGIApp:
     """The application: images and models for whoever has a key, health for everyone."""
     routes = [
         Route(GENERATIONS, _generations(config, door, forwarder, measures), methods=["POST"]),
         Route(MODELS, _models(forwarder), methods=["GET"]),
-        Route("/healthz", _healthz, methods=["GET"]),
+        Route("/healthz", _healthz(healthy), methods=["GET"]),
         Route("/readyz", _readyz(door), methods=["GET"]),
     ]
     return guarded_app(routes, keys, measures.count_request)
@@ -105,8 +111,12 @@ def _models(forwarder: Forwarder) -> Handler:
     return models
 
 
-async def _healthz(_: Request) -> Response:
-    return JSONResponse({"healthy": True})
+def _healthz(healthy: Callable[[], bool]) -> Handler:
+    async def healthz(_: Request) -> Response:
+        well = healthy()
+        return JSONResponse({"healthy": well}, status_code=200 if well else 503)
+
+    return healthz
 
 
 def _readyz(door: FrontDoor) -> Handler:

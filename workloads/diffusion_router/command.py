@@ -13,7 +13,7 @@ import httpx
 
 from diffusion_contract import names
 from diffusion_contract.agent_channel import AgentChannel
-from diffusion_contract.agent_messages import Route, RouterReport
+from diffusion_contract.agent_messages import RouterInstruction, RouterReport
 from diffusion_contract.exit_codes import ExitCode
 from diffusion_contract.serving_config import RouterConfig
 from diffusion_router.app import router_app
@@ -29,7 +29,7 @@ from diffusion_router.forwarding import Forwarder
 from diffusion_router.front_door import FrontDoor
 from diffusion_router.instructions import InstructionThread
 from diffusion_router.measures import RouterMeasures
-from diffusion_router.route_book import RouteBook
+from diffusion_router.route_book import RouteBook, configured_routes
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,14 @@ def serve(**given: object) -> None:
 async def _serve(config: RouterConfig, options: ServeOptions) -> None:
     told_to_end = ending_event()
     measures, keys = RouterMeasures(), ApiKeys(options.keys_directory)
-    book, table = RouteBook(options.state_directory, config.routes), EngineTable()
+    book, table = RouteBook(options.state_directory, configured_routes(config)), EngineTable()
 
     def report() -> RouterReport:
-        return RouterReport(ready_engines=table.ready_counts(route.revision for route in book.watched))
+        ready = table.ready_counts(route.revision for route in book.watched)
+        return RouterReport(ready_engines=ready, routed=book.routed)
 
     async with _client() as client:
-        with _instructions(book, report) as instructions:
+        with _instructions(book, report, options.config) as instructions:
 
             def changed() -> None:
                 measures.show_ready(report().ready_engines)
@@ -80,12 +81,16 @@ async def _serve(config: RouterConfig, options: ServeOptions) -> None:
                     instructions.report_now()
 
             discovery = Discovery(table, book, client, changed)
-            door = FrontDoor(lambda: discovery.complete)
+            door = FrontDoor(lambda: discovery.satisfied)
             measures.in_flight.set_function(lambda: door.in_flight)
             measures.outstanding.set_function(lambda: table.outstanding_work)
             forwarder = Forwarder(table, lambda: book.in_force, client, measures.count_retry)
+
+            def healthy() -> bool:
+                return discovery.healthy and (instructions is None or instructions.alive)
+
             faces = [
-                Face(router_app(config, door, forwarder, keys, measures), options.host, options.port),
+                Face(router_app(config, door, forwarder, keys, measures, healthy), options.host, options.port),
                 Face(metrics_app(measures.registry, keys), options.host, options.metrics_port),
             ]
             async with _running(discovery):
@@ -100,7 +105,9 @@ def _client() -> httpx.AsyncClient:
 
 
 @contextlib.contextmanager
-def _instructions(book: RouteBook, report: Callable[[], RouterReport]) -> Iterator[InstructionThread | None]:
+def _instructions(
+    book: RouteBook, report: Callable[[], RouterReport], config: Path
+) -> Iterator[InstructionThread | None]:
     """The thread that listens to the operator; None where no operator was named, so that the configuration holds."""
     channel = AgentChannel.from_environment()
     if channel is None:
@@ -108,15 +115,27 @@ def _instructions(book: RouteBook, report: Callable[[], RouterReport]) -> Iterat
         return
     loop = asyncio.get_running_loop()
 
-    def told(routes: tuple[Route, ...]) -> None:
-        loop.call_soon_threadsafe(book.told, routes)
+    def told(instruction: RouterInstruction) -> None:
+        loop.call_soon_threadsafe(book.told, instruction)
 
-    thread = InstructionThread(channel, report, told)
+    def unanswered() -> None:
+        if mounted := _mounted_routes(config):
+            loop.call_soon_threadsafe(book.read, mounted)
+
+    thread = InstructionThread(channel, report, told, unanswered)
     thread.start()
     try:
         yield thread
     finally:
         thread.stop()
+
+
+def _mounted_routes(file: Path) -> RouterInstruction | None:
+    """What the configuration says by now; None where it cannot be read, which changes nothing."""
+    try:
+        return configured_routes(RouterConfig.model_validate_json(file.read_bytes()))
+    except (OSError, ValueError):
+        return None
 
 
 @contextlib.asynccontextmanager

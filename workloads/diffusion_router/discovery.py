@@ -1,9 +1,14 @@
-"""Finding engines: resolve each route's headless Service every second, and ask each address whether it is ready."""
+"""Finding engines: resolve each route's headless Service every second, and ask each address whether it is ready.
+
+A round may meet anything: whatever answers at an address is a stranger until it has said who it is. What goes wrong in
+one round is logged and the next one begins; a router whose rounds do not come to an end any more is not alive.
+"""
 
 import asyncio
 import contextlib
 import logging
 import socket
+import time
 from collections.abc import Callable
 
 import httpx
@@ -16,6 +21,10 @@ _LOGGER = logging.getLogger(__name__)
 ROUND_SECONDS = 1.0
 CHECK_SECONDS = 2.0
 RESOLVE_SECONDS = 2.0
+PATIENCE_SECONDS = 10.0
+"""A new router waits so long for a first engine before it takes requests all the same, to say that there is none."""
+STUCK_SECONDS = 30.0
+"""Without a finished round for so long the search for engines has stopped: only a new process can help."""
 
 
 class Discovery:
@@ -27,34 +36,54 @@ class Discovery:
         book: RouteBook,
         client: httpx.AsyncClient,
         changed: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
+        self._began = self._finished = clock()
         self._table = table
         self._book = book
         self._client = client
         self._changed = changed
-        self.complete = False
-        """Whether one whole round is over: before it nothing is known, and the router is not ready."""
+        self.satisfied = False
+        """Whether requests may come: an engine was found, or none is to be found, or none was in PATIENCE_SECONDS.
+
+        Once so it stays so: a service that has lost its engines answers with an error that says it.
+        """
+
+    @property
+    def healthy(self) -> bool:
+        """Whether rounds still come to an end."""
+        return self._clock() - self._finished < STUCK_SECONDS
 
     async def run(self) -> None:
         """Go round after round until cancelled; news of routes begins the next round at once."""
         while True:
             self._book.news.clear()
-            await self.one_round()
+            try:
+                await self.one_round()
+            except Exception:
+                _LOGGER.exception("a round of looking for engines failed")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._book.news.wait(), ROUND_SECONDS)
 
     async def one_round(self) -> None:
-        """Resolve all routes, then ask all engines; `changed` is called when the ready ones are others than before."""
-        before = self.ready_engines()
+        """Resolve all routes, then ask all engines; `changed` is called when something is other than before."""
+        before = self.ready_engines(), self._book.routed
         self._table.keep_only(route.revision for route in self._book.watched)
         await asyncio.gather(*(self._resolve(route) for route in self._book.watched))
         await asyncio.gather(*(self._check(engine) for engine in self._table))
         now = self.ready_engines()
         self._book.settle(now)
-        self.complete = True
-        if now != before:
+        self._finished = self._clock()
+        self.satisfied = self.satisfied or self._is_enough(now)
+        if (now, self._book.routed) != before:
             _LOGGER.info("ready engines: %s", now)
             self._changed()
+
+    def _is_enough(self, ready: dict[str, int]) -> bool:
+        routed = self._book.routed or ()
+        found = any(ready.get(revision) for revision in routed)
+        return found or not routed or self._clock() - self._began > PATIENCE_SECONDS
 
     def ready_engines(self) -> dict[str, int]:
         """How many engines of each watched revision say that they are ready."""
@@ -76,8 +105,9 @@ class Discovery:
             answer = await self._client.get(f"{engine.url}/readyz", timeout=CHECK_SECONDS)
             said = answer.json()
             ready = answer.status_code == 200 and said["revision"] == engine.revision
-            engine.answered(ready, int(said.get("outstanding_steps", 0)))
+            draining = said["revision"] == engine.revision and said.get("phase") == "Draining"
+            engine.answered(ready, int(said.get("outstanding_steps", 0)), draining)
         except httpx.TimeoutException:
             engine.timed_out()
-        except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError):
+        except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
             engine.unreachable()

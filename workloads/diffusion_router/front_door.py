@@ -16,8 +16,8 @@ DRAIN_SECONDS = 25.0
 class FrontDoor:
     """Open, or closing: `ready` turns false at once, and requests are answered for a while longer."""
 
-    def __init__(self, found_engines: Callable[[], bool], max_in_flight: int = MAX_IN_FLIGHT) -> None:
-        self._found_engines = found_engines
+    def __init__(self, satisfied: Callable[[], bool], max_in_flight: int = MAX_IN_FLIGHT) -> None:
+        self._satisfied = satisfied
         self._max_in_flight = max_in_flight
         self._closing = False
         self._idle = asyncio.Event()
@@ -27,8 +27,8 @@ class FrontDoor:
 
     @property
     def ready(self) -> bool:
-        """Whether new requests should come here: the engines have been looked for, and the end is not near."""
-        return self._found_engines() and not self._closing
+        """Whether new requests should come here: there is no better router to wait for, and the end is not near."""
+        return self._satisfied() and not self._closing
 
     @contextlib.contextmanager
     def passing(self) -> Iterator[None]:

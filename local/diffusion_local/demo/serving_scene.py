@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 Picture = NDArray[np.uint8]
-TRY_AGAIN = (429, 503)
+TRY_AGAIN = (429,)
 PATIENCE_SECONDS = 30.0
 
 
@@ -31,7 +31,7 @@ class ImagesClient:
     def generate(self, label: int, seed: int) -> Picture:
         """Return one grey image [H, W] of the class `label`; raises RuntimeError with the service's error code.
 
-        "Try again soon" (429, 503) is obeyed for half a minute, as OpenAI's own clients do.
+        "Too many at once" (429) is obeyed for half a minute; a service that is Ready answers, so nothing else is.
         """
         body = json.dumps({"label": label, "seed": seed, "n": 1}).encode()
         deadline = time.monotonic() + PATIENCE_SECONDS

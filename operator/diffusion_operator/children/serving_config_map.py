@@ -2,7 +2,7 @@
 
 import json
 
-from diffusion_contract.agent_messages import Route
+from diffusion_contract.agent_messages import Route, RouterInstruction
 from diffusion_contract.frozen_model import FrozenModel
 from diffusion_contract.names import ENGINE_PORT
 from diffusion_contract.serving_config import EngineConfig, RouterConfig, SamplingSpec
@@ -46,13 +46,22 @@ def route_to(owner: Owner, revision: str, model_digest: str) -> Route:
     return Route(revision=revision, host=engine_host(owner, revision), port=ENGINE_PORT, model_digest=model_digest)
 
 
-def router_config(owner: Owner, sampling: SamplingSpec, routes: tuple[Route, ...]) -> RouterConfig:
-    """What a router starts from; newer routes reach it over the agent channel."""
-    return RouterConfig(service=owner.name, namespace=owner.namespace, sampling=plain_sampling(sampling), routes=routes)
+def router_config(owner: Owner, sampling: SamplingSpec, told: RouterInstruction) -> RouterConfig:
+    """What a router starts from; newer routes reach it over the agent channel, or in this file while that is down."""
+    return RouterConfig(
+        service=owner.name,
+        namespace=owner.namespace,
+        sampling=plain_sampling(sampling),
+        routes=told.routes,
+        since=told.since,
+    )
 
 
 def router_config_map(owner: Owner, config: RouterConfig, agent_ca: str) -> Manifest:
-    """Not immutable: mounted files follow it, so a renewed authority or a new route restarts no router."""
+    """Not immutable: mounted files follow it, so a renewed authority restarts no router, and a route restarts none.
+
+    Routers read `router.json` again whenever the operator does not answer them.
+    """
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",

@@ -23,6 +23,14 @@ class RecordedRevision:
 
 
 @dataclass(frozen=True)
+class RecordedRouting:
+    """That all routers have been seen to send every request to `revision`, first at `since`."""
+
+    revision: str
+    since: str
+
+
+@dataclass(frozen=True)
 class ServiceHistory:
     """The stored status, as far as decisions depend on it. Whatever cannot be read counts as not there.
 
@@ -35,6 +43,7 @@ class ServiceHistory:
     stable: RecordedRevision | None = None
     candidate: RecordedRevision | None = None
     router_image: str = ""
+    routing: RecordedRouting | None = None
     conditions: tuple[Mapping[str, Any], ...] = ()
 
     def condition(self, kind: str) -> tuple[str, str]:
@@ -53,6 +62,7 @@ def read_history(custom_resource: Raw) -> ServiceHistory:
         stable=_recorded(mapping_at(status, "stable")),
         candidate=_recorded(mapping_at(status, "candidate")),
         router_image=text_at(status, "router", "image"),
+        routing=_routing(mapping_at(status, "router")),
         conditions=tuple(mappings_at(status, "conditions")),
     )
 
@@ -64,6 +74,11 @@ def is_reference(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _routing(raw: Raw) -> RecordedRouting | None:
+    revision = text_at(raw, "revision")
+    return RecordedRouting(revision, text_at(raw, "since")) if revision else None
 
 
 def _recorded(raw: Raw) -> RecordedRevision | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
+from diffusion_contract.api_key_hash import SHAPE
 from diffusion_contract.model_reference import parse_model_reference
 from diffusion_contract.names import API_VERSION, ENGINE_ROLE, REVISION_LABEL, ROLE_LABEL, ROUTER_ROLE
 from diffusion_operator.api.errors import SpecInvalid
@@ -14,6 +15,7 @@ from diffusion_operator.observe.agent_reports import AgentRecord
 from diffusion_operator.observe.operator_facts import OperatorFacts
 from diffusion_operator.observe.raw_values import integer_at, label_of, mapping_at, text_at
 from diffusion_operator.observe.service_history import ServiceHistory, is_reference, read_history
+from diffusion_operator.observe.service_routers import RouterFacts, observe_routers
 from diffusion_operator.observe.service_workloads import WorkloadFacts, observe_workload
 from diffusion_operator.observe.snapshot import Raw, Reference, Refusal, Snapshot
 
@@ -46,11 +48,11 @@ class RevisionObject:
 class ServiceWorld:
     """One DiffusionService. `spec` is None where it cannot be used, and `refused` says why.
 
-    `engines` by revision: those whose Deployment exists. `recipes` by revision: read from the ConfigMaps. `claims`:
-    whether the claim of this name exists; a name that is missing here is unknown. `keys_found`, `keys`: whether the
-    Secret of `auth.keysRef` exists and how many entries it has; None is unknown. `training` is None where there is
-    none. `refusals`: writes of the last pass to which the
-    API server said no.
+    `engines` by revision: those whose Deployment exists. `routers`: their pods that have not ended. `recipes` by
+    revision: read from the ConfigMaps. `claims`: whether the claim of this name exists; a name that is missing here is
+    unknown. `keys_found`, `keys`: whether the Secret of `auth.keysRef` exists and how many entries it has; None is
+    unknown. `bad_keys`: names of those entries that let nobody in, because they are no hash of a key. `training` is
+    None where there is none. `refusals`: writes of the last pass to which the API server said no.
     """
 
     name: str
@@ -64,10 +66,11 @@ class ServiceWorld:
     engines: Mapping[str, WorkloadFacts] = field(default_factory=dict)
     recipes: Mapping[str, RevisionSpec] = field(default_factory=dict)
     router: WorkloadFacts | None = None
-    router_pods: tuple[str, ...] = ()
+    routers: tuple[RouterFacts, ...] = ()
     claims: Mapping[str, bool] = field(default_factory=dict)
     keys_found: bool | None = None
     keys: int = 0
+    bad_keys: tuple[str, ...] = ()
     training: TrainingFacts | None = None
     objects: tuple[RevisionObject, ...] = ()
     refusals: tuple[Refusal, ...] = ()
@@ -87,8 +90,8 @@ def references(custom_resource: Raw) -> tuple[Reference, ...]:
     return tuple(dict.fromkeys(reference for reference in found if reference.name))
 
 
-def observe_service(snapshot: Snapshot, _reports: Mapping[str, AgentRecord]) -> ServiceWorld:
-    """Raw objects become facts; nothing in them makes this raise. Routers' reports hold nothing that is decided on."""
+def observe_service(snapshot: Snapshot, reports: Mapping[str, AgentRecord]) -> ServiceWorld:
+    """Raw objects and routers' reports (by pod UID) become facts; nothing in them makes this raise."""
     raw = snapshot.custom_resource
     spec, refused = _parse(raw)
     secret = _answers(snapshot, "Secret")
@@ -105,10 +108,13 @@ def observe_service(snapshot: Snapshot, _reports: Mapping[str, AgentRecord]) -> 
         engines=_engines(snapshot),
         recipes=_recipes(snapshot),
         router=_router(snapshot),
-        router_pods=tuple(_running(pod) for pod in _pods(snapshot, ROUTER_ROLE) if _running(pod)),
+        routers=observe_routers(_pods(snapshot, ROUTER_ROLE), reports),
         claims={name: found is not None for name, found in _answers(snapshot, "PersistentVolumeClaim").items()},
         keys_found=next((found is not None for found in secret.values()), None),
         keys=sum(len(mapping_at(found, "data")) for found in secret.values()),
+        bad_keys=tuple(
+            name for found in secret.values() for name, form in mapping_at(found, "data").items() if form != SHAPE
+        ),
         training=next((_training(found) for found in training.values() if found is not None), None),
         objects=tuple(_object(child) for child in snapshot.children if _belongs_to_a_revision(child)),
         refusals=snapshot.refusals,
@@ -138,11 +144,6 @@ def _training(raw: Raw) -> TrainingFacts:
 
 def _pods(snapshot: Snapshot, role: str) -> list[Raw]:
     return [child for child in snapshot.children if child.get("kind") == "Pod" and label_of(child, ROLE_LABEL) == role]
-
-
-def _running(pod: Raw) -> str:
-    """The UID of a pod that may still be told something; empty for one that has ended."""
-    return "" if text_at(pod, "status", "phase") in ("Succeeded", "Failed") else text_at(pod, "metadata", "uid")
 
 
 def _deployments(snapshot: Snapshot, role: str) -> list[Raw]:

@@ -71,7 +71,7 @@ def stamped(
 
     `previous` are the conditions stored so far; anything unreadable in them counts as not there.
     """
-    stored = {old["type"]: old for old in previous if isinstance(old, Mapping) and "type" in old}
+    stored = {old["type"]: old for old in previous if isinstance(old, Mapping) and isinstance(old.get("type"), str)}
     return [_stamp(condition, stored.get(condition.type, {}), generation, now) for condition in conditions]
 
 

@@ -6,7 +6,10 @@
     stable = S,    target S    nothing to do; a candidate that was under way is dropped
     stable = S,    target T    T starts beside S; S keeps all requests until all of T's pods are available
 
-A candidate that cannot start changes nothing for S: there is no step by which S could lose its pods first.
+A candidate that cannot start changes nothing for S: there is no step by which S could lose its pods first. With 0
+replicas nothing can be seen to start, so T stays a candidate beside S until it has been available once.
+
+stable = none although engines run means that the status was lost: the revision that serves is taken up again.
 """
 
 from dataclasses import dataclass
@@ -124,9 +127,36 @@ def advance(world: ServiceWorld, target: RevisionSpec | None, replicas: int, now
         return Rollout(stable, None, target)
     if recorded is None or recorded.revision != target.digest:
         return Rollout(stable, _recorded(target, keeps_image, now), target)
-    if world.engines.get(target.digest, WorkloadFacts()).serves(replicas):
+    if _may_take_over(world, target.digest, replicas):
         return Rollout(_recorded(target, keeps_image, now), None, target, promoted=True)
     return Rollout(stable, recorded, target)
+
+
+def _may_take_over(world: ServiceWorld, revision: str, replicas: int) -> bool:
+    """All its pods are available; with none wanted, there is no other revision that could be better."""
+    if not world.engines.get(revision, WorkloadFacts()).serves(replicas):
+        return False
+    return replicas > 0 or (world.history.stable is None and world.engines.keys() == {revision})
+
+
+def adopted(world: ServiceWorld, now: datetime) -> RecordedRevision | None:
+    """The revision that serves although the status names none, because the status was lost; None where none does.
+
+    It is one that routers say they send to, or else the only one that is wholly available; a candidate is promoted in
+    the usual way. Its ConfigMap must still say what it is made from.
+    """
+    if world.history.stable is not None:
+        return None
+    known = {revision: facts for revision, facts in world.engines.items() if revision in world.recipes}
+    routed = {revision for router in world.routers for revision in router.routed or ()} & known.keys()
+    candidate = world.history.candidate
+    whole = {revision for revision, facts in known.items() if facts.available >= max(1, facts.desired)}
+    whole -= {candidate.revision} if candidate else set()
+    found = routed or (whole if len(whole) == 1 else set())
+    if not found:
+        return None
+    serving = max(found, key=lambda revision: (known[revision].available, revision))
+    return _recorded(world.recipes[serving], world.spec is None or world.spec.image is None, now)
 
 
 def short_model(reference: str) -> str:

@@ -5,10 +5,10 @@ children of the stable revision, of the candidate and of the routers; then a sta
 told; and last, the objects of revisions that nobody sends requests to any more.
 """
 
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime
 
-from diffusion_contract.agent_messages import Route, RouterInstruction
+from diffusion_contract.agent_messages import RouterInstruction
 from diffusion_operator.api.service_revision import RevisionSpec
 from diffusion_operator.api.service_spec import DiffusionServiceSpec
 from diffusion_operator.children.engine_deployment import engine_deployment
@@ -20,60 +20,70 @@ from diffusion_operator.children.service_disruption_budget import engine_disrupt
 from diffusion_operator.children.service_names import KIND
 from diffusion_operator.children.serving_config_map import (
     engine_config_map,
-    route_to,
     router_config,
     router_config_map,
 )
-from diffusion_operator.observe.service_world import RevisionObject, ServiceWorld
-from diffusion_operator.plan.conditions import from_timestamp
+from diffusion_operator.observe.service_history import RecordedRevision
+from diffusion_operator.observe.service_world import ServiceWorld
 from diffusion_operator.plan.plan import Event, ObjectReference, Plan
 from diffusion_operator.plan.revision import (
     ResolvedModel,
     Rollout,
     Verdict,
+    adopted,
     advance,
     resolve_model,
     short_model,
     target_revision,
 )
+from diffusion_operator.plan.service_routing import (
+    DRAIN_SECONDS,
+    draining_seconds,
+    instruction,
+    leftovers,
+    retired,
+    routing_record,
+)
 from diffusion_operator.plan.service_status import Judgement, service_status, service_verdict
 
-DRAIN_SECONDS = 10
-"""How long an old revision stays after requests have moved: routers learn of it, and running images are finished."""
-
 LOOK_AGAIN_SECONDS = 15.0
-"""When to look again for an object of somebody else's that is missing: nobody tells us when it appears."""
+"""When to look again for an object of somebody else's that is missing or bad: nobody tells us when it changes."""
 
 
 @dataclass(frozen=True)
 class _Decision:
-    """What the parts of one pass have in common."""
+    """What the parts of one pass have in common. `adopted` is a stable revision that the status had lost."""
 
     world: ServiceWorld
     owner: Owner
     model: ResolvedModel
     rollout: Rollout
     verdict: Verdict
-    routes: tuple[Route, ...]
+    told: RouterInstruction
     router_image: str
+    adopted: RecordedRevision | None
 
 
 def decide_service(world: ServiceWorld, now: datetime) -> Plan:
     """The plan for one DiffusionService; total: whatever the API server can store, it answers."""
+    found = adopted(world, now)
+    if found is not None:
+        world = replace(world, history=replace(world.history, stable=found))
     model = resolve_model(world, world.spec) if world.spec else ResolvedModel()
     target = target_revision(world, world.spec, model.reference) if world.spec and model.reference else None
     replicas = _replicas(world)
     rollout = advance(world, target, replicas, now) if world.spec else _as_recorded(world)
-    case = Judgement(world, model, rollout, replicas)
+    case = Judgement(world, model, rollout, replicas, routing_record(world, rollout, replicas, now))
     verdict = service_verdict(case)
     owner = Owner(kind=KIND, name=world.name, namespace=world.namespace, uid=world.uid)
-    decision = _Decision(world, owner, model, rollout, verdict, _routes(owner, rollout), _router_image(world, rollout))
+    told, router_image = instruction(owner, rollout.stable), _router_image(world, rollout)
+    decision = _Decision(world, owner, model, rollout, verdict, told, router_image, found)
     return Plan(
         apply=_children(decision, world.spec) if world.spec else (),
-        status=service_status(case, verdict, decision.routes, decision.router_image, now),
-        instructions={uid: RouterInstruction(routes=decision.routes) for uid in world.router_pods},
+        status=service_status(case, verdict, told.routes, router_image, now),
+        instructions={router.uid: told for router in world.routers} if rollout.stable else {},
         events=_events(decision),
-        delete=_retired(decision, now),
+        delete=_deletions(decision, now),
         requeue_seconds=_requeue(decision, now),
     )
 
@@ -88,13 +98,6 @@ def _replicas(world: ServiceWorld) -> int:
         return world.spec.replicas.min
     stable = world.history.stable
     return world.engines[stable.revision].desired if stable and stable.revision in world.engines else 0
-
-
-def _routes(owner: Owner, rollout: Rollout) -> tuple[Route, ...]:
-    stable = rollout.stable
-    if stable is None:
-        return ()
-    return (route_to(owner, stable.revision, "sha256:" + stable.model.rpartition("@sha256:")[2]),)
 
 
 def _router_image(world: ServiceWorld, rollout: Rollout) -> str:
@@ -133,12 +136,14 @@ def _engine_children(decision: _Decision, recipe: RevisionSpec, spec: DiffusionS
 
 
 def _router_children(decision: _Decision, spec: DiffusionServiceSpec) -> list[Manifest]:
+    """The ConfigMap names the routes that stand in the status already: routers may act on it at any time."""
     owner, operator = decision.owner, decision.world.operator
     stable = decision.rollout.stable
     serving = _recipe(decision, stable.revision) if stable else None
     sampling = serving.sampling if serving else spec.sampling
+    stored = instruction(owner, decision.world.history.stable)
     return [
-        router_config_map(owner, router_config(owner, sampling, decision.routes), operator.agent_ca),
+        router_config_map(owner, router_config(owner, sampling, stored), operator.agent_ca),
         router_service(owner),
         router_deployment(
             owner,
@@ -155,6 +160,9 @@ def _router_children(decision: _Decision, spec: DiffusionServiceSpec) -> list[Ma
 def _events(decision: _Decision) -> tuple[Event, ...]:
     history, rollout, verdict = decision.world.history, decision.rollout, decision.verdict
     events = []
+    if decision.adopted is not None:
+        message = f"the status named no revision: revision {decision.adopted.revision}, which serves, is kept"
+        events.append(Event("RevisionAdopted", message))
     if decision.model.training and decision.model.reference != history.resolved and decision.model.reference:
         message = f"DiffusionTraining {decision.model.training} published {decision.model.reference}"
         events.append(Event("ModelResolved", message))
@@ -169,33 +177,17 @@ def _events(decision: _Decision) -> tuple[Event, ...]:
     return tuple(events)
 
 
-def _draining_seconds(decision: _Decision, now: datetime) -> float:
-    """Seconds until objects of revisions that get no requests may go; 0 or less is now."""
-    stable = decision.rollout.stable
-    since = from_timestamp(stable.since) if stable else None
-    return (since + timedelta(seconds=DRAIN_SECONDS) - now).total_seconds() if since else 0.0
-
-
-def _leftovers(decision: _Decision) -> tuple[RevisionObject, ...]:
-    """Objects of revisions that are neither stable nor candidate; none where the spec cannot be read."""
-    if decision.world.spec is None:
-        return ()
-    return tuple(found for found in decision.world.objects if found.revision not in decision.rollout.wanted)
-
-
-def _retired(decision: _Decision, now: datetime) -> tuple[ObjectReference, ...]:
-    if _draining_seconds(decision, now) > 0:
-        return ()
+def _deletions(decision: _Decision, now: datetime) -> tuple[ObjectReference, ...]:
     namespace = decision.world.namespace
     return tuple(
         ObjectReference(found.api_version, found.kind, namespace, found.name, found.uid, found.resource_version)
-        for found in _leftovers(decision)
+        for found in retired(decision.world, decision.rollout, now)
     )
 
 
 def _requeue(decision: _Decision, now: datetime) -> float | None:
-    draining = _draining_seconds(decision, now)
-    if _leftovers(decision) and draining > 0:
+    draining = draining_seconds(decision.world, decision.rollout, now)
+    if leftovers(decision.world, decision.rollout) and draining > 0:
         return min(draining + 0.1, DRAIN_SECONDS)
     missing = decision.verdict.reason in ("KeysNotFound", "KeysEmpty", "ModelClaimNotFound", "WaitingForTraining")
-    return LOOK_AGAIN_SECONDS if missing else None
+    return LOOK_AGAIN_SECONDS if missing or decision.world.bad_keys else None

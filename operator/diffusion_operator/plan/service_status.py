@@ -13,24 +13,32 @@ from diffusion_contract.agent_messages import Route
 from diffusion_contract.model_reference import parse_model_reference
 from diffusion_operator.children.metadata import Owner
 from diffusion_operator.children.service_names import engine_selector, router_url
-from diffusion_operator.observe.service_history import RecordedRevision
+from diffusion_operator.observe.service_history import RecordedRevision, RecordedRouting
 from diffusion_operator.observe.service_workloads import WorkloadFacts
 from diffusion_operator.observe.service_world import ServiceWorld
 from diffusion_operator.plan.conditions import Condition, ready, reconciling, stalled, stamped
 from diffusion_operator.plan.revision import ResolvedModel, Rollout, Verdict, short_model
+from diffusion_operator.plan.service_routing import stragglers
 
 _KSTATUS = {"Ready": ready, "Reconciling": reconciling, "Stalled": stalled}
 _NOTHING = WorkloadFacts()
+NAMES_SHOWN = 5
+"""Names of bad entries in one sentence."""
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """All that a verdict depends on. `replicas` is the number of engine pods that the spec asks for."""
+    """All that a verdict depends on.
+
+    `replicas` is the number of engine pods that the spec asks for. `routing`: that routers have moved to the stable
+    revision; None until all have said so.
+    """
 
     world: ServiceWorld
     model: ResolvedModel
     rollout: Rollout
     replicas: int
+    routing: RecordedRouting | None
 
     def engines(self, recorded: RecordedRevision | None) -> WorkloadFacts:
         """The workload of a revision; one without pods where it does not exist."""
@@ -39,24 +47,33 @@ class Judgement:
     @property
     def goes_on(self) -> str:
         """The half sentence that says what is still served, empty where nothing is."""
-        stable = self.rollout.stable
-        return f"; revision {stable.revision} goes on serving" if stable else ""
+        stable, target = self.rollout.stable, self.rollout.target
+        if stable is None:
+            return ""
+        kept = stable.revision in self.world.recipes or (target is not None and target.digest == stable.revision)
+        lost = "" if kept else ", but its ConfigMap was deleted: until it is replaced it is neither repaired nor scaled"
+        return f"; revision {stable.revision} goes on serving{lost}"
 
 
 def service_verdict(case: Judgement) -> Verdict:
-    """How the service stands, by the first check that has something to say."""
+    """How the service stands, by the first check that has something to say.
+
+    What needs somebody's help comes before what is merely waited for, which would hide it.
+    """
     checks: tuple[Callable[[Judgement], Verdict | None], ...] = (
         _spec_refused,
-        _model_unknown,
+        _model_impossible,
         _claim_missing,
         _keys_missing,
         _write_refused,
         _candidate_in_trouble,
-        _candidate_starting,
         _router_in_trouble,
+        _model_unknown,
+        _candidate_starting,
         _stable_in_trouble,
         _router_not_ready,
         _engines_not_ready,
+        _routers_behind,
         _scaled_to_zero,
     )
     found = next((verdict for check in checks if (verdict := check(case)) is not None), None)
@@ -68,12 +85,19 @@ def _spec_refused(case: Judgement) -> Verdict | None:
     return Verdict("Stalled", "InvalidSpec", f"{refused}{case.goes_on}") if refused else None
 
 
+def _model_impossible(case: Judgement) -> Verdict | None:
+    verdict = _model_unknown(case)
+    return verdict if verdict and verdict.standing == "Stalled" else None
+
+
 def _model_unknown(case: Judgement) -> Verdict | None:
     problem = case.model.problem
     return Verdict(problem.standing, problem.reason, f"{problem.message}{case.goes_on}") if problem else None
 
 
 def _claim_missing(case: Judgement) -> Verdict | None:
+    if not case.model.reference:
+        return None
     claim = parse_model_reference(case.model.reference).claim
     if case.world.claims.get(claim, True):
         return None
@@ -90,7 +114,25 @@ def _keys_missing(case: Judgement) -> Verdict | None:
         return Verdict("Stalled", "KeysNotFound", message)
     if case.world.keys_found and case.world.keys == 0:
         return Verdict("Stalled", "KeysEmpty", f"the Secret {name} of auth.keysRef has no entries: fill it {entry}")
-    return None
+    invalid = keys_invalid(case)
+    return Verdict("Stalled", "KeysInvalid", invalid.message) if invalid and _nobody_gets_in(case) else None
+
+
+def _nobody_gets_in(case: Judgement) -> bool:
+    return len(case.world.bad_keys) == case.world.keys
+
+
+def keys_invalid(case: Judgement) -> Condition | None:
+    """The condition that names entries of the keys' Secret that let nobody in; None while there is none."""
+    bad, spec = sorted(case.world.bad_keys), case.world.spec
+    if not bad or spec is None:
+        return None
+    more = f" and {len(bad) - NAMES_SHOWN} more" if len(bad) > NAMES_SHOWN else ""
+    message = (
+        f"of the Secret {spec.auth.keys_ref.name} of auth.keysRef, {', '.join(bad[:NAMES_SHOWN])}{more} let nobody in: "
+        "write sha256:HEX of the key, 64 small hexadecimal digits"
+    )
+    return Condition("KeysInvalid", "True", "Malformed", message)
 
 
 def _write_refused(case: Judgement) -> Verdict | None:
@@ -111,14 +153,24 @@ def _candidate_in_trouble(case: Judgement) -> Verdict | None:
 
 
 def _candidate_starting(case: Judgement) -> Verdict | None:
-    candidate = case.rollout.candidate
+    candidate, stable = case.rollout.candidate, case.rollout.stable
     if candidate is None:
         return None
+    if case.replicas == 0 and stable is not None:
+        return _candidate_unproven(candidate, stable)
     engines = case.engines(candidate)
     counted = f"{min(engines.available, case.replicas)} of {case.replicas} engine pods available"
     waiting = f", {engines.waiting}" if engines.waiting else ""
     message = f"revision {candidate.revision} is starting: {counted}{waiting}{case.goes_on}"
     return Verdict("Reconciling", "RevisionStarting", message)
+
+
+def _candidate_unproven(candidate: RecordedRevision, stable: RecordedRevision) -> Verdict:
+    message = (
+        f"revision {candidate.revision} has never been available, and replicas.min is 0: it takes over from revision "
+        f"{stable.revision} when it has been, so set replicas.min to 1 or more for a while"
+    )
+    return Verdict("Reconciling", "CandidateUnproven", message)
 
 
 def _router_in_trouble(case: Judgement) -> Verdict | None:
@@ -150,6 +202,17 @@ def _engines_not_ready(case: Judgement) -> Verdict | None:
     return Verdict("Reconciling", "EnginesStarting", message)
 
 
+def _routers_behind(case: Judgement) -> Verdict | None:
+    """Ready is said only when a request would be answered: until then a router may know no engine to send it to."""
+    stable = case.rollout.stable
+    if stable is None or case.routing is not None:
+        return None
+    behind = stragglers(case.world, stable.revision, case.replicas)
+    names = ", ".join(router.name for router in behind) or "none is running"
+    message = f"revision {stable.revision} is up, and routers have yet to say that they send to it: {names}"
+    return Verdict("Reconciling", "RoutersFollowing", message)
+
+
 def _scaled_to_zero(case: Judgement) -> Verdict | None:
     if case.replicas > 0:
         return None
@@ -172,6 +235,9 @@ def available(case: Judgement) -> Condition:
         return Condition("Available", "False", "NoEngineReady", f"revision {stable.revision} has no ready engine pod")
     if router.ready == 0:
         return Condition("Available", "False", "NoRouterReady", "no router pod is ready")
+    if case.routing is None and case.world.history.condition("Available")[0] != "True":
+        message = f"no router has said yet that it sends to revision {stable.revision}"
+        return Condition("Available", "False", "RoutersFollowing", message)
     message = f"revision {stable.revision} answers with model {short_model(stable.model)}"
     return Condition("Available", "True", "RevisionServing", message)
 
@@ -182,7 +248,12 @@ def service_status(
     """The whole status. `routes` are what routers will be told once it is stored."""
     world, rollout = case.world, case.rollout
     owner = Owner(kind="DiffusionService", name=world.name, namespace=world.namespace, uid=world.uid)
-    conditions = (*_KSTATUS[verdict.standing](verdict.reason, verdict.message), available(case))
+    invalid = keys_invalid(case)
+    conditions = (
+        *_KSTATUS[verdict.standing](verdict.reason, verdict.message),
+        available(case),
+        *((invalid,) if invalid else ()),
+    )
     status: dict[str, Any] = {
         "observedGeneration": world.generation,
         "conditions": stamped(conditions, world.history.conditions, world.generation, now),
@@ -190,7 +261,7 @@ def service_status(
         "url": router_url(owner),
         "replicas": _replicas(case),
         "selector": engine_selector(owner),
-        "router": {"image": router_image, "ready": world.router.ready if world.router else 0},
+        "router": _router(case, router_image),
     }
     optional = {
         "model": _model(case),
@@ -209,6 +280,12 @@ def _model(case: Judgement) -> dict[str, str] | None:
     if not reference:
         return None
     return {"reference": reference} | ({"training": training} if training else {})
+
+
+def _router(case: Judgement, image: str) -> dict[str, Any]:
+    router, routing = case.world.router, case.routing
+    shown = {"image": image, "ready": router.ready if router else 0}
+    return shown | ({"revision": routing.revision, "since": routing.since} if routing else {})
 
 
 def _revision(recorded: RecordedRevision | None) -> dict[str, str] | None:

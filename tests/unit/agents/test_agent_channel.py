@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import threading
 from datetime import UTC, datetime
 
@@ -149,6 +150,25 @@ async def test_an_interrupt_ends_a_held_poll_at_once(tmp_path):
         answer = await asyncio.to_thread(channel.poll, request(broken=1))
     assert answer.instruction is None
     assert line.reports.about(KEY)["uid-1"].report.broken == 1
+
+
+def test_an_interrupt_may_meet_a_connection_that_is_being_closed(tmp_path):
+    """The polling thread takes the socket away between two looks at it."""
+
+    class Closing:
+        looks = 0
+
+        @property
+        def sock(self):
+            self.looks += 1
+            return ours if self.looks == 1 else None
+
+    ours, theirs = socket.socketpair()
+    channel = AgentChannel("https://localhost:1", tmp_path / "ca.crt", tmp_path / "token")
+    channel._connection = Closing()
+    with ours, theirs:
+        channel.interrupt()
+        assert theirs.recv(1) == b"", "the held poll has ended"
 
 
 async def test_an_interrupt_between_two_polls_ends_the_next_one(tmp_path):

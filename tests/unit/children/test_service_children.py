@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from diffusion_contract.agent_messages import RouterInstruction
 from diffusion_contract.names import KEYS_DIRECTORY, MANAGED_BY, MANAGED_BY_LABEL, SERVICE_LABEL
 from diffusion_contract.serving_config import EngineConfig, RouterConfig, SamplingSpec
 from diffusion_operator.api.pod_template import LocalReference, ResourcesSpec
@@ -45,7 +46,7 @@ def children() -> list[dict[str, Any]]:
         engine_disruption_budget(OWNER, REVISION.digest),
         router_disruption_budget(OWNER),
         engine_config_map(OWNER, REVISION),
-        router_config_map(OWNER, router_config(OWNER, SamplingSpec(), ()), "PEM"),
+        router_config_map(OWNER, router_config(OWNER, SamplingSpec(), RouterInstruction()), "PEM"),
     ]
 
 
@@ -90,6 +91,7 @@ def test_doors_are_probed_and_know_the_keys(made: dict[str, Any]) -> None:
     assert container["args"] == ["serve"]
     assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
     assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
+    assert container["startupProbe"]["httpGet"]["path"] == "/readyz", "a start that hangs is alive all the while"
     assert KEYS_DIRECTORY in {mount["mountPath"] for mount in container["volumeMounts"]}
     assert {"name": "diffusion-keys", "secret": {"secretName": "keys"}} in made["spec"]["template"]["spec"]["volumes"]
 
@@ -120,7 +122,11 @@ def test_engines_read_back_what_was_written() -> None:
 
 def test_routers_read_back_what_was_written() -> None:
     route = route_to(OWNER, REVISION.digest, DIGEST)
-    made = router_config_map(OWNER, router_config(OWNER, SamplingSpec(), (route,)), "PEM")
+    made = router_config_map(
+        OWNER,
+        router_config(OWNER, SamplingSpec(), RouterInstruction(routes=(route,), since="2026-01-01T00:00:00Z")),
+        "PEM",
+    )
     assert "immutable" not in made
     assert RouterConfig.model_validate_json(made["data"]["router.json"]).routes == (route,)
     assert made["data"]["agent-ca.crt"] == "PEM"

@@ -40,11 +40,11 @@ def test_routers_that_have_ended_are_told_nothing() -> None:
     simulation = Simulation()
     simulation.reconcile()
     simulation.run_controllers()
-    assert len(simulation.world().router_pods) == 2
+    assert len(simulation.world().routers) == 2
     for (kind, name), pod in simulation.objects.items():
         if kind == "Pod" and "router" in name:
             pod["status"]["phase"] = "Failed"
-    assert simulation.world().router_pods == ()
+    assert simulation.world().routers == ()
 
 
 def test_what_nobody_answered_is_unknown_and_not_missing() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from custom_resource_tables import service
+from diffusion_contract.api_key_hash import SHAPE
 from diffusion_operator.observe.snapshot import Refusal
 from service_simulation import Simulation, container_waiting, model, stored
 
@@ -95,9 +96,43 @@ def test_a_missing_secret_is_told_with_the_remedy() -> None:
     simulation.referenced[("Secret", "digits-keys")] = {"data": {}}
     simulation.reconcile()
     assert simulation.condition("Stalled")[1] == "KeysEmpty"
-    simulation.referenced[("Secret", "digits-keys")] = {"data": {"me": ""}}
+    simulation.referenced[("Secret", "digits-keys")] = {"data": {"me": SHAPE}}
     simulation.settle()
     assert simulation.condition("Ready")[0] == "True"
+
+
+def test_entries_that_let_nobody_in_are_named() -> None:
+    simulation = Simulation()
+    simulation.settle()
+    simulation.referenced[("Secret", "digits-keys")] = {"data": {"me": SHAPE, "plain": "", "upper": ""}}
+    plan = simulation.reconcile()
+    status, _, message = simulation.condition("KeysInvalid")
+    assert status == "True"
+    assert "plain, upper let nobody in: write sha256:HEX" in message
+    assert simulation.condition("Ready")[0] == "True", "who has a good key is let in"
+    assert plan.requeue_seconds is not None, "nobody tells us when a Secret changes"
+    simulation.referenced[("Secret", "digits-keys")] = {"data": {f"key-{number}": "" for number in range(9)}}
+    simulation.reconcile()
+    assert simulation.condition("Stalled")[:2] == ("True", "KeysInvalid")
+    assert "key-4 and 4 more let nobody in" in simulation.status["message"]
+    simulation.referenced[("Secret", "digits-keys")] = {"data": {"me": SHAPE}}
+    simulation.reconcile()
+    assert simulation.condition("Ready")[0] == "True"
+    assert "KeysInvalid" not in {condition["type"] for condition in simulation.status["conditions"]}
+
+
+def test_what_is_refused_is_told_before_what_is_waited_for() -> None:
+    simulation = from_training(spec=PUBLISHES, status={"phase": "Running"})
+    simulation.run_controllers()
+    (routers,) = simulation.deployments("router").values()
+    words = 'pods "x" is forbidden: exceeded quota: none'
+    routers["status"] = {"conditions": [{"type": "ReplicaFailure", "status": "True", "message": words}]}
+    for key in [key for key in simulation.objects if key[0] == "Pod"]:
+        del simulation.objects[key]
+    simulation.reconcile()
+    status, reason, message = simulation.condition("Stalled")
+    assert (status, reason) == ("True", "QuotaExceeded")
+    assert words in message
 
 
 def test_a_missing_claim_is_told_with_the_remedy() -> None:

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from diffusion_contract.api_key_hash import SHAPE
 from diffusion_operator.api.service_revision import RevisionSpec
-from diffusion_operator.plan.service import DRAIN_SECONDS
+from diffusion_operator.plan.service_routing import DRAIN_SECONDS
 from service_simulation import FACTS, Simulation, container_ended, container_waiting, model
 
 
@@ -33,6 +34,9 @@ def test_the_first_revision_serves_as_soon_as_all_its_pods_are_available() -> No
     assert simulation.status["stable"]["revision"] == candidate
     assert "candidate" not in simulation.status
     assert [event.reason for event in second.events] == ["RevisionServing"]
+    assert simulation.condition("Ready")[:2] == ("False", "RoutersFollowing")
+    assert simulation.condition("Available")[:2] == ("False", "RoutersFollowing")
+    simulation.step()
     assert simulation.condition("Ready")[:2] == ("True", "Serving")
     assert simulation.condition("Available")[0] == "True"
 
@@ -63,6 +67,9 @@ def test_a_new_model_starts_beside_the_old_one_and_takes_over() -> None:
     new = simulation.status["stable"]["revision"]
     assert new != old
     assert simulation.status["stable"]["shortDigest"] == "b" * 12
+    assert simulation.condition("Available")[0] == "True", "one of the two answers"
+    simulation.step()
+    assert simulation.status["router"]["revision"] == new
     assert old in simulation.deployments(), "the old revision finishes its images first"
     simulation.step(DRAIN_SECONDS + 1)
     simulation.step()
@@ -206,7 +213,7 @@ def test_what_changes_pixels_or_containers_makes_a_new_revision(change: dict[str
 def test_other_keys_change_the_pods_and_not_the_revision() -> None:
     simulation = serving()
     revision = simulation.status["stable"]["revision"]
-    simulation.referenced[("Secret", "others")] = {"data": {"you": ""}}
+    simulation.referenced[("Secret", "others")] = {"data": {"you": SHAPE}}
     simulation.change(auth={"keysRef": {"name": "others"}})
     simulation.settle()
     assert simulation.status["stable"]["revision"] == revision

@@ -8,13 +8,17 @@ from typing import Any
 import httpx
 import pytest
 
-from diffusion_contract.agent_messages import Route
-from diffusion_router.discovery import Discovery
+from diffusion_contract.agent_messages import Route, RouterInstruction
+from diffusion_router.discovery import PATIENCE_SECONDS, STUCK_SECONDS, Discovery
 from diffusion_router.engine_table import TIMEOUTS_UNTIL_RED, EngineTable
 from diffusion_router.route_book import RouteBook
 
 DIGEST = "sha256:" + "0" * 64
 STABLE = Route(revision="stable", host="stable.test", port=8000, model_digest=DIGEST, weight=100)
+
+
+def to(*routes: Route) -> RouterInstruction:
+    return RouterInstruction(routes=routes)
 
 
 def ready(revision: str = "stable", steps: int = 0) -> httpx.Response:
@@ -32,8 +36,9 @@ class Network:
         self.changed = asyncio.Event()
         self.table = EngineTable()
         client = httpx.AsyncClient(transport=httpx.MockTransport(self._answer))
-        self.book = RouteBook(folder, (STABLE,))
-        self.discovery = Discovery(self.table, self.book, client, self._changed)
+        self.book = RouteBook(folder, RouterInstruction(routes=(STABLE,)))
+        self.now = 0.0
+        self.discovery = Discovery(self.table, self.book, client, self._changed, lambda: self.now)
         monkeypatch.setattr("asyncio.base_events.BaseEventLoop.getaddrinfo", self._resolve)
 
     async def _resolve(self, host: str, port: int, **_: Any) -> list[Any]:
@@ -69,9 +74,9 @@ def late() -> httpx.Response:
 async def test_engines_are_found_by_name_and_used_when_they_say_so(network: Network) -> None:
     network.names["stable.test"] = ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
     network.engines = {"10.0.0.1": ready, "10.0.0.2": lambda: httpx.Response(503, json={"revision": "stable"})}
-    assert not network.discovery.complete
+    assert not network.discovery.satisfied
     await network.discovery.one_round()
-    assert network.discovery.complete
+    assert network.discovery.satisfied
     assert network.ready == {"http://10.0.0.1:8000"}
     assert network.changes == 1
     await network.discovery.one_round()
@@ -101,7 +106,7 @@ async def test_a_silent_name_server_takes_no_working_engine_away(network: Networ
 async def test_a_slow_name_server_is_like_a_silent_one(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("diffusion_router.discovery.RESOLVE_SECONDS", 0.05)
     slow = Route(revision="slow", host="slow.test", port=8000, model_digest=DIGEST)
-    network.book.told((STABLE, slow))
+    network.book.told(to(STABLE, slow))
     network.names = {"stable.test": ["10.0.0.1"], "slow.test": ["10.0.0.2"]}
     network.engines = {"10.0.0.1": ready, "10.0.0.2": lambda: ready("slow")}
     await network.discovery.one_round()
@@ -119,6 +124,27 @@ async def test_an_engine_that_was_taken_out_of_its_service_gets_no_more_requests
     assert len(network.ready) == 2, "once may be a hosts file that is just being written"
     await network.discovery.one_round()
     assert network.ready == {"http://10.0.0.1:8000"}
+
+
+async def test_an_engine_that_drains_is_the_last_choice_while_it_answers(network: Network) -> None:
+    def draining() -> httpx.Response:
+        return httpx.Response(503, json={"ready": False, "phase": "Draining", "revision": "stable"})
+
+    network.names["stable.test"] = ["10.0.0.1"]
+    network.engines["10.0.0.1"] = draining
+    await network.discovery.one_round()
+    assert not network.ready
+    assert network.table.choose("stable", frozenset()) is None
+    network.names["stable.test"] = ["10.0.0.2"]
+    for _ in range(3):
+        await network.discovery.one_round()
+    last = network.table.choose("stable", frozenset(), draining=True)
+    assert last is not None
+    assert last.url == "http://10.0.0.1:8000", "its successor is named and does not answer yet"
+    network.engines = {"10.0.0.2": ready}
+    await network.discovery.one_round()
+    await network.discovery.one_round()
+    assert [engine.url for engine in network.table] == ["http://10.0.0.2:8000"]
 
 
 async def test_an_address_that_another_service_has_now_is_not_used(network: Network) -> None:
@@ -140,7 +166,11 @@ async def test_a_busy_engine_is_red_only_after_several_silences(network: Network
     assert not network.ready
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"null", b"{}", b'{"revision": "stable", "outstanding_steps": null}'])
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"[]", b"null", b"{}", b'{"revision": "stable", "outstanding_steps": null}',
+     b'{"revision": "stable", "outstanding_steps": Infinity}', b'{"revision": "stable", "outstanding_steps": NaN}'],
+)  # fmt: skip
 async def test_an_answer_that_makes_no_sense_is_not_ready(network: Network, body: bytes) -> None:
     network.names["stable.test"] = ["10.0.0.1"]
     network.engines["10.0.0.1"] = lambda: httpx.Response(200, content=body)
@@ -152,7 +182,7 @@ async def test_a_revision_without_a_route_is_forgotten(network: Network) -> None
     network.names["stable.test"] = ["10.0.0.1"]
     network.engines["10.0.0.1"] = ready
     await network.discovery.one_round()
-    network.book.told(())
+    network.book.told(to())
     await network.discovery.one_round()
     await network.discovery.one_round()
     assert not list(network.table)
@@ -168,7 +198,7 @@ async def test_a_rollout_has_no_moment_without_an_engine(network: Network) -> No
         return any(network.table.choose(route.revision, frozenset()) for route in network.book.in_force)
 
     assert can_answer()
-    network.book.told((candidate,))
+    network.book.told(to(candidate))
     assert can_answer()
     await network.discovery.one_round()
     assert can_answer(), "the new engine still loads"
@@ -186,7 +216,7 @@ async def test_news_begin_the_next_round_at_once(network: Network, monkeypatch: 
     async with asyncio.timeout(10):
         await network.changed.wait()
         network.changed.clear()
-        network.book.told((Route(revision="new", host="new.test", port=8000, model_digest=DIGEST),))
+        network.book.told(to(Route(revision="new", host="new.test", port=8000, model_digest=DIGEST)))
         await network.changed.wait()
     assert "http://10.0.0.2:8000" in network.ready
     running.cancel()
@@ -214,3 +244,65 @@ async def test_our_own_work_is_not_counted_twice(network: Network) -> None:
     with network.table.working(engine, 50):
         await network.discovery.one_round()
         assert (engine.ours, engine.others) == (50, 0)
+
+
+async def test_a_new_router_waits_for_its_first_engine_but_not_for_ever(network: Network) -> None:
+    await network.discovery.one_round()
+    assert not network.discovery.satisfied, "an older router may know one: it is not replaced by one that knows none"
+    network.now = PATIENCE_SECONDS + 1
+    await network.discovery.one_round()
+    assert network.discovery.satisfied, "it says that there is no engine"
+
+
+async def test_a_router_that_has_found_an_engine_goes_on_answering_without_one(network: Network) -> None:
+    network.names["stable.test"] = ["10.0.0.1"]
+    network.engines["10.0.0.1"] = ready
+    await network.discovery.one_round()
+    network.engines.clear()
+    await network.discovery.one_round()
+    assert not network.ready
+    assert network.discovery.satisfied
+
+
+async def test_without_a_route_there_is_nothing_to_wait_for(network: Network) -> None:
+    network.book.told(to())
+    await network.discovery.one_round()
+    assert network.discovery.satisfied
+
+
+async def test_the_moment_in_which_routes_come_into_force_is_told(network: Network) -> None:
+    """Engines of both are known and stay as they are: only where requests go changes."""
+    new = Route(revision="new", host="new.test", port=8000, model_digest=DIGEST)
+    network.names = {"stable.test": ["10.0.0.1"], "new.test": ["10.0.0.2"]}
+    network.engines = {"10.0.0.1": ready, "10.0.0.2": lambda: ready("new")}
+    network.book.told(to(STABLE, new.model_copy(update={"weight": 0})))
+    await network.discovery.one_round()
+    told = network.changes
+    network.book.told(to(STABLE.model_copy(update={"weight": 0}), new))
+    await network.discovery.one_round()
+    assert network.book.routed == ("new",)
+    assert network.changes == told + 1
+
+
+async def test_a_round_that_fails_is_not_the_last_one(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diffusion_router.discovery.ROUND_SECONDS", 0.01)
+    network.names["stable.test"] = ["10.0.0.1"]
+
+    def fault() -> httpx.Response:
+        network.engines["10.0.0.1"] = ready
+        raise ZeroDivisionError("nobody foresaw this")
+
+    network.engines["10.0.0.1"] = fault
+    running = asyncio.create_task(network.discovery.run())
+    async with asyncio.timeout(10):
+        await network.changed.wait()
+    assert network.ready
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_search_that_has_stopped_is_not_alive(network: Network) -> None:
+    network.now = STUCK_SECONDS + 1
+    assert not network.discovery.healthy
+    await network.discovery.one_round()
+    assert network.discovery.healthy

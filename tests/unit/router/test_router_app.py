@@ -46,7 +46,8 @@ class Bench:
         config = RouterConfig(service="digits", namespace="default", sampling=SAMPLING, routes=(ROUTE,))
         self.keys = ApiKeys(folder)
         self.door = FrontDoor(lambda: self.found, max_in_flight)
-        self.app = router_app(config, self.door, forwarder, self.keys, self.measures)
+        self.well = True
+        self.app = router_app(config, self.door, forwarder, self.keys, self.measures, lambda: self.well)
 
     def _engine(self, request: httpx.Request) -> httpx.Response:
         assert request.headers["authorization"] == f"Bearer {KEY}"
@@ -154,6 +155,11 @@ def test_the_router_is_ready_once_it_has_looked_for_engines_and_until_it_closes(
     asyncio.run(bench.door.close(lame_duck_seconds=0))
     assert bench.ask("GET", "/readyz").status_code == 503
     assert bench.generate().status_code == 200, "what still arrives is answered"
+
+
+def test_a_router_that_finds_no_engines_any_more_is_not_alive(bench: Bench) -> None:
+    bench.well = False
+    assert bench.ask("GET", "/healthz").status_code == 503
 
 
 async def test_closing_waits_for_the_requests_that_are_being_answered() -> None:

@@ -1,0 +1,94 @@
+"""Where requests go: what routers are told, what they say of it, and which revisions may therefore be deleted.
+
+The clock proves nothing about routers: one of them may not have heard, or not have found the new engines yet. So
+
+    promotion stored -> routers are told -> each says that it sends everything to the new revision and has found an
+    engine of it -> that is stored (status.router.revision, .since) -> DRAIN_SECONDS -> the old revision is deleted
+
+and every arrow is an observation. A router that is silent is unknown: it holds the record up, and moves nothing.
+"""
+
+from datetime import datetime, timedelta
+
+from diffusion_contract.agent_messages import Route, RouterInstruction
+from diffusion_operator.children.metadata import Owner
+from diffusion_operator.children.serving_config_map import route_to
+from diffusion_operator.observe.service_history import RecordedRevision, RecordedRouting
+from diffusion_operator.observe.service_routers import RouterFacts
+from diffusion_operator.observe.service_world import RevisionObject, ServiceWorld
+from diffusion_operator.plan.conditions import from_timestamp, to_timestamp
+from diffusion_operator.plan.revision import Rollout
+
+DRAIN_SECONDS = 10
+"""How long an old revision stays after all routers have left it: images that are being drawn are finished."""
+
+
+def instruction(owner: Owner, stable: RecordedRevision | None) -> RouterInstruction:
+    """Everything to the stable revision, and nothing anywhere while there is none."""
+    if stable is None:
+        return RouterInstruction()
+    digest = "sha256:" + stable.model.rpartition("@sha256:")[2]
+    routes: tuple[Route, ...] = (route_to(owner, stable.revision, digest),)
+    return RouterInstruction(routes=routes, since=stable.since)
+
+
+def routing_record(world: ServiceWorld, rollout: Rollout, replicas: int, now: datetime) -> RecordedRouting | None:
+    """The proof that all requests go to the stable revision: once made it stays, until another one is promoted."""
+    stable, stored = rollout.stable, world.history.routing
+    if stable is None or rollout.promoted:
+        return None
+    if stored is not None and stored.revision == stable.revision:
+        return stored
+    running = [router for router in world.routers if router.runs]
+    if not running or stragglers(world, stable.revision, replicas):
+        return None
+    return RecordedRouting(stable.revision, to_timestamp(now))
+
+
+def stragglers(world: ServiceWorld, revision: str, replicas: int) -> tuple[RouterFacts, ...]:
+    """Running routers that are not known to send everything to `revision`, or have found no engine of it.
+
+    With 0 `replicas` there is no engine to be found. A router on a machine that has died is one of them until its pod
+    is gone: nobody knows what it does.
+    """
+
+    def has_moved(router: RouterFacts) -> bool:
+        found = replicas == 0 or router.ready_engines.get(revision, 0) > 0
+        return router.sends_all_to(revision) and found
+
+    return tuple(router for router in world.routers if router.runs and not has_moved(router))
+
+
+def retired(world: ServiceWorld, rollout: Rollout, now: datetime) -> tuple[RevisionObject, ...]:
+    """Objects that may go now: of revisions that are not wanted, and that no router sends anything to."""
+    if draining_seconds(world, rollout, now) > 0 or not _proven(world, rollout):
+        return ()
+    in_use = {revision for router in world.routers for revision in router.routed or ()}
+    return tuple(found for found in leftovers(world, rollout) if found.revision not in in_use)
+
+
+def leftovers(world: ServiceWorld, rollout: Rollout) -> tuple[RevisionObject, ...]:
+    """Objects of revisions that are neither stable nor candidate; none where the spec cannot be read."""
+    if world.spec is None:
+        return ()
+    return tuple(found for found in world.objects if found.revision not in rollout.wanted)
+
+
+def draining_seconds(world: ServiceWorld, rollout: Rollout, now: datetime) -> float:
+    """Seconds until what routers have left may go; 0 or less is now, or never while it is not known to be left."""
+    record = world.history.routing
+    since = from_timestamp(record.since) if record and _proven(world, rollout) else None
+    return (since + timedelta(seconds=DRAIN_SECONDS) - now).total_seconds() if since else 0.0
+
+
+def _proven(world: ServiceWorld, rollout: Rollout) -> bool:
+    """Whether it stands in the status that routers are where they should be.
+
+    Without a stable revision nothing is recorded, since nothing is routed. Then what was overtaken goes once all
+    routers have said where they send: after a lost status that is the revision that serves.
+    """
+    record, stable = world.history.routing, rollout.stable
+    if stable is not None:
+        return record is not None and record.revision == stable.revision
+    running = [router for router in world.routers if router.runs]
+    return bool(running) and all(router.connected and router.routed is not None for router in running)
