@@ -121,8 +121,9 @@ VISIT = (
     + """
 import time
 while True:
+    began = time.time()
     said = ask({"label": 3, "seed": 7, "class": "quick"})
-    print(json.dumps(said), flush=True)
+    print(json.dumps(said | {"began": began}), flush=True)
     time.sleep(0.5)
 """
 )

@@ -189,8 +189,8 @@ def test_a_quota_of_0_is_said_and_lifting_it_is_enough(poor: Line) -> None:
     assert condition(status, "Scheduled")["reason"] in ("PodsNotCreated", "QuotaExceeded")
     assert "ResourceQuota" in status["message"]
     assert status["attempt"] == 1
-    service = poor.wait("images", lambda now: is_true(now, "Reconciling") or is_true(now, "Stalled"), 60, "a verdict",
-                        kind="dsv")  # fmt: skip
+    service = poor.wait("images", lambda now: is_true(now, "Stalled"), 60, "Stalled", kind="dsv")
+    assert condition(service, "Stalled")["reason"] == "QuotaExceeded", "that it waits for a model is the lesser news"
     assert not is_true(service, "Available")
     poor.kubectl("delete", "resourcequota", "nothing")
     poor.wait("run", lambda now: condition(now, "Scheduled")["reason"] == "ImagePull", 150, "its pods are made")

@@ -44,7 +44,8 @@ from diffusion_operator.plan.service_routing import (
     retired,
     routing_record,
 )
-from diffusion_operator.plan.service_status import Judgement, service_status, service_verdict
+from diffusion_operator.plan.service_status import service_status
+from diffusion_operator.plan.service_verdict import Judgement, service_verdict
 
 LOOK_AGAIN_SECONDS = 15.0
 """When to look again for an object of somebody else's that is missing or bad: nobody tells us when it changes."""
