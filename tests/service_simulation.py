@@ -125,6 +125,15 @@ class Simulation:
         self.raw["spec"] = with_defaults(schema_of("DiffusionService")["properties"]["spec"], spec)
         self.raw["metadata"]["generation"] += 1
 
+    def start_broken(self, reference: str, trouble: dict[str, Any]) -> str:
+        """Ask for a model whose revision cannot start, and take a step; returns the revision that served before."""
+        old: str = self.status["stable"]["revision"]
+        self.change(model={"ref": reference})
+        self.reconcile()
+        self.broken[self.status["candidate"]["revision"]] = trouble
+        self.step()
+        return old
+
     def run_controllers(self) -> None:
         """Deployments reach what they ask for, as far as nothing is broken."""
         for key, found in list(self.objects.items()):

@@ -216,11 +216,7 @@ def test_what_is_overtaken_before_anything_served_is_taken_away() -> None:
 
 def test_a_stable_revision_whose_configuration_was_deleted_keeps_its_deployment_and_is_named() -> None:
     simulation = serving()
-    old = simulation.status["stable"]["revision"]
-    simulation.change(model={"ref": model("b")})
-    simulation.reconcile()
-    simulation.broken[simulation.status["candidate"]["revision"]] = container_ended(1)
-    simulation.step()
+    old = simulation.start_broken(model("b"), container_ended(1))
     del simulation.objects[next(key for key in simulation.objects if key[0] == "ConfigMap" and old in key[1])]
     simulation.settle()
     assert old in simulation.deployments()

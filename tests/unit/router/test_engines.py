@@ -1,65 +1,13 @@
 """Finding engines and choosing among them, with a network that the test controls."""
 
-import asyncio
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
-from diffusion_contract.agent_messages import Route, RouterInstruction
-from diffusion_router.discovery import PATIENCE_SECONDS, STUCK_SECONDS, Discovery
-from diffusion_router.engine_table import TIMEOUTS_UNTIL_RED, EngineTable
-from diffusion_router.route_book import RouteBook
-
-DIGEST = "sha256:" + "0" * 64
-STABLE = Route(revision="stable", host="stable.test", port=8000, model_digest=DIGEST, weight=100)
-
-
-def to(*routes: Route) -> RouterInstruction:
-    return RouterInstruction(routes=routes)
-
-
-def ready(revision: str = "stable", steps: int = 0) -> httpx.Response:
-    return httpx.Response(200, json={"ready": True, "revision": revision, "outstanding_steps": steps})
-
-
-class Network:
-    """Names and engines: `names` maps host to addresses, `engines` maps address to its answer or failure."""
-
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.names: dict[str, list[str]] = {}
-        self.slow: set[str] = set()
-        self.engines: dict[str, Callable[[], httpx.Response]] = {}
-        self.changes = 0
-        self.changed = asyncio.Event()
-        self.table = EngineTable()
-        client = httpx.AsyncClient(transport=httpx.MockTransport(self._answer))
-        self.book = RouteBook(folder, RouterInstruction(routes=(STABLE,)))
-        self.now = 0.0
-        self.discovery = Discovery(self.table, self.book, client, self._changed, lambda: self.now)
-        monkeypatch.setattr("asyncio.base_events.BaseEventLoop.getaddrinfo", self._resolve)
-
-    async def _resolve(self, host: str, port: int, **_: Any) -> list[Any]:
-        if host in self.slow:
-            await asyncio.Event().wait()
-        if host not in self.names:
-            raise OSError(-2, "Name or service not known")
-        return [(2, 1, 6, "", (address, port)) for address in self.names[host]]
-
-    def _answer(self, request: httpx.Request) -> httpx.Response:
-        if request.url.host not in self.engines:
-            raise httpx.ConnectError("refused", request=request)
-        return self.engines[request.url.host]()
-
-    def _changed(self) -> None:
-        self.changes += 1
-        self.changed.set()
-
-    @property
-    def ready(self) -> set[str]:
-        return {engine.url for engine in self.table if engine.ready}
+from diffusion_contract.agent_messages import Route
+from diffusion_router.engine_table import TIMEOUTS_UNTIL_RED
+from router_network import DIGEST, STABLE, Network, ready, to
 
 
 @pytest.fixture
@@ -208,21 +156,6 @@ async def test_a_rollout_has_no_moment_without_an_engine(network: Network) -> No
     assert network.book.in_force == (candidate,)
 
 
-async def test_news_begin_the_next_round_at_once(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diffusion_router.discovery.ROUND_SECONDS", 1000)
-    network.names = {"stable.test": ["10.0.0.1"], "new.test": ["10.0.0.2"]}
-    network.engines = {"10.0.0.1": ready, "10.0.0.2": lambda: ready("new")}
-    running = asyncio.create_task(network.discovery.run())
-    async with asyncio.timeout(10):
-        await network.changed.wait()
-        network.changed.clear()
-        network.book.told(to(Route(revision="new", host="new.test", port=8000, model_digest=DIGEST)))
-        await network.changed.wait()
-    assert "http://10.0.0.2:8000" in network.ready
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
-
-
 async def test_work_that_other_routers_gave_counts_in_the_choice(network: Network) -> None:
     network.names["stable.test"] = ["10.0.0.1", "10.0.0.2"]
     network.engines = {"10.0.0.1": lambda: ready(steps=500), "10.0.0.2": lambda: ready(steps=20)}
@@ -244,65 +177,3 @@ async def test_our_own_work_is_not_counted_twice(network: Network) -> None:
     with network.table.working(engine, 50):
         await network.discovery.one_round()
         assert (engine.ours, engine.others) == (50, 0)
-
-
-async def test_a_new_router_waits_for_its_first_engine_but_not_for_ever(network: Network) -> None:
-    await network.discovery.one_round()
-    assert not network.discovery.satisfied, "an older router may know one: it is not replaced by one that knows none"
-    network.now = PATIENCE_SECONDS + 1
-    await network.discovery.one_round()
-    assert network.discovery.satisfied, "it says that there is no engine"
-
-
-async def test_a_router_that_has_found_an_engine_goes_on_answering_without_one(network: Network) -> None:
-    network.names["stable.test"] = ["10.0.0.1"]
-    network.engines["10.0.0.1"] = ready
-    await network.discovery.one_round()
-    network.engines.clear()
-    await network.discovery.one_round()
-    assert not network.ready
-    assert network.discovery.satisfied
-
-
-async def test_without_a_route_there_is_nothing_to_wait_for(network: Network) -> None:
-    network.book.told(to())
-    await network.discovery.one_round()
-    assert network.discovery.satisfied
-
-
-async def test_the_moment_in_which_routes_come_into_force_is_told(network: Network) -> None:
-    """Engines of both are known and stay as they are: only where requests go changes."""
-    new = Route(revision="new", host="new.test", port=8000, model_digest=DIGEST)
-    network.names = {"stable.test": ["10.0.0.1"], "new.test": ["10.0.0.2"]}
-    network.engines = {"10.0.0.1": ready, "10.0.0.2": lambda: ready("new")}
-    network.book.told(to(STABLE, new.model_copy(update={"weight": 0})))
-    await network.discovery.one_round()
-    told = network.changes
-    network.book.told(to(STABLE.model_copy(update={"weight": 0}), new))
-    await network.discovery.one_round()
-    assert network.book.routed == ("new",)
-    assert network.changes == told + 1
-
-
-async def test_a_round_that_fails_is_not_the_last_one(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diffusion_router.discovery.ROUND_SECONDS", 0.01)
-    network.names["stable.test"] = ["10.0.0.1"]
-
-    def fault() -> httpx.Response:
-        network.engines["10.0.0.1"] = ready
-        raise ZeroDivisionError("nobody foresaw this")
-
-    network.engines["10.0.0.1"] = fault
-    running = asyncio.create_task(network.discovery.run())
-    async with asyncio.timeout(10):
-        await network.changed.wait()
-    assert network.ready
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
-
-
-async def test_a_search_that_has_stopped_is_not_alive(network: Network) -> None:
-    network.now = STUCK_SECONDS + 1
-    assert not network.discovery.healthy
-    await network.discovery.one_round()
-    assert network.discovery.healthy

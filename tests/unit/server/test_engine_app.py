@@ -4,84 +4,16 @@ import asyncio
 import base64
 import hashlib
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
-from diffusion_contract.serving_config import EngineConfig
-from diffusion_router.door.api_keys import ApiKeys
 from diffusion_router.door.image_request import ImageRequest
-from diffusion_server.app import engine_app
-from diffusion_server.engine import Engine, Opened
 from diffusion_server.image_id import read_image_id
-from diffusion_server.measures import EngineMeasures
-from diffusion_server.samples import Sample, ServedModel
-from diffusion_server.step_loop import Done, Finished, Load, Outcome, SamplingFailedError
-from diffusion_server.step_times import StepTimes
-from serving_pods import KEY, SAMPLING, write_key
-
-DIGEST = "sha256:" + "ab" * 32
-MODEL = ServedModel(digest=DIGEST, width=8, height=8, classes=10, timesteps=1000)
-PATH = "/v1/images/generations"
-
-
-class StandInLoop:
-    """Answers every row at once with `outcome`, or never."""
-
-    def __init__(self, outcome: Outcome | None) -> None:
-        self.outcome = outcome
-        self.healthy = True
-        self.now = Load(0, 0, 0)
-        self.samples: list[Sample] = []
-        self.cancelled: list[int] = []
-        self.stopped = False
-        self.two_submitted = asyncio.Event()
-
-    def load(self) -> Load:
-        return self.now
-
-    def submit(self, sample: Sample, done: Done) -> int:
-        self.samples.append(sample)
-        if len(self.samples) == 2:
-            self.two_submitted.set()
-        if self.outcome is not None:
-            done(self.outcome)
-        return len(self.samples)
-
-    def cancel(self, key: int) -> bool:
-        self.cancelled.append(key)
-        return self.outcome is None
-
-    def stop(self) -> None:
-        self.stopped = True
-
-
-class Bench:
-    """An engine, its application and its loop."""
-
-    def __init__(self, folder: Path, outcome: Outcome | None = None, is_open: bool = True) -> None:
-        write_key(folder)
-        config = EngineConfig(
-            service="digits", namespace="default", revision="r1", model="pvc://c/n@" + DIGEST, sampling=SAMPLING
-        )
-        self.loop = StandInLoop(outcome or Finished(bytes(64), 0.010, 0.020))
-        self.measures = EngineMeasures()
-        self.engine = Engine(config, self.measures)
-        if is_open:
-            self.engine.open(Opened(MODEL, self.loop, StepTimes(((1, 0.001), (16, 0.004)))))
-        self.app = engine_app(self.engine, ApiKeys(folder), self.measures)
-
-    async def ask(self, method: str = "POST", path: str = PATH, key: str | None = KEY, **how: Any) -> httpx.Response:
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        transport = httpx.ASGITransport(app=self.app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://engine", headers=headers) as client:
-            return await client.request(method, path, **how)
-
-    def generate(self, **body: Any) -> httpx.Response:
-        return asyncio.run(self.ask(json=body))
+from diffusion_server.step_loop import Load, SamplingFailedError
+from engine_bench import DIGEST, PATH, Bench
+from serving_pods import KEY
 
 
 @pytest.fixture
@@ -242,60 +174,6 @@ def test_the_model_is_described(bench: Bench) -> None:
     (model,) = asyncio.run(bench.ask("GET", "/v1/models")).json()["data"]
     assert (model["id"], model["object"], model["digest"], model["size"]) == ("digits", "model", DIGEST, "8x8")
     assert model["classes"] == [{"name": "final", "steps": 8}, {"name": "slow", "steps": 400}]
-
-
-def while_drawing(tmp_path: Path, then: Callable[[Bench, "asyncio.Task[httpx.Response]"], Any]) -> Any:
-    """Run `then` while a request waits for a row that is never finished."""
-
-    async def scene() -> Any:
-        bench = Bench(tmp_path)
-        bench.loop.outcome = None
-        task = asyncio.create_task(bench.ask(json={"n": 2}))
-        await asyncio.wait_for(bench.loop.two_submitted.wait(), 5)
-        return await then(bench, task)
-
-    return asyncio.run(scene())
-
-
-def test_a_request_that_is_dropped_frees_its_rows(tmp_path: Path) -> None:
-    async def drop(bench: Bench, task: "asyncio.Task[httpx.Response]") -> None:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        assert bench.loop.cancelled == [1, 2]
-        assert bench.measures.abandoned._value.get() == 2
-
-    while_drawing(tmp_path, drop)
-
-
-def test_an_engine_that_is_told_to_end_is_red_and_takes_requests_for_a_while(bench: Bench) -> None:
-    async def scene() -> None:
-        draining = asyncio.create_task(bench.engine.drain(lame_duck_seconds=3600))
-        await asyncio.sleep(0)
-        said = await bench.ask("GET", "/readyz", key=None)
-        assert (said.status_code, said.json()["phase"]) == (503, "Draining")
-        assert (await bench.ask(json={})).status_code == 200, "a router may know no other engine yet"
-        draining.cancel()
-        await asyncio.gather(draining, return_exceptions=True)
-
-    asyncio.run(scene())
-
-
-def test_draining_refuses_the_new_waits_for_the_old_and_ends_the_loop(tmp_path: Path) -> None:
-    async def drain(bench: Bench, task: "asyncio.Task[httpx.Response]") -> None:
-        draining = asyncio.create_task(bench.engine.drain(lame_duck_seconds=0, seconds=0.2))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        refused = await bench.ask(json={})
-        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "draining")
-        ready = await bench.ask("GET", "/readyz", key=None)
-        assert (ready.status_code, ready.json()["phase"]) == (503, "Draining")
-        assert not bench.loop.stopped
-        await draining
-        assert bench.loop.stopped
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    while_drawing(tmp_path, drain)
 
 
 def test_prompts_and_images_stay_out_of_the_log(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
