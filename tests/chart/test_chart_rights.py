@@ -77,7 +77,7 @@ def test_the_role_for_workloads_lists_what_is_used() -> None:
         used[(_group(resource), resource.plural)] |= {"delete"}
     for resource in _referenced():
         used[(_group(resource), resource.plural)] |= {"get"}
-    used[(_group(EVENT), EVENT.plural)] = {"get", "create", "patch"}
+    used[(_group(EVENT), EVENT.plural)] = {"get", "list", "create", "patch"}
     assert _granted(named(render(), "ClusterRole")) == dict(used)
 
 

@@ -10,73 +10,16 @@ import pytest
 
 import diffusion_operator.plan.service_routing
 from crash_runs import Outcome, Run
-from crash_scenarios import ROLLED_OUT, TRAINED, Scenario, service, status_of, training
+from crash_scenarios import ROLLED_OUT, TRAINED, Scenario, service, training
 from custom_resource_tables import install_crds
 from diffusion_contract.names import TRAINING_LABEL
-from diffusion_local.cluster import Cluster
 from diffusion_operator.kube.resources import CONFIG_MAP, DEPLOYMENT, MODEL_SERVICE, NODE, POD, SERVICE, TRAINING
-from diffusion_operator.kube.transport import MERGE_PATCH
-from diffusion_operator.loop.kinds import KINDS
 from diffusion_operator.plan.plan import ObjectReference
 from end_state import differences
 from operator_harness import Bench, Witness, client_for, until
-from scripted_pods import Stage, serve
+from operator_scene import Scene, scene
 
 pytestmark = pytest.mark.timeout(240)
-
-
-class Scene:
-    """A namespace with an operator at work, seen by a witness."""
-
-    def __init__(self, client, witness, engine, transport, namespace):
-        self.client, self.witness, self.engine = client, witness, engine
-        self.transport, self.namespace = transport, namespace
-
-    def objects(self, kind):
-        return [item for item in self.witness.objects(self.namespace) if item["kind"] == kind]
-
-    def status(self, kind):
-        return status_of(self.witness.objects(self.namespace), kind)
-
-    def reason(self, kind):
-        return {one["type"]: one["reason"] for one in self.status(kind).get("conditions", ())}.get("Ready")
-
-    async def create(self, resource, item):
-        await self.client.create(resource, {**item, "metadata": {**item["metadata"], "namespace": self.namespace}})
-
-    async def settled(self, seconds=30):
-        """Wait until nothing has been written for a moment."""
-        for _ in range(int(seconds / 0.5)):
-            before = len(self.transport.writes)
-            await asyncio.sleep(0.5)
-            if self.engine.queue.is_quiet and len(self.transport.writes) == before:
-                return
-        raise AssertionError(f"still writing after {seconds} s: {self.transport.writes[-5:]}")
-
-    async def edit(self, resource, item, patch):
-        metadata = item["metadata"]
-        path = resource.path(self.namespace, metadata["name"])
-        await self.client.call("PATCH", path, {"fieldManager": "someone"}, patch, MERGE_PATCH)
-
-
-@contextlib.asynccontextmanager
-async def scene(cluster: Cluster, namespace: str) -> AsyncIterator[Scene]:
-    install_crds(cluster)
-    client = client_for(cluster.kubeconfig)
-    try:
-        async with (
-            Witness(client_for(cluster.kubeconfig)).watching() as witness,
-            Bench(cluster.kubeconfig, KINDS, namespace).operator() as (engine, transport),
-        ):
-            stage = Stage(client, witness.store, namespace, serve, engine)
-            playing = asyncio.create_task(stage.play())
-            try:
-                yield Scene(client, witness, engine, transport, namespace)
-            finally:
-                playing.cancel()
-                await asyncio.gather(playing, return_exceptions=True)
-    finally:
-        await client.transport.close()
 
 
 async def served(stage: Scene) -> None:

@@ -186,8 +186,8 @@ def test_a_quota_of_0_is_said_and_lifting_it_is_enough(poor: Line) -> None:
     poor.apply("run", small_training(spec__workers__image="nowhere.invalid/at-all:1"))
     poor.apply("images", small_service("run"))
     status = poor.wait("run", lambda now: is_true(now, "Stalled"), 90, "Stalled")
-    assert condition(status, "Scheduled")["reason"] in ("PodsNotCreated", "QuotaExceeded")
-    assert "ResourceQuota" in status["message"]
+    assert condition(status, "Scheduled")["reason"] == "QuotaExceeded"
+    assert "exceeded quota: nothing, requested: pods=1, used: pods=0, limited: pods=0" in status["message"]
     assert status["attempt"] == 1
     service = poor.wait("images", lambda now: is_true(now, "Stalled"), 60, "Stalled", kind="dsv")
     assert condition(service, "Stalled")["reason"] == "QuotaExceeded", "that it waits for a model is the lesser news"

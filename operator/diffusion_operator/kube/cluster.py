@@ -5,6 +5,7 @@ from datetime import datetime
 
 from diffusion_operator.kube.apply import stamped, why_to_send
 from diffusion_operator.kube.client import ApiClient
+from diffusion_operator.kube.creation_failures import CreationFailures
 from diffusion_operator.kube.errors import ApiRefusal
 from diffusion_operator.kube.events import Events
 from diffusion_operator.kube.keys import Key, resource_of_key
@@ -33,6 +34,7 @@ class Cluster:
         self._client = client
         self.references = References(client, store)
         self._events = Events(client, instance)
+        self._creation_failures = CreationFailures(client)
         self._writes = OwnWrites(store)
         self._refusals: dict[Key, tuple[Refusal, ...]] = {}
         self._rehearsals = Rehearsals(client, REFUSED)
@@ -47,6 +49,7 @@ class Cluster:
         children = (*family, *self._others(family, key.namespace, sought.members(custom_resource)))
         names = {child["spec"].get("nodeName") for child in children if child["kind"] == POD.kind}
         nodes = {name: node for name in names if name and (node := self.store.get(NODE, "", name)) is not None}
+        failures = await self._creation_failures.look_up(key.namespace, sought.short_of_pods(children))
         return Snapshot(
             custom_resource=custom_resource,
             operator=self.facts,
@@ -55,6 +58,7 @@ class Cluster:
             referenced=referenced,
             refusals=self._refusals.get(key, ()),
             rehearsals=self._rehearsals.known(key),
+            creation_failures=failures,
         )
 
     def remember_refusals(self, key: Key, refusals: tuple[Refusal, ...]) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from diffusion_contract.exit_codes import ExitCode
+from diffusion_operator.observe.creation_failures import refusal_in
 from diffusion_operator.observe.pods import PULL_PROBLEMS, START_PROBLEMS, parse_last_words, unschedulable
 from diffusion_operator.observe.raw_values import condition_of, integer_at, mapping_at, mappings_at, text_at
 from diffusion_operator.observe.snapshot import Raw
@@ -123,7 +124,7 @@ def _camel_case(reason: str) -> str:
 def _deployment_trouble(deployment: Raw) -> Trouble | None:
     refused = condition_of(deployment, "ReplicaFailure")
     if refused.get("status") == "True":
-        message = text_at(refused, "message")
+        message = refusal_in(text_at(refused, "message"))
         reason = "QuotaExceeded" if "exceeded quota" in message else "PodsRefused"
         return Trouble(reason, f"the API server refuses pods: {message}")
     progressing = condition_of(deployment, "Progressing")

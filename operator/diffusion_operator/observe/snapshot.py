@@ -39,6 +39,10 @@ class Sought(Protocol):
     def members(self) -> Callable[[Raw], tuple[PodName, ...]]:
         """Pods that its status names, whoever owns them now."""
 
+    @property
+    def short_of_pods(self) -> Callable[[tuple[Raw, ...]], tuple[str, ...]]:
+        """UIDs of those children whose controller may have said in an event why it made no pods."""
+
 
 @dataclass(frozen=True)
 class Refusal:
@@ -61,7 +65,8 @@ class Snapshot:
     that the kind asked for; None where the API server said that there is no such object. The values in a Secret's
     `data` are blanked: SHAPE of `diffusion_contract.api_key_hash` for one of that form, else "". `refusals`: what
     became of the last pass's `apply`, as far as it was refused. `rehearsals`: by the digest of a manifest, why the API
-    server would refuse it, or "" where it would take it. Both are known to this process only.
+    server would refuse it, or "" where it would take it. Both are known to this process only. `creation_failures`: for
+    children that are short of pods, by UID, the events (events.k8s.io/v1) in which their controller says why.
     """
 
     custom_resource: Raw
@@ -71,3 +76,4 @@ class Snapshot:
     referenced: Mapping[Reference, Raw | None] = field(default_factory=lambda: MappingProxyType({}))
     refusals: tuple[Refusal, ...] = ()
     rehearsals: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    creation_failures: Mapping[str, tuple[Raw, ...]] = field(default_factory=lambda: MappingProxyType({}))

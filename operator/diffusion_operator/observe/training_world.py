@@ -15,6 +15,7 @@ from diffusion_contract.run_config import RUN_CONFIG_KEY, RunConfig
 from diffusion_operator.api.errors import SpecInvalid
 from diffusion_operator.api.training_spec import TrainingCustomResource, parse_training
 from diffusion_operator.observe.agent_reports import AgentRecord
+from diffusion_operator.observe.creation_failures import creation_failure
 from diffusion_operator.observe.nodes import NodeFacts, observe_node
 from diffusion_operator.observe.operator_facts import OperatorFacts
 from diffusion_operator.observe.pods import PodFacts, observe_pod
@@ -34,11 +35,15 @@ _REQUEST = re.compile(r"^[A-Z]+ /\S+: ")
 """How the refusal of a request begins; the API server's own sentence follows."""
 
 INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
+JOB_LABEL = "batch.kubernetes.io/job-name"
 
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """The Job of one pool in one attempt. `attempt` is None on a Job whose label somebody removed or broke."""
+    """The Job of one pool in one attempt. `attempt` is None on a Job whose label somebody removed or broke.
+
+    `creation_failure`: why its controller could not make a pod, since the newest that it made; empty where it could.
+    """
 
     name: str
     uid: str
@@ -54,6 +59,7 @@ class TrainingJob:
     created: str
     deleting: bool
     raw: Raw
+    creation_failure: str = ""
 
 
 @dataclass(frozen=True)
@@ -133,7 +139,7 @@ def observe_training(snapshot: Snapshot, reports: Mapping[str, AgentRecord]) -> 
     raw = snapshot.custom_resource
     training, refused = _parse(raw)
     history = read_history(raw)
-    jobs = tuple(_job(child) for child in snapshot.children if child.get("kind") == "Job")
+    jobs = tuple(_job(child, snapshot) for child in snapshot.children if child.get("kind") == "Job")
     current = tuple(job for job in jobs if job.attempt == history.attempt)
     return TrainingWorld(
         name=text_at(raw, "metadata", "name"),
@@ -175,7 +181,7 @@ def _parse(raw: Raw) -> tuple[TrainingCustomResource | None, SpecInvalid | None]
         return None, refused
 
 
-def _job(raw: Raw) -> TrainingJob:
+def _job(raw: Raw, snapshot: Snapshot) -> TrainingJob:
     failed, complete = condition_of(raw, "Failed"), condition_of(raw, "Complete")
     target = condition_of(raw, "FailureTarget")
     outcome: JobOutcome = "Active"
@@ -198,7 +204,16 @@ def _job(raw: Raw) -> TrainingJob:
         created=text_at(raw, "metadata", "creationTimestamp"),
         deleting=bool(text_at(raw, "metadata", "deletionTimestamp")),
         raw=raw,
+        creation_failure=_creation_failure(raw, snapshot),
     )
+
+
+def _creation_failure(job: Raw, snapshot: Snapshot) -> str:
+    """An event that is older than the Job's newest pod is history: it has made that one since."""
+    name, uid = text_at(job, "metadata", "name"), text_at(job, "metadata", "uid")
+    pods = (child for child in snapshot.children if child.get("kind") == "Pod" and label_of(child, JOB_LABEL) == name)
+    newest = max((text_at(pod, "metadata", "creationTimestamp") for pod in pods), default="")
+    return creation_failure(snapshot.creation_failures.get(uid, ()), newest)
 
 
 def _workers(snapshot: Snapshot, reports: Mapping[str, AgentRecord], history: TrainingHistory) -> tuple[Worker, ...]:
@@ -217,7 +232,7 @@ def _worker(raw: Raw, snapshot: Snapshot, reports: Mapping[str, AgentRecord], at
         pod=pod,
         pool=label_of(raw, POOL_LABEL),
         index=decimal_label(raw, INDEX_LABEL),
-        job=label_of(raw, "batch.kubernetes.io/job-name"),
+        job=label_of(raw, JOB_LABEL),
         node=observe_node(snapshot.nodes.get(pod.node)) if pod.node else NodeFacts("Fine"),
         report=report if heard else None,
         connected=record.connected if heard and record else None,

@@ -20,7 +20,8 @@ class Kind(Generic[World]):
     to a plan; total, so it never raises on anything that the API server can store. `references`: the objects besides
     children that `observe` wants to see in `Snapshot.referenced`; it must accept a spec that makes no sense.
     `label`: the label that holds the custom resource's name on every child and pod. `members`: pods that the status
-    names, whoever owns them now: what is looked for there is not gone because a Job between is.
+    names, whoever owns them now: what is looked for there is not gone because a Job between is. `short_of_pods`: UIDs
+    of the children whose events `observe` wants to see in `Snapshot.creation_failures`.
     """
 
     kind: str
@@ -30,3 +31,4 @@ class Kind(Generic[World]):
     decide: Callable[[World, datetime], Plan]
     references: Callable[[Raw], tuple[Reference, ...]]
     members: Callable[[Raw], tuple[PodName, ...]] = lambda _: ()
+    short_of_pods: Callable[[tuple[Raw, ...]], tuple[str, ...]] = lambda _: ()

@@ -94,7 +94,6 @@ def _look_ahead(world: TrainingWorld, training: TrainingCustomResource, now: dat
         restarts=restarts,
         learned=learned,
         outcome=end,
-        now=now,
         no_progress=following.no_progress,
         next_attempt_time=following.start,
         waiting_seconds=seconds_until_start(following.start, now),
@@ -139,7 +138,7 @@ def _requeue(outlook: Outlook, held_back: float, now: datetime) -> float | None:
     waits = [held_back or None, outlook.waiting_seconds or None, seconds_until_stop_ends(outlook.rendezvous, now)]
     if waits_for_a_lost_peer(replace(outlook.rendezvous), outlook.world.workers):
         waits.append(BROKEN_PATIENCE.total_seconds())
-    if not outlook.rendezvous.members and any(makes_too_few(job, outlook.world) for job in outlook.world.jobs):
+    if outlook.attempt == outlook.world.history.attempt and any(map(makes_too_few, outlook.world.jobs)):
         waits.append(CREATION_SECONDS)
     if why_not(outlook.world, outlook.training):
         waits.append(REHEARSE_AGAIN_SECONDS)

@@ -1,6 +1,7 @@
 """DiffusionTraining as the loop knows it."""
 
 from diffusion_contract.names import TRAINING_LABEL
+from diffusion_operator.observe.creation_failures import jobs_short_of_pods
 from diffusion_operator.observe.training_world import TrainingWorld, members, observe_training, references
 from diffusion_operator.plan.kind import Kind
 from diffusion_operator.plan.training import decide_training
@@ -13,4 +14,5 @@ TRAINING: Kind[TrainingWorld] = Kind(
     decide=decide_training,
     references=references,
     members=members,
+    short_of_pods=jobs_short_of_pods,
 )

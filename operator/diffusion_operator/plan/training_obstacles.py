@@ -6,15 +6,14 @@ The order is that of causes: a pod that the quota refuses has no image to pull.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 from diffusion_operator.observe.pods import PULL_PROBLEMS, START_PROBLEMS
 from diffusion_operator.observe.raw_values import condition_of, text_at
 from diffusion_operator.observe.training_world import TrainingJob, TrainingWorld
-from diffusion_operator.plan.conditions import from_timestamp, kept
+from diffusion_operator.plan.conditions import kept
 
 CREATION_SECONDS = 15
-"""How long a Job may take to make its pods before that is said."""
+"""How often to ask why a Job has fewer pods than it should: nobody tells us of events."""
 
 _BACK_OFF = re.compile(r'^Back-off pulling image "[^"]*"(: )?(ErrImagePull: )?')
 """What a kubelet puts before the cause between two tries. Without it the sentence stays the same from try to try."""
@@ -33,9 +32,9 @@ class Obstacle:
     vague: str = ""
 
 
-def obstacles(world: TrainingWorld, now: datetime) -> tuple[Obstacle, ...]:
+def obstacles(world: TrainingWorld) -> tuple[Obstacle, ...]:
     """All that is in the way now, the deepest cause first; in the stored words where these still say the same."""
-    found = (*_claims(world), *_refusals(world), *_uncreated(world, now), *_pods(world))
+    found = (*_claims(world), *_refusals(world), *_uncreated(world), *_pods(world))
     stored = condition_of({"status": world.history.raw}, "Scheduled")
     return tuple(_in_stored_words(one, text_at(stored, "reason"), text_at(stored, "message")) for one in found)
 
@@ -57,39 +56,25 @@ def _claims(world: TrainingWorld) -> Iterator[Obstacle]:
 
 
 def _refusals(world: TrainingWorld) -> Iterator[Obstacle]:
-    for sentence in world.refusals:
-        quota = "exceeded quota" in sentence
-        remedy = "; raise the ResourceQuota or ask for less" if quota else ""
-        yield Obstacle("QuotaExceeded" if quota else "Refused", f"{sentence}{remedy}")
+    yield from map(_refusal, world.refusals)
 
 
-def _uncreated(world: TrainingWorld, now: datetime) -> Iterator[Obstacle]:
-    """Pods that the API server does not let a Job make. The Job controller says why in an event of the Job."""
+def _refusal(sentence: str) -> Obstacle:
+    if "exceeded quota" in sentence:
+        return Obstacle("QuotaExceeded", f"{sentence}; raise the ResourceQuota or ask for less")
+    return Obstacle("Refused", sentence)
+
+
+def _uncreated(world: TrainingWorld) -> Iterator[Obstacle]:
+    """Pods that the API server does not let a Job make, in the words that its controller was told."""
     for job in world.jobs:
-        if makes_too_few(job, world) and seconds_since(job.created, now) >= CREATION_SECONDS:
-            yield Obstacle(
-                "PodsNotCreated",
-                f"Job {job.name} could make {job.active} of {job.size} pods: a ResourceQuota or an admission policy "
-                f"refuses the others; `kubectl describe job {job.name}` shows which",
-            )
+        if job.creation_failure and makes_too_few(job):
+            yield _refusal(f"Job {job.name} cannot make its pods: {job.creation_failure}")
 
 
-def makes_too_few(job: TrainingJob, world: TrainingWorld) -> bool:
-    """Whether a Job that has not lost any pod yet runs fewer than it should.
-
-    One that has lost a pod may be in the back-off of the Job controller; pods that were ignored (exit code 75, a
-    disruption) are not in its count of failures.
-    """
-    if job.outcome != "Active" or job.deleting or job.active >= job.size or job.failed or job.succeeded:
-        return False
-    ended = any(worker.job == job.name and worker.pod.terminal for worker in world.workers)
-    return not ended and not any(entry.pod.startswith(f"{job.name}-") for entry in world.history.preemptions)
-
-
-def seconds_since(timestamp: str, now: datetime) -> float:
-    """Seconds from an RFC 3339 text to `now`; 0 where it cannot be read."""
-    moment = from_timestamp(timestamp)
-    return 0 if moment is None else (now - moment).total_seconds()
+def makes_too_few(job: TrainingJob) -> bool:
+    """Whether a Job runs fewer pods than it should: nobody lets it make them, or it waits after a pod that failed."""
+    return job.outcome == "Active" and not job.deleting and job.active < job.size and not job.succeeded
 
 
 def _pods(world: TrainingWorld) -> Iterator[Obstacle]:

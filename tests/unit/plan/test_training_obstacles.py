@@ -33,15 +33,62 @@ def test_an_obstacle_to_the_last_worker_stops_nobody() -> None:
     assert kstatus(plan) == "Current"
 
 
-def test_a_job_that_may_make_no_pods_is_said_after_a_while() -> None:
-    young, old = job("base", active=0), job("base", active=0)
-    young["metadata"]["creationTimestamp"] = "2026-01-01T11:59:50Z"
-    old["metadata"]["creationTimestamp"] = "2026-01-01T11:59:30Z"
-    assert said(decided(young, status=training_status()))[1] == "Creating"
-    assert decided(young, status=training_status()).requeue_seconds == 15
-    phase, reason, message = said(decided(old, status=training_status()))
-    assert (phase, reason) == ("Starting", "PodsNotCreated")
-    assert message.startswith("Job job-base-1 could make 0 of 1 pods: a ResourceQuota or an admission policy")
+NO_PODS = "exceeded quota: none, requested: pods=1, used: pods=0, limited: pods=0"
+
+
+def refused(note: str, time: str = "2026-01-01T11:59:50Z") -> Any:
+    """An event in which the Job controller says why it made no pod, as the API server shows it."""
+    return {"reason": "FailedCreate", "note": note, "deprecatedLastTimestamp": time, "deprecatedCount": 3}
+
+
+def short(*children: Any, events: tuple[Any, ...], **facts: Any) -> Any:
+    """The plan for a run whose base Job has fewer pods than it should."""
+    facts = {"status": training_status(), "creation_failures": {"uid-job-base-1": events}} | facts
+    return decided(job("base", active=0), job("spot", active=1), *children, **facts)
+
+
+@pytest.mark.parametrize(
+    ("note", "expected"),
+    [
+        (
+            f'Error creating: pods "job-base-1-0-x7k2p" is forbidden: {NO_PODS}',
+            ("Starting", "QuotaExceeded", f"{NO_PODS}; raise the ResourceQuota or ask for less"),
+        ),
+        (
+            f'(combined from similar events): Error creating: pods "job-base-1-0-b4lzq" is forbidden: {NO_PODS}',
+            ("Starting", "QuotaExceeded", f"{NO_PODS}; raise the ResourceQuota or ask for less"),
+        ),
+        (
+            'Error creating: admission webhook "policy.example" denied the request: no team label',
+            ("Starting", "Refused", 'admission webhook "policy.example" denied the request: no team label'),
+        ),
+    ],
+    ids=["quota", "combined", "policy"],
+)
+def test_what_refuses_a_jobs_pods_is_told_in_its_own_words(note: str, expected: tuple[str, str, str]) -> None:
+    plan = short(events=(refused("Error creating: older", "2026-01-01T11:59:00Z"), refused(note)))
+    phase, reason, message = expected
+    assert said(plan) == (phase, reason, f"Job job-base-1 cannot make its pods: {message}")
+    assert kstatus(plan) == "Failed"
+
+
+def test_a_job_without_pods_is_asked_about_again_and_nothing_is_claimed_without_an_event() -> None:
+    plan = short(events=())
+    assert (said(plan)[:2], plan.requeue_seconds) == (("Pending", "Creating"), 15)
+
+
+def test_a_refusal_is_told_while_others_train() -> None:
+    trains = {"status": training_status("b"), "records": (record("b", generation=1),)}
+    plan = short(pod("b", pool="spot"), events=(refused(f"Error creating: {NO_PODS}"),), **trains)
+    assert said(plan)[:2] == ("Running", "Training")
+    assert said(plan)[2].startswith("1 of 2 workers train as generation 1; 1 more wanted: Job job-base-1 cannot make")
+    assert plan.requeue_seconds == 15
+
+
+def test_a_refusal_that_is_older_than_the_newest_pod_is_history() -> None:
+    evicted = pod("a", exit_code=137, disruption="EvictionByEvictionAPI")
+    evicted["metadata"]["creationTimestamp"] = "2026-01-01T11:59:55Z"
+    assert said(short(evicted, events=(refused(f"Error creating: {NO_PODS}"),)))[1] != "QuotaExceeded"
 
 
 def test_a_claim_that_is_somebody_elses_is_not_written_to() -> None:
@@ -60,18 +107,6 @@ def test_a_quota_that_says_no_is_told_in_its_own_words() -> None:
     plan = decided(claim("digits-checkpoints"), status=training_status(), refusals=(refused,))
     assert said(plan) == ("Starting", "QuotaExceeded", f"{words}; raise the ResourceQuota or ask for less")
     assert kstatus(plan) == "Failed"
-
-
-def test_a_job_that_has_lost_a_pod_is_in_its_back_off_and_not_refused() -> None:
-    old = job("spot", active=0)
-    old["metadata"]["creationTimestamp"] = "2026-01-01T11:00:00Z"
-    said_by = records_of("a")
-    left = pod("job-spot-1-0", pool="spot", exit_code=75)
-    seen = decided(old, pod("a"), left, status=training_status("a"), records=said_by)
-    assert said(seen)[2] == "1 of 2 workers train as generation 1"
-    gone = [{"time": "2026-01-01T11:30:00Z", "pod": "job-spot-1-0-x", "uid": "u", "generation": 1}]
-    later = decided(old, pod("a"), status=training_status("a", preemptions=gone), records=said_by)
-    assert said(later)[2] == "1 of 2 workers train as generation 1"
 
 
 def unplaced(message: str, name: str = "a", **more: Any) -> Any:
@@ -126,7 +161,3 @@ def test_one_fact_is_one_event() -> None:
     assert [(one.type, one.reason, one.message) for one in plan.events] == [
         ("Warning", "Unschedulable", "pod a has no node: no nodes")
     ]
-
-
-def records_of(*uids: str) -> tuple[Any, ...]:
-    return tuple(record(uid, generation=1) for uid in uids)
