@@ -52,7 +52,13 @@ def evict(world: Simulator, number: int) -> None:
 
 
 def orphan(world: Simulator, number: int) -> None:
-    """Somebody deletes the Jobs and leaves their pods (`--cascade=orphan`)."""
+    """Somebody deletes the Jobs and leaves their pods (`--cascade=orphan`).
+
+    Only where all of them are members: nobody looks for pods that are neither owned nor named in the status.
+    """
+    members = {one["uid"] for one in world.status.get("rendezvous", {}).get("members", ())}
+    if any(pod["metadata"]["uid"] not in members for pod in world.living()):
+        return
     for kind, name in [key for key in world.objects if key[0] == "Job"]:
         del world.objects[(kind, name)]
 

@@ -92,11 +92,12 @@ def superfluous_jobs(world: TrainingWorld, training: TrainingCustomResource) -> 
 def leftover_jobs(world: TrainingWorld, now: datetime) -> tuple[ObjectReference, ...]:
     """After the end: Jobs that still run somebody. Ended Jobs stay, and their pods' logs with them.
 
-    Workers that reached the target end by themselves: for LEFTOVER_SECONDS after that they are left alone.
+    Workers that reached the target end by themselves: for LEFTOVER_SECONDS after that they are left alone, and so are
+    those of whom nothing is heard yet. They may be among them, when the operator has just started.
     """
     since = from_timestamp(text_at(condition_of({"status": world.history.raw}, "Complete"), "lastTransitionTime"))
     ending = since is not None and now - since < timedelta(seconds=LEFTOVER_SECONDS)
-    trained = {worker.job for worker in world.workers if worker.report is not None and worker.report.generation > 0}
+    trained = {worker.job for worker in world.workers if worker.report is None or worker.report.generation > 0}
     kept = trained if ending else frozenset()
     jobs = [job for job in (*world.jobs, *world.previous) if job.outcome == "Active" and job.name not in kept]
     return references_of(jobs)

@@ -3,7 +3,7 @@
 import pytest
 
 from decided_trainings import BOTH, PAIR, decided, kstatus, said
-from world_builders import MINIMAL, TWO_POOLS, job, spec_with, training_status
+from world_builders import MINIMAL, TWO_POOLS, job, record, spec_with, training_status
 
 
 def test_a_refused_spec_touches_nothing_that_runs() -> None:
@@ -38,8 +38,10 @@ def test_an_end_absorbs(phase: str) -> None:
 def test_workers_that_reached_the_target_end_by_themselves() -> None:
     complete = {"type": "Complete", "status": "True", "lastTransitionTime": "2026-01-01T11:59:50Z"}
     status = training_status() | {"phase": "Succeeded", "conditions": [complete]}
-    spare = decided(*PAIR, status=status, records=(BOTH[0],))
+    spare = decided(*PAIR, status=status, records=(BOTH[0], record("b", state="Ready")))
     assert [one.name for one in spare.delete] == ["job-spot-1"]
+    unheard = decided(*PAIR, status=status)
+    assert (unheard.delete, unheard.requeue_seconds) == ((), 30)
     complete["lastTransitionTime"] = "2026-01-01T11:59:00Z"
     assert {one.name for one in decided(*PAIR, status=status, records=BOTH).delete} == {"job-base-1", "job-spot-1"}
 
