@@ -64,6 +64,9 @@ RENDEZVOUS_PORT = 29500
 """First port of the rendezvous store; generation g listens on RENDEZVOUS_PORT + g % RENDEZVOUS_PORTS."""
 RENDEZVOUS_PORTS = 400
 
+TERMINATES_AT_ANNOTATION = f"{GROUP}/terminates-at"
+"""On a Node: when its machine ends (RFC 3339). For clouds and tools that know it; our own cluster sets it."""
+
 NOTICE_TAINTS = (
     "aws-node-termination-handler/spot-itn",
     "aws-node-termination-handler/rebalance-recommendation",
@@ -71,10 +74,10 @@ NOTICE_TAINTS = (
     "aws-node-termination-handler/asg-lifecycle-termination",
     "cloud.google.com/impending-node-termination",
     "karpenter.sh/disrupted",
+    "karpenter.sh/disruption",
     "ToBeDeletedByClusterAutoscaler",
-    "node.cloudprovider.kubernetes.io/shutdown",
 )
-"""Node taints that announce the end of a node (sources: NTH, GKE, Karpenter, cluster-autoscaler, cloud providers)."""
+"""Node taints that announce the end of a node (sources: NTH, GKE, Karpenter now and before 1.0, cluster-autoscaler)."""
 
 NOTICE_CONDITIONS = ("SpotInterruption", "TerminationScheduled")
 """Node conditions that announce the same when they are True."""

@@ -97,6 +97,7 @@ def test_notice_comes_first_then_grace_then_the_node_is_gone(embedded: Cluster, 
     found = nodes(embedded)[node]
     assert TAINT in {taint["key"] for taint in found["spec"]["taints"]}
     assert conditions(found)["SpotInterruption"] == "True"
+    assert "diffusion.dev/terminates-at" in found["metadata"]["annotations"]
     assert conditions(found)["Ready"] == "True"
     obeyed = pods.wait_phase("obeys", "Failed", seconds=30)
     assert time.monotonic() - begun < 5

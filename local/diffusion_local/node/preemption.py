@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from diffusion_local.node.api_client import STRATEGIC_MERGE, ApiClient, ApiError, persistently
 from diffusion_local.node.configuration import Manifest
+from diffusion_local.node.moments import rfc3339
 from diffusion_local.node.node_object import node_condition, ready_condition
 from diffusion_local.node.pod_record import Verdict
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 TAINT_KEY = "aws-node-termination-handler/spot-itn"
 CONDITION = "SpotInterruption"
+TERMINATES_AT = "diffusion.dev/terminates-at"
 SHUTDOWN = "Pod was terminated in response to imminent node shutdown."
 REFUSED = "Pod was rejected as the node is shutting down."
 LONGEST_HEAD_START = 1.0
@@ -47,15 +49,15 @@ class Preemption:
             self.agent.spawn(self.vanish())
             return
         deadline = asyncio.get_running_loop().time() + notice
-        await self.announce()
+        await self.announce(notice)
         self.agent.spawn(self.wind_down(notice, deadline))
 
     def refuse(self, worker: "PodWorker") -> None:
         """A pod that comes after the notice fails at once, as on a kubelet that shuts down."""
         worker.end(Verdict("NodeShutdown", REFUSED), Verdict("TerminationByKubelet", REFUSED), 0.0)
 
-    async def announce(self) -> None:
-        """The taint and the condition."""
+    async def announce(self, notice: float) -> None:
+        """The condition, then the taint, and beside it when the machine ends."""
         now = time.time()
         message = "the cloud takes this spot machine back"
         condition = node_condition(CONDITION, "True", "SpotInterruptionNotice", message, now, now)
@@ -63,7 +65,8 @@ class Preemption:
         taint = {"key": TAINT_KEY, "value": "preempt", "effect": "NoSchedule"}
         node = await persistently(lambda: self.cloud.request("GET", self.agent.heartbeat.path), "read the node")
         others = [entry for entry in node["spec"].get("taints") or [] if entry["key"] != TAINT_KEY]
-        await self.patch("", {"spec": {"taints": [*others, taint]}})
+        ends = {"annotations": {TERMINATES_AT: rfc3339(now + notice)}}
+        await self.patch("", {"metadata": ends, "spec": {"taints": [*others, taint]}})
 
     async def patch(self, subresource: str, body: Manifest) -> None:
         """Change the Node."""

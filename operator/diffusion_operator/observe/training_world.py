@@ -68,7 +68,8 @@ class Worker:
 
     `report` is None while the agent has not been heard (by this process of the operator) for this attempt.
     `connected`: it holds a poll open; False is a hint of its death, and None is unknown. `processes`: how many it was
-    started with, whatever the spec says by now; None where the pod does not tell.
+    started with, whatever the spec says by now; None where the pod does not tell. `has_trained`: the status names it,
+    as a member of this generation or as one that left an earlier one.
     """
 
     pod: PodFacts
@@ -80,16 +81,20 @@ class Worker:
     connected: bool | None
     heard: datetime | None = None
     processes: int | None = None
+    has_trained: bool = False
 
     @property
     def noticed(self) -> bool:
         """Whether this worker's node has announced its end.
 
         An announcement that is older than the pod is not one to it: the scheduler put the pod there all the same, and
-        a worker that leaves such a node might come back to it for ever.
+        a worker that leaves such a node might come back to it for ever. Where nobody says when it was made, it counts
+        for those who have trained there only.
         """
         since, created = self.node.since, self.pod.created
-        return self.node.state == "Noticed" and (not since or not created or since >= created)
+        if self.node.state != "Noticed":
+            return False
+        return self.has_trained if not since else not created or since >= created
 
 
 @dataclass(frozen=True)
@@ -220,10 +225,13 @@ def _workers(snapshot: Snapshot, reports: Mapping[str, AgentRecord], history: Tr
     attempt, uids = history.attempt, history.rendezvous.uids
     pods = (child for child in snapshot.children if child.get("kind") == "Pod")
     mine = (p for p in pods if decimal_label(p, ATTEMPT_LABEL) == attempt or text_at(p, "metadata", "uid") in uids)
-    return tuple(_worker(pod, snapshot, reports, attempt) for pod in mine)
+    trained = uids | frozenset(history.rendezvous.leaving) | {entry.uid for entry in history.preemptions}
+    return tuple(_worker(pod, snapshot, reports, attempt, trained) for pod in mine)
 
 
-def _worker(raw: Raw, snapshot: Snapshot, reports: Mapping[str, AgentRecord], attempt: int) -> Worker:
+def _worker(
+    raw: Raw, snapshot: Snapshot, reports: Mapping[str, AgentRecord], attempt: int, trained: frozenset[str]
+) -> Worker:
     pod = observe_pod(raw, TRAINER_CONTAINER)
     record = reports.get(pod.uid)
     report = record.report if record and isinstance(record.report, TrainerReport) else None
@@ -238,6 +246,7 @@ def _worker(raw: Raw, snapshot: Snapshot, reports: Mapping[str, AgentRecord], at
         connected=record.connected if heard and record else None,
         heard=record.received if heard and record else None,
         processes=_processes(raw),
+        has_trained=pod.uid in trained,
     )
 
 

@@ -8,7 +8,7 @@ a crash, which `restarts.counted` tells instead. What it cost is filled in by th
 import math
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from diffusion_contract.agent_messages import Recovery
 from diffusion_operator.observe.training_history import Preemption, Rendezvous, StoredMember
@@ -29,7 +29,10 @@ def preemptions(world: TrainingWorld, rendezvous: Rendezvous, restarts: Restarts
     workers = {worker.pod.uid: worker for worker in world.workers}
     for uid, entry in entries.items():
         if entry.source == LOST and (uid in workers or uid in restarts.vanished):
-            entries[uid] = replace(entry, source=_source(workers.get(uid)))
+            entry = replace(entry, source=_source(workers.get(uid)))
+        if entry.notice_seconds is None:
+            entry = replace(entry, notice_seconds=_notice(workers.get(uid), entry.time))
+        entries[uid] = entry
     crashed = {worker.pod.uid for worker in world.workers if ending(worker, world) == "Crash"}
     kept = [entry for uid, entry in entries.items() if uid not in crashed]
     return [_costed(entry, world) for entry in kept][-LIMIT:]
@@ -53,17 +56,39 @@ def _opened(world: TrainingWorld, rendezvous: Rendezvous, restarts: Restarts, no
 
 
 def _entry(member: StoredMember, worker: Worker | None, generation: int, now: datetime) -> Preemption:
-    time = from_timestamp(worker.node.since) if worker is not None and worker.noticed else None
-    notice = worker.pod.grace_seconds if worker is not None and worker.pod.deleting else None
+    time = to_timestamp(_announced(worker) or now)
     return Preemption(
-        time=to_timestamp(time or now),
+        time=time,
         pod=member.pod,
         uid=member.uid,
         node=(worker.pod.node if worker is not None else "") or member.node,
         source=_source(worker),
         generation=generation,
-        notice_seconds=notice,
+        notice_seconds=_notice(worker, time),
     )
+
+
+def _announced(worker: Worker | None) -> datetime | None:
+    """When the end of a worker was announced; None where nobody says."""
+    if worker is None:
+        return None
+    if worker.noticed:
+        return from_timestamp(worker.node.since)
+    killed = from_timestamp(worker.pod.deleting_since)
+    return None if killed is None else killed - timedelta(seconds=worker.pod.grace_seconds or 0)
+
+
+def _notice(worker: Worker | None, time: str) -> int | None:
+    """Seconds from the announcement to the end: that of the node where it is told, else of the pod.
+
+    A pod's `deletionTimestamp` is the time at which it is killed, not that of the request.
+    """
+    if worker is None:
+        return None
+    ends = from_timestamp(worker.node.deadline) if worker.noticed else None
+    ends = ends or from_timestamp(worker.pod.deleting_since)
+    since = from_timestamp(time)
+    return None if ends is None or since is None else max(0, round((ends - since).total_seconds()))
 
 
 def _source(worker: Worker | None) -> str:

@@ -1,5 +1,9 @@
 """Raw objects and reports become facts; whatever is broken in them becomes "unknown", never an error."""
 
+from typing import Any
+
+import pytest
+
 from diffusion_contract.agent_messages import RouterReport
 from diffusion_operator.observe.agent_reports import AgentRecord
 from diffusion_operator.observe.nodes import observe_node
@@ -139,3 +143,27 @@ def test_a_status_that_somebody_broke_reads_as_nothing() -> None:
     history = read_history(custom_resource(MINIMAL, broken))
     assert (history.phase, history.attempt, history.rendezvous.generation, history.counted) == ("", 0, 0, 0)
     assert (history.recorded, history.committed, history.published) == (frozenset(), None, None)
+
+
+def timeless(*taints: str, condition: str = "", time: str = "2026-01-01T11:59:50Z") -> dict[str, Any]:
+    """A node with taints of which nobody says when they came, and perhaps a condition."""
+    return {**node(condition=condition, time=time), "spec": {"taints": [{"key": key} for key in taints]}}
+
+
+def test_a_taint_without_a_time_takes_that_of_the_condition_beside_it() -> None:
+    both = observe_node(timeless("aws-node-termination-handler/spot-itn", condition="SpotInterruption"))
+    assert (both.source, both.since) == ("aws-node-termination-handler/spot-itn", "2026-01-01T11:59:50Z")
+    assert observe_node(timeless("karpenter.sh/disruption")).since == ""
+
+
+def test_a_notice_without_a_time_is_one_to_those_who_have_trained_there() -> None:
+    nodes = {"n1": timeless("cloud.google.com/impending-node-termination")}
+    assert [one.noticed for one in world(pod("a"), status=training_status(), nodes=nodes).workers] == [False]
+    assert [one.noticed for one in world(pod("a"), status=training_status("a"), nodes=nodes).workers] == [True]
+    left = training_status(preemptions=[{"time": "2026-01-01T11:59:50Z", "uid": "a"}])
+    assert [one.noticed for one in world(pod("a"), status=left, nodes=nodes).workers] == [True]
+
+
+@pytest.mark.parametrize("taint", ["node.cloudprovider.kubernetes.io/shutdown", "node.kubernetes.io/out-of-service"])
+def test_a_machine_that_is_off_does_not_answer(taint: str) -> None:
+    assert observe_node(node(taint)).state == "Unreachable"

@@ -139,6 +139,32 @@ def test_a_preemption_is_told_with_its_cost() -> None:
     assert (costed["lostSteps"], costed["recoverySeconds"]) == (0, 0.432)
 
 
+TAKEN = "aws-node-termination-handler/spot-itn"
+
+
+@pytest.mark.parametrize("annotation", ["diffusion.dev/terminates-at", "karpenter.sh/nodeclaim-termination-timestamp"])
+def test_the_notice_is_the_time_from_the_announcement_to_the_end_of_the_node(annotation: str) -> None:
+    noticed = {**node(TAKEN), "metadata": {"annotations": {annotation: "2026-01-01T12:00:05Z"}}}
+    (entry,) = status_of(preempted(nodes={"n2": noticed}))["preemptions"]
+    assert (entry["time"], entry["noticeSeconds"]) == ("2026-01-01T11:59:50Z", 15)
+
+
+def test_the_notice_is_filled_in_when_the_end_becomes_known() -> None:
+    noticed = {"n2": node(TAKEN)}
+    first = status_of(preempted(nodes=noticed))
+    assert "noticeSeconds" not in first["preemptions"][0]
+    deleting = pod("b", pool="spot", node="n2")
+    deleting["metadata"] |= {"deletionTimestamp": "2026-01-01T12:00:20Z", "deletionGracePeriodSeconds": 15}
+    (entry,) = status_of(decided(*JOBS, pod("a"), deleting, status=first, records=BOTH, nodes=noticed))["preemptions"]
+    assert entry["noticeSeconds"] == 30
+
+
+def test_a_deleted_pods_notice_is_its_grace_from_the_request_on() -> None:
+    deleting = (*JOBS, pod("a"), pod("b", pool="spot", node="n2", deleting=True))
+    (entry,) = status_of(decided(*deleting, status=training_status("a", "b"), records=BOTH))["preemptions"]
+    assert (entry["time"], entry["noticeSeconds"], entry["source"]) == ("2026-01-01T11:58:45Z", 15, "PodDeleted")
+
+
 def test_a_lost_worker_that_turns_out_to_have_crashed_is_no_preemption() -> None:
     broken = record("a", state="Regrouping", generation=0, broken=1, step=7, received=NOW - timedelta(seconds=1))
     first = status_of(preempted(records=(broken, record("b", connected=False))))
