@@ -211,6 +211,27 @@ def test_whatever_is_stored_nothing_raises(spec: Any, status: Any, extra: Any) -
     decide(snapshot, {"a": record("a", state="Ready")})
 
 
+odd_times = st.sampled_from(["0001-01-01T00:00:00+10:00", "9999-12-31T23:59:59Z", "yesterday", 7, None, ["x"], {}])
+
+
+@SLOW
+@given(snapshots(), odd_times)
+def test_whatever_stands_where_a_time_should_nothing_raises(
+    given_facts: tuple[Snapshot, dict[str, Any]], odd: Any
+) -> None:
+    snapshot, said = given_facts
+    status = {
+        **copy.deepcopy(snapshot.custom_resource.get("status") or {}),
+        "conditions": [{"type": kind, "status": "True", "lastTransitionTime": odd} for kind in ("Ready", "Complete")],
+        "restarts": {"counted": 3, "noProgress": 3, "lastCrashTime": odd, "nextAttemptTime": odd},
+        "preemptions": [{"time": odd, "uid": uid, "generation": 1} for uid in UIDS],
+    }
+    status.setdefault("rendezvous", {})["stopSince"] = odd
+    taken = {"n1": node("aws-node-termination-handler/spot-itn", time=odd if isinstance(odd, str) else "")}
+    raw = {**snapshot.custom_resource, "status": status}
+    decide(Snapshot(raw, OPERATOR, snapshot.children, taken), said)
+
+
 @SLOW
 @given(st.sampled_from(["workers", "checkpoint", "training", "pools", "dataset", "publish"]), json_values)
 def test_a_spec_is_parsed_or_refused_with_a_path(field: str, value: Any) -> None:

@@ -87,6 +87,7 @@ class TrainingHistory:
     disruptions: int = 0
     recorded: frozenset[str] = frozenset()
     last_crash: str = ""
+    crash_generation: int | None = None
     no_progress: int = 0
     next_attempt_time: str = ""
     committed: CheckpointReference | None = None
@@ -113,6 +114,7 @@ def read_history(custom_resource: Raw) -> TrainingHistory:
         disruptions=_counter(status, "restarts", "disruptions"),
         recorded=frozenset(_texts(status, "recordedPods")),
         last_crash=text_at(status, "restarts", "lastCrashTime"),
+        crash_generation=integer_at(status, "restarts", "lastCrashGeneration"),
         no_progress=_counter(status, "restarts", "noProgress"),
         next_attempt_time=text_at(status, "restarts", "nextAttemptTime"),
         committed=_checkpoint(status, "lastCommitted"),

@@ -30,11 +30,17 @@ def to_timestamp(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def from_timestamp(text: str | None) -> datetime | None:
-    """The moment that an RFC 3339 text names; None where there is none or it cannot be read."""
+def from_timestamp(text: object) -> datetime | None:
+    """The moment that an RFC 3339 text names; None where there is none or it cannot be read.
+
+    Neither can a year that no cluster has seen: `metav1.Time` writes "never" as year 1, and a delay after the year 9999
+    is beyond the calendar.
+    """
     try:
-        moment = datetime.fromisoformat(text or "")
+        moment = datetime.fromisoformat(text) if isinstance(text, str) else None
     except ValueError:
+        return None
+    if moment is None or not 1970 < moment.year < 9000:
         return None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 

@@ -30,7 +30,13 @@ from diffusion_operator.plan.training_phase import Objection, Outlook, verdict
 from diffusion_operator.plan.training_progress import learn, throttled
 from diffusion_operator.plan.training_rehearsal import REHEARSE_AGAIN_SECONDS, rehearsal, why_not
 from diffusion_operator.plan.training_restarts import count_restarts
-from diffusion_operator.plan.training_status import master_port, noted_status, refused_status, training_status
+from diffusion_operator.plan.training_status import (
+    EDIT_IGNORED,
+    edited_status,
+    master_port,
+    refused_status,
+    training_status,
+)
 
 
 def decide_training(world: TrainingWorld, now: datetime) -> Plan:
@@ -58,10 +64,9 @@ def _after_the_end(world: TrainingWorld, now: datetime) -> Plan:
     """Succeeded and Failed absorb: what is left of the run is cleared away, and an edit of its spec is only noted."""
     active = any(job.outcome == "Active" and not job.deleting for job in world.jobs)
     edited = world.history.raw.get("observedGeneration") != world.generation
-    said = "the spec was edited after the end: create another DiffusionTraining"
     return Plan(
-        status=noted_status(world.history.raw, world.generation) if edited else None,
-        events=(Event("RunHasEnded", said, "Warning"),) if edited else (),
+        status=edited_status(world.history.raw, world.generation, now) if edited else None,
+        events=(Event(EDIT_IGNORED.reason, EDIT_IGNORED.message, "Warning"),) if edited else (),
         delete=leftover_jobs(world, now),
         requeue_seconds=LEFTOVER_SECONDS if active else None,
     )

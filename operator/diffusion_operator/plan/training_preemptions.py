@@ -25,7 +25,8 @@ def preemptions(world: TrainingWorld, rendezvous: Rendezvous, restarts: Restarts
     """The entries to store, oldest first."""
     entries = {entry.uid: entry for entry in world.history.preemptions}
     for entry in _opened(world, rendezvous, restarts, now):
-        entries.setdefault(entry.uid, entry)
+        if entry.uid not in entries and _makes_room(entries, entry):
+            entries[entry.uid] = entry
     workers = {worker.pod.uid: worker for worker in world.workers}
     for uid, entry in entries.items():
         if entry.source == LOST and (uid in workers or uid in restarts.vanished):
@@ -35,7 +36,18 @@ def preemptions(world: TrainingWorld, rendezvous: Rendezvous, restarts: Restarts
         entries[uid] = entry
     crashed = {worker.pod.uid for worker in world.workers if ending(worker, world) == "Crash"}
     kept = [entry for uid, entry in entries.items() if uid not in crashed]
-    return [_costed(entry, world) for entry in kept][-LIMIT:]
+    return [_costed(entry, world) for entry in kept]
+
+
+def _makes_room(entries: dict[str, Preemption], new: Preemption) -> bool:
+    """Drop the oldest entry for `new` where all are taken; not for one that is as old, or they would take turns."""
+    if len(entries) < LIMIT:
+        return True
+    oldest = next(iter(entries.values()))
+    if oldest.generation >= new.generation:
+        return False
+    del entries[oldest.uid]
+    return True
 
 
 def _opened(world: TrainingWorld, rendezvous: Rendezvous, restarts: Restarts, now: datetime) -> Iterable[Preemption]:
@@ -52,7 +64,9 @@ def _opened(world: TrainingWorld, rendezvous: Rendezvous, restarts: Restarts, no
         announced = worker is not None and not worker.pod.terminal and is_leaving(worker)
         unwanted = worker is not None and is_superfluous(worker, world)
         if (member.uid in taken or dropped or announced) and not unwanted:
-            yield _entry(member, worker, rendezvous.generation, now)
+            # One that stays in this generation, because too few would be left, is missing from the next.
+            without = rendezvous.generation + (not (regrouped and dropped))
+            yield _entry(member, worker, without, now)
 
 
 def _entry(member: StoredMember, worker: Worker | None, generation: int, now: datetime) -> Preemption:

@@ -21,12 +21,16 @@ _FINAL = (ExitCode.CONFIGURATION_REFUSED, ExitCode.DO_NOT_RETRY)
 
 @dataclass(frozen=True)
 class Restarts:
-    """The counters to store. `crashes`, `disrupted` and `vanished` (UIDs) are what this pass adds to them."""
+    """The counters to store. `crashes`, `disrupted` and `vanished` (UIDs) are what this pass adds to them.
+
+    `crash_generation`: the newest generation of this attempt that ended in a counted crash; None while none did.
+    """
 
     counted: int
     disruptions: int
     recorded: frozenset[str]
     last_crash: str
+    crash_generation: int | None = None
     crashes: tuple[Worker, ...] = ()
     disrupted: tuple[Worker, ...] = ()
     vanished: frozenset[str] = frozenset()
@@ -75,15 +79,29 @@ def count_restarts(world: TrainingWorld) -> Restarts:
     disrupted = tuple(worker for worker in fresh if ending(worker, world) == "Disruption")
     vanished = _vanished(world)
     counted_now = {worker.pod.uid for worker in (*crashes, *disrupted)} | vanished
+    before = -1 if history.crash_generation is None else history.crash_generation
+    newest = max((_generation_of(worker, history) for worker in crashes), default=-1)
     return Restarts(
-        counted=history.counted + len(crashes),
+        counted=history.counted + (newest > before),
         disruptions=history.disruptions + len(disrupted) + len(vanished),
         recorded=_still_needed(history, world) | counted_now,
         last_crash=_latest([history.last_crash, *(worker.pod.finished for worker in crashes)]),
+        crash_generation=history.crash_generation if newest <= before else newest,
         crashes=crashes,
         disrupted=disrupted,
         vanished=vanished,
     )
+
+
+def _generation_of(worker: Worker, history: TrainingHistory) -> int:
+    """The newest generation that a worker is known to have been in; 0 is none.
+
+    Workers that fail together are one restart of the run, and the last of them are seen when the next generation has
+    been made already. So a crash counts only if its worker has come further than the crash before.
+    """
+    if worker.report is not None:
+        return max(worker.report.generation, worker.report.broken or 0)
+    return history.rendezvous.generation if worker.pod.uid in history.rendezvous.uids else 0
 
 
 def _latest(times: Iterable[str]) -> str:

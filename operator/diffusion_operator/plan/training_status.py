@@ -97,12 +97,14 @@ def _recorded(outlook: Outlook, entries: Sequence[Preemption]) -> list[str]:
 def _restarts(outlook: Outlook) -> dict[str, Any]:
     restarts = outlook.restarts
     counters: dict[str, Any] = {"counted": restarts.counted, "disruptions": restarts.disruptions}
+    same_attempt = outlook.attempt == outlook.world.history.attempt
     more = {
-        "noProgress": outlook.no_progress,
+        "lastCrashGeneration": restarts.crash_generation if same_attempt else None,
+        "noProgress": outlook.no_progress or None,
         "lastCrashTime": restarts.last_crash,
         "nextAttemptTime": outlook.next_attempt_time,
     }
-    return counters | {name: value for name, value in more.items() if value}
+    return counters | {name: value for name, value in more.items() if value not in (None, "")}
 
 
 def _checkpoint(learned: Learned) -> dict[str, Any]:
@@ -143,7 +145,17 @@ def refused_status(
     }
 
 
-def noted_status(raw: Mapping[str, Any], generation: int) -> dict[str, Any]:
-    """A stored status that is about a newer spec in no other way than that it was seen."""
-    noted = [{**condition, "observedGeneration": generation} for condition in stored_conditions(raw)]
-    return {**raw, "observedGeneration": generation, "conditions": noted}
+EDIT_IGNORED = Condition(
+    "EditIgnored", "True", "RunHasEnded", "the spec was edited after the end: create another DiffusionTraining"
+)
+
+
+def edited_status(raw: Mapping[str, Any], generation: int, now: datetime) -> dict[str, Any]:
+    """A stored status whose run has ended, with the word that a newer spec was seen and changes nothing any more."""
+    stored = stored_conditions(raw)
+    kept = [{**one, "observedGeneration": generation} for one in stored if one.get("type") != EDIT_IGNORED.type]
+    return {
+        **raw,
+        "observedGeneration": generation,
+        "conditions": [*kept, *stamped((EDIT_IGNORED,), stored, generation, now)],
+    }

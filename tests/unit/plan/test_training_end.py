@@ -2,7 +2,7 @@
 
 import pytest
 
-from decided_trainings import BOTH, PAIR, decided, kstatus, said
+from decided_trainings import BOTH, PAIR, conditions, decided, kstatus, said
 from world_builders import MINIMAL, TWO_POOLS, job, record, spec_with, training_status
 
 
@@ -55,6 +55,12 @@ def test_an_edit_after_the_end_is_noted_and_nothing_else() -> None:
     ready = {"type": "Ready", "status": "True", "observedGeneration": 0}
     status = training_status() | {"phase": "Succeeded", "observedGeneration": 0, "conditions": [ready]}
     plan = decided(status=status)
-    assert plan.status == status | {"observedGeneration": 1, "conditions": [ready | {"observedGeneration": 1}]}
-    assert [one.reason for one in plan.events] == ["RunHasEnded"]
+    assert plan.status is not None
+    assert plan.status["phase"] == "Succeeded"
+    assert plan.status["observedGeneration"] == 1
+    told = conditions(plan)
+    assert told["Ready"] == ready | {"observedGeneration": 1}
+    said = "the spec was edited after the end: create another DiffusionTraining"
+    assert (told["EditIgnored"]["status"], told["EditIgnored"]["message"]) == ("True", said)
+    assert [(one.reason, one.message) for one in plan.events] == [("RunHasEnded", said)]
     assert decided(status=plan.status).status is None

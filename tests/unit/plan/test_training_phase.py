@@ -79,6 +79,14 @@ CASES = {
         "spec.suspend is true; the newest checkpoint is of step 7",
         "Current",
     ),
+    "suspended, while workers of the attempt before still run": (
+        (job("base", attempt=1, active=1),),
+        {"status": training_status(attempt=2), "spec": spec_with(suspend=True)},
+        "Draining",
+        "Suspending",
+        "workers save and leave, because spec.suspend is true",
+        "InProgress",
+    ),
     "publishes": (
         PAIR,
         {"status": training_status("a", "b"), "records": (record("a", state="Publishing", generation=1), BOTH[1])},

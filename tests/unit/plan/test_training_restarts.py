@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from diffusion_operator.plan.training_restarts import count_restarts, ending
-from world_builders import TWO_POOLS, job, node, pod, training_status, world
+from world_builders import TWO_POOLS, job, node, pod, record, training_status, world
 
 JOBS = (job("base"), job("spot"))
 
@@ -48,6 +48,30 @@ def test_a_crash_is_counted_once() -> None:
     stored = training_status("a", restarts={"counted": 1}, recordedPods=["a"])
     second = count_restarts(world(*JOBS, crashed, status=stored))
     assert (second.counted, second.recorded, second.crashes) == (1, frozenset("a"), ())
+
+
+def crashed_in(generation: int, *uids: str, **stored: Any) -> Any:
+    """Two workers of generation 4 have crashed, which were last heard in `generation`."""
+    status = training_status(*uids, generation=4, restarts=stored)
+    records = tuple(record(uid, generation=generation) for uid in uids)
+    crashed = (pod(uid, exit_code=1) for uid in uids)
+    return count_restarts(world(*JOBS, *crashed, status=status, records=records))
+
+
+def test_workers_that_crash_together_are_one_restart() -> None:
+    together = crashed_in(4, "a", "b")
+    assert (together.counted, together.crash_generation, len(together.crashes)) == (1, 4, 2)
+    late = crashed_in(4, "c", counted=1, lastCrashGeneration=4)
+    assert (late.counted, late.crash_generation, late.recorded) == (1, 4, frozenset("c"))
+    again = crashed_in(5, "d", counted=1, lastCrashGeneration=4)
+    assert (again.counted, again.crash_generation) == (2, 5)
+
+
+def test_workers_that_crash_before_any_generation_are_one_restart_an_attempt() -> None:
+    first = crashed_in(0, "a", "b")
+    assert (first.counted, first.crash_generation) == (1, 0)
+    assert crashed_in(0, "c", counted=1, lastCrashGeneration=0).counted == 1
+    assert crashed_in(0, "c", counted=1).counted == 2
 
 
 def test_what_is_recorded_is_forgotten_with_the_pod() -> None:

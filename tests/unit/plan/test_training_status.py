@@ -230,6 +230,26 @@ def test_only_the_newest_ten_preemptions_are_kept() -> None:
     assert [entries[0]["uid"], entries[-1]["uid"], len(entries)] == ["u1", "b", 10]
 
 
+def test_a_crowd_that_leaves_at_once_fills_the_list_once() -> None:
+    uids = [f"w{number:02}" for number in range(14)]
+    wide = spec_with(workers={"min": 1, "max": 14})
+    children = (job("base", size=14, active=14), *(pod(uid, index=n) for n, uid in enumerate(uids)))
+    records = tuple(record(uid, generation=1, step=7, state="Finished" if uid == "w00" else "Training") for uid in uids)
+    facts = {"records": records, "nodes": {"n1": node(TAKEN)}, "spec": wide}
+    first = status_of(decided(*children, status=training_status(*uids), **facts))
+    assert len(first["preemptions"]) == 10
+    assert status_of(decided(*children, status=first, **facts)) == first
+
+
+def test_where_too_few_are_left_the_cost_is_that_of_the_next_generation() -> None:
+    both = spec_with(TWO_POOLS, workers__min=2)
+    earlier = record("a", generation=1, step=7, recovery=Recovery(generation=1, lost_steps=0, seconds=0.3))
+    plan = preempted(nodes={"n2": node(TAKEN)}, records=(earlier, BOTH[1]), spec=both)
+    (entry,) = status_of(plan)["preemptions"]
+    assert (status_of(plan)["rendezvous"]["stop"], entry["generation"]) == ("TooFewWorkers", 2)
+    assert "lostSteps" not in entry
+
+
 def test_events_say_what_changed_in_the_sentences_of_the_status() -> None:
     crashed = (*JOBS, pod("a"), pod("b", pool="spot", exit_code=1, message='{"reason":"Crashed","message":"bad luck"}'))
     plan = decided(*crashed, status=training_status("a", "b"), records=(BOTH[0],))
@@ -279,5 +299,8 @@ def test_a_reason_is_always_one_that_the_api_accepts() -> None:
 def test_times_that_cannot_be_read_are_none() -> None:
     assert from_timestamp("yesterday") is None
     assert from_timestamp(None) is None
+    assert from_timestamp(["2026-01-01T12:00:00Z"]) is None
+    assert from_timestamp("0001-01-01T00:00:00+10:00") is None
+    assert from_timestamp("9999-12-31T23:59:59-10:00") is None
     assert from_timestamp("2026-01-01T12:00:00Z") == NOW
     assert from_timestamp("2026-01-01T12:00:00") == NOW
