@@ -21,6 +21,12 @@ def decided(*children: Any, **facts: Any) -> Plan:
     return decide_training(world(*children, **({"spec": TWO_POOLS} | facts)), NOW)
 
 
+def status_of(plan: Plan) -> Any:
+    """The status that the plan stores."""
+    assert plan.status is not None
+    return plan.status
+
+
 def conditions(plan: Plan) -> dict[str, dict[str, Any]]:
     """The conditions of the plan's status, by type."""
     assert plan.status is not None

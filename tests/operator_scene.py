@@ -1,4 +1,4 @@
-"""A namespace of a real API server with an operator at work, engines that are up at once, and a witness."""
+"""A namespace of a real API server with an operator at work, pods that play a script, and a witness."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ from diffusion_operator.loop.kinds import KINDS
 from diffusion_operator.observe.snapshot import Raw
 from faulty_transport import FaultyTransport
 from operator_harness import Bench, Witness, client_for
-from scripted_pods import Stage, serve
+from scripted_pods import Script, Stage, serve
 
 
 class Scene:
@@ -61,8 +61,8 @@ class Scene:
 
 
 @contextlib.asynccontextmanager
-async def scene(cluster: Cluster, namespace: str) -> AsyncIterator[Scene]:
-    """An operator at work in `namespace`, until left."""
+async def scene(cluster: Cluster, namespace: str, script: Script = serve) -> AsyncIterator[Scene]:
+    """An operator at work in `namespace`, whose pods play `script`, until left."""
     install_crds(cluster)
     client = client_for(cluster.kubeconfig)
     try:
@@ -70,7 +70,7 @@ async def scene(cluster: Cluster, namespace: str) -> AsyncIterator[Scene]:
             Witness(client_for(cluster.kubeconfig)).watching() as witness,
             Bench(cluster.kubeconfig, KINDS, namespace).operator() as (engine, transport),
         ):
-            stage = Stage(client, witness.store, namespace, serve, engine)
+            stage = Stage(client, witness.store, namespace, script, engine)
             playing = asyncio.create_task(stage.play())
             try:
                 yield Scene(client, witness, engine, transport, namespace)
