@@ -8,7 +8,15 @@ from torch import Tensor
 
 from diffusion_contract.serving_config import Sampler
 from diffusion_core.model_folder import LoadedModel
-from diffusion_core.samplers import SamplerTable, advance_rows, denoise_with_guidance, initial_noise, sampler_table
+from diffusion_core.samplers import (
+    CALM_GAIN,
+    SamplerTable,
+    advance_rows,
+    denoise_with_guidance,
+    gains,
+    initial_noise,
+    sampler_table,
+)
 from diffusion_server.samples import Sample
 
 
@@ -42,9 +50,21 @@ class ModelPainter:
 
     @torch.inference_mode()
     def step(self, states: Sequence[RowState]) -> None:
-        """Take one step of each row's own table, all rows in one pass through the network."""
-        if not states:
-            return
+        """Take one step of each row's own table: in one pass through the network, as far as rows may share it.
+
+        A step that would make a visible difference of the network's rounding is taken by its row alone, so that it is
+        the same step in any crowd. That is the first one or two of a row whose guidance is strong.
+        """
+        together = []
+        for row in states:
+            if _is_calm(row):
+                together.append(row)
+            else:
+                self._pass([row])
+        if together:
+            self._pass(together)
+
+    def _pass(self, states: Sequence[RowState]) -> None:
         x = torch.stack([row.latent for row in states])  # [B,C,H,W]
         t = torch.stack([row.table.timesteps[row.position] for row in states]).to(self._device)  # [B]
         coefficients = torch.stack([row.table.coefficients[row.position] for row in states]).to(self._device)  # [B,6]
@@ -72,3 +92,8 @@ class ModelPainter:
         if self._loaded.model.conditioning.type == "None":
             return None
         return torch.tensor([row.label for row in states], device=self._device)
+
+
+def _is_calm(row: RowState) -> bool:
+    coefficients = row.table.coefficients[row.position : row.position + 1]  # [1,6]
+    return float(gains(coefficients, torch.tensor([row.guidance_scale]))) <= CALM_GAIN

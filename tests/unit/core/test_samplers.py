@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -14,10 +15,12 @@ from diffusion_contract.run_config import DiffusionSpec, ScheduleSpec
 from diffusion_contract.serving_config import Sampler
 from diffusion_core.denoisers import NULL_LABEL, Denoiser, build_denoiser
 from diffusion_core.samplers import (
+    SMALLEST_SIGNAL,
     SamplerRefused,
     SamplerTable,
     advance_rows,
     denoise_with_guidance,
+    gains,
     generate,
     guided,
     initial_noise,
@@ -38,13 +41,22 @@ def start(row: int) -> Tensor:
 
 
 def ddim_oracle(diffusion: DiffusionSpec, steps: int, x: Tensor) -> Tensor:
+    """diffusers' own steps over the times that are left when the end of the schedule without a signal is cut off."""
     names = {"Linear": "linear", "Cosine": "squaredcos_cap_v2"}
     scheduler = DDIMScheduler(beta_schedule=names[diffusion.schedule.type], timestep_spacing="trailing")
-    scheduler.set_timesteps(steps)
-    for t in scheduler.timesteps:
-        out = some_network(x, t.float().view(1))
-        x = scheduler.step(out, int(t), x, use_clipped_model_output=True).prev_sample
+    times = trailing(int((scheduler.alphas_cumprod >= SMALLEST_SIGNAL).sum()), steps)
+    for t, after in pairwise([*times, -1]):
+        scheduler.register_to_config(num_train_timesteps=t - after)
+        scheduler.num_inference_steps = 1  # the step goes from t to t - num_train_timesteps // num_inference_steps
+        out = some_network(x, torch.tensor([float(t)]))
+        x = scheduler.step(out, t, x, use_clipped_model_output=True).prev_sample
     return x
+
+
+def trailing(total: int, steps: int) -> list[int]:
+    scheduler = DDIMScheduler(num_train_timesteps=total, timestep_spacing="trailing")
+    scheduler.set_timesteps(steps)
+    return [int(t) for t in scheduler.timesteps[:steps]]  # rounding may bring it one more, which is -1
 
 
 def flow_oracle(diffusion: DiffusionSpec, steps: int, x: Tensor) -> Tensor:
@@ -103,17 +115,35 @@ def test_euler_of_mixed_steps_and_arrivals_is_that_of_diffusers(diffusion: Diffu
         torch.testing.assert_close(row.x, flow_oracle(diffusion, n, start(n)), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("steps", [1, 3, 7, 15, 64, 999, 1000])
-@pytest.mark.parametrize("diffusion", [EPSILON, COSINE])
-def test_ddim_times_are_trailing_and_distinct(diffusion: DiffusionSpec, steps: int) -> None:
+@pytest.mark.parametrize("steps", [1, 3, 7, 15, 64, 997])
+@pytest.mark.parametrize(("diffusion", "total"), [(EPSILON, 1000), (COSINE, 997)])
+def test_ddim_times_are_trailing_and_distinct(diffusion: DiffusionSpec, total: int, steps: int) -> None:
     table = sampler_table("DDIM", steps, diffusion)
-    oracle = DDIMScheduler(timestep_spacing="trailing")
-    oracle.set_timesteps(steps)
-    assert table.timesteps.tolist() == oracle.timesteps.tolist()
-    assert table.timesteps[0] == 999
+    assert table.timesteps.tolist() == trailing(total, steps)
+    assert table.timesteps[0] == total - 1
     assert (table.timesteps.diff() < 0).all()
     assert table.coefficients.shape == (steps, 6)
     assert table.coefficients.isfinite().all()
+
+
+def test_as_many_steps_as_the_schedule_has_times_may_stand_still_now_and_then() -> None:
+    table = sampler_table("DDIM", 1000, COSINE)
+    x, out = torch.randn(2, 1, 4, 4)
+    repeated = (table.timesteps.diff() == 0).nonzero().flatten()
+    assert len(repeated) == 3
+    for place in repeated:
+        after, _ = advance_rows(x[None], out[None], None, table.coefficients[place : place + 1], None, table.clip)
+        torch.testing.assert_close(after, x[None])
+
+
+@pytest.mark.parametrize("diffusion", [EPSILON, COSINE])
+def test_no_step_asks_for_a_sample_of_which_nothing_is_left(diffusion: DiffusionSpec) -> None:
+    assert sampler_table("DDIM", 20, diffusion).coefficients[:, 1].abs().max() <= SMALLEST_SIGNAL**-0.5
+
+
+def test_the_gain_is_what_an_error_of_the_network_becomes() -> None:
+    coefficients = torch.tensor([[1.0, -3.0, 0, 0, 0, 0]] * 4)
+    assert gains(coefficients, torch.tensor([0.0, 1.0, 2.0, 50.0])).tolist() == [3, 3, 9, 297]
 
 
 @pytest.mark.parametrize(("sampler", "diffusion"), [("DDIM", EPSILON), ("DDIM", COSINE), ("Euler", SHIFTED_FLOW)])
@@ -133,7 +163,7 @@ def test_a_denoiser_that_knows_the_answer_reaches_it(sampler: Sampler, diffusion
     for row in table.coefficients:
         out = (clean - row[0] * x) / row[1]  # solves x0 = p x + q out
         x, _ = advance_rows(x, out, None, row.view(1, 6), None, table.clip)
-    torch.testing.assert_close(x, clean, atol=5e-3, rtol=0)  # p is 2e4 at the noisiest step, in fp32
+    torch.testing.assert_close(x, clean, atol=1e-4, rtol=0)
 
 
 def test_history_and_noise_enter_by_their_coefficients() -> None:

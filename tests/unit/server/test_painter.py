@@ -14,7 +14,9 @@ from diffusion_core.samplers import generate
 from diffusion_server.painter import ModelPainter, RowState
 from diffusion_server.picture import to_png
 from diffusion_server.samples import Sample
+from optimal_denoiser import OptimalDenoiser
 from serving_pods import FLOW, save_random_model, tiny_model
+from tiny_models import BYTE_RANGE, COSINE, EPSILON, TEN_CLASSES, tiny_dit
 
 TOLERANCE = 2e-5
 """Largest difference between latents drawn alone and in a crowd, in units of the model's range -1..1 (fp32): the
@@ -62,6 +64,37 @@ def test_alone_or_in_a_crowd_joining_at_any_step(painter: ModelPainter) -> None:
     for number, row in done.items():
         pairs = zip(painter.finish(row), painter.finish(alone[number]), strict=True)
         assert max(abs(one - other) for one, other in pairs) <= 1
+
+
+@pytest.mark.parametrize("guidance", [0.0, 1.0, 2.0, 7.5, 50.0])
+@pytest.mark.parametrize("steps", [1, 2, 4, 20])
+@pytest.mark.parametrize(("sampler", "diffusion"), [("DDIM", COSINE), ("DDIM", EPSILON), ("Euler", FLOW)])
+def test_a_network_that_has_converged_draws_the_same_alone_and_in_a_crowd(
+    sampler: Sampler, diffusion: DiffusionSpec, steps: int, guidance: float
+) -> None:
+    """Where there is only noise it answers with its own input, and a sampler may amplify its last digits."""
+    loaded = LoadedModel(OptimalDenoiser(diffusion), tiny_dit(TEN_CLASSES), diffusion, BYTE_RANGE)
+    painter = ModelPainter(loaded, sampler, torch.device("cpu"))
+    samples = [Sample(number, number % 10, steps, guidance, sampler) for number in range(12)]
+    alone = [draw_alone(painter, sample) for sample in samples]
+    crowd = [painter.begin(sample) for sample in samples]
+    for _ in range(steps):
+        painter.step(crowd)
+    pictures = [[torch.tensor(list(painter.finish(row))) for row in rows] for rows in (alone, crowd)]
+    assert max(int((one - other).abs().max()) for one, other in zip(*pictures, strict=True)) <= 1
+
+
+def test_only_a_step_that_amplifies_is_taken_alone(painter: ModelPainter, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes: list[int] = []
+    monkeypatch.setattr(painter, "_pass", lambda states: passes.append(len(states)))
+    rows = [painter.begin(Sample(number, 3, 20, 2.0, painter._sampler)) for number in range(4)]
+    painter.step(rows)
+    assert passes == [4]
+    passes.clear()
+    rows += [painter.begin(Sample(9, 3, 20, 50.0, painter._sampler))]
+    painter.step(rows)
+    assert passes == ([1, 4] if painter._sampler == "DDIM" else [5])
+    painter.step([])
 
 
 def test_the_step_loop_draws_what_the_reference_draws(painter: ModelPainter) -> None:
