@@ -1,5 +1,6 @@
 # Four targets from one file: operator, trainer, server, router. `docker build --target trainer -t NAME .`
-# The lock files hold every package by version and hash. Pin the base image by digest where you build for production.
+# Each installs what its command imports and no more: the operator and the router have no torch. The lock files hold every
+# package by version and hash. Pin the base image by digest where you build for production.
 ARG PYTHON_IMAGE=python:3.11-slim
 
 FROM ${PYTHON_IMAGE} AS base
@@ -24,20 +25,26 @@ USER 65532:65532
 ENTRYPOINT ["diffusion-operator"]
 CMD ["run"]
 
-FROM base AS workloads
-COPY requirements/workloads.txt requirements/workloads.txt
-RUN pip install --require-hashes -r requirements/workloads.txt
+FROM base AS trainer
+COPY requirements/trainer.txt requirements/trainer.txt
+RUN pip install --require-hashes -r requirements/trainer.txt
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels pip install --no-deps /wheels/*.whl
 USER 65532:65532
-
-FROM workloads AS trainer
 ENTRYPOINT ["diffusion-trainer"]
 CMD ["agent"]
 
-FROM workloads AS server
+FROM base AS server
+COPY requirements/server.txt requirements/server.txt
+RUN pip install --require-hashes -r requirements/server.txt
+RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels pip install --no-deps /wheels/*.whl
+USER 65532:65532
 ENTRYPOINT ["diffusion-server"]
 CMD ["serve"]
 
-FROM workloads AS router
+FROM base AS router
+COPY requirements/router.txt requirements/router.txt
+RUN pip install --require-hashes -r requirements/router.txt
+RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels pip install --no-deps /wheels/*.whl
+USER 65532:65532
 ENTRYPOINT ["diffusion-router"]
 CMD ["serve"]

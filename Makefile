@@ -55,9 +55,11 @@ down: ## Stop the embedded cluster
 clean: down ## Stop the cluster and remove the environment and what tests left in the checkout
 	@rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-output *.egg-info
 
-# Write the lock files anew from pyproject.toml; versions stay unless they no longer fit.
+# Write the lock files anew from pyproject.toml: versions stay while they fit, and are the same in all locks.
+LOCK = $(BIN)/uv pip compile --quiet pyproject.toml --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --no-header
 lock: environment
-	@for extra in operator workloads local dev; do \
-		$(BIN)/uv pip compile --quiet pyproject.toml --extra $$extra --generate-hashes --no-emit-index-url \
-			--no-emit-find-links --no-header --output-file requirements/$$extra.txt; done
+	@$(LOCK) --extra dev --output-file requirements/dev.txt
+	@for extra in operator trainer server router local; do \
+		$(LOCK) --extra $$extra --constraint requirements/dev.txt --output-file requirements/$$extra.txt || exit 1; done
 	@sed -nE '/^(setuptools|uv)==/,/# via/{/# via/!p}' requirements/dev.txt > requirements/bootstrap.txt

@@ -1,0 +1,60 @@
+"""The end of a run: its model version is published, or it is said why it could not be."""
+
+import threading
+
+import pytest
+
+from diffusion_trainer import finish
+from trainer_in_process import train_here
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+SHORT = {"targetSteps": 8, "globalBatchSize": 5, "seed": 1}
+EVERY_FOUR = {"interval": {"steps": 4}, "retain": {"last": 9}}
+
+
+def test_a_models_volume_that_cannot_be_written_is_told_and_tried_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(finish, "_RETRY_SECONDS", 0.05)
+    (tmp_path / "models").write_text("a file where the volume should be")
+
+    def repair_when_told(update, inbox):
+        if update.message and "could not be published" in update.message:
+            (tmp_path / "models").unlink(missing_ok=True)
+
+    code, said = train_here(tmp_path, repair_when_told, training=SHORT, checkpoint=EVERY_FOUR)
+    assert code == 0
+    assert any(update.message and "could not be published" in update.message for update in said)
+    assert said[-1].published is not None
+    assert said[-1].message == ""
+
+
+def test_a_models_volume_with_something_else_on_it_is_refused_and_not_tried_for_ever(tmp_path):
+    layout = tmp_path / "models/models/tiny"
+    layout.mkdir(parents=True)
+    (layout / "index.json").write_text("[]")
+    code, said = train_here(tmp_path, training=SHORT, checkpoint=EVERY_FOUR)
+    assert (code, said[-1].refused_path) == (64, "spec.publish")
+    assert "index.json is not an OCI image index" in said[-1].message
+    assert "volume models" in said[-1].message
+
+
+def test_a_worker_that_publishes_hears_that_it_must_end(tmp_path, monkeypatch):
+    over = threading.Event()
+    monkeypatch.setattr(finish, "publish_checkpoint", lambda *_given: over.wait(60))
+
+    def end_while_publishing(update, inbox):
+        if update.state == "Publishing":
+            inbox.take(inbox.orders.model_copy(update={"terminating": True}))
+
+    code, said = train_here(tmp_path, end_while_publishing, training=SHORT, checkpoint=EVERY_FOUR)
+    over.set()
+    assert code == 75
+    assert said[-1].committed.step == 8
+
+
+def test_a_fault_of_our_own_while_publishing_is_a_crash(tmp_path, monkeypatch):
+    def fail(*_given):
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(finish, "publish_checkpoint", fail)
+    code, said = train_here(tmp_path, training=SHORT, checkpoint=EVERY_FOUR)
+    assert (code, said[-1].message) == (1, "KeyError: 'a bug'")
