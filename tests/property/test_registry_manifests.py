@@ -46,16 +46,16 @@ def published() -> Iterator[tuple[Path, dict[str, object]]]:
 def open_or_refuse(root: Path, manifest: dict[str, object]) -> None:
     content = canonical_json(manifest)
     blob_path(root / "models" / "claim" / "digits", sha256_of(content)).write_bytes(content)
-    workplace = Path(tempfile.mkdtemp(dir=root))
-    target = workplace / "inner" / "opened"
+    around = Path(tempfile.mkdtemp(dir=root))
+    target = around / "inner" / "opened"
     opened = False
     with suppress(ModelVersionRefused):
         open_model_version(root / "models", ModelReference("claim", "digits", sha256_of(content)), target)
         opened = True
     assert target.exists() == opened
     assert all(path.is_dir() or path.suffix in {".json", ".md"} for path in target.rglob("*"))
-    outside = [path for path in workplace.rglob("*") if path.is_file() and target not in path.parents]
-    shutil.rmtree(workplace)
+    outside = [path for path in around.rglob("*") if path.is_file() and target not in path.parents]
+    shutil.rmtree(around)
     assert outside == []
 
 
