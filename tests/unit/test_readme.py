@@ -5,16 +5,19 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 
+from diffusion_local.command import main as local
 from diffusion_operator.api.service_spec import parse_service_spec
 from diffusion_operator.api.training_spec import parse_training
+from diffusion_operator.cli.kubectl_plugin import main as plugin
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md"), *REPOSITORY.glob("charts/*/README.md")])
+PLACES = ("*.md", "docs/**/*.md", "charts/*/README.md", "local/*.md")
+DOCUMENTS = sorted(path for place in PLACES for path in REPOSITORY.glob(place))
 PARSE = {"DiffusionTraining": parse_training, "DiffusionService": parse_service_spec}
-README = (REPOSITORY / "README.md").read_text()
 
 
 def examples() -> list[dict[str, Any]]:
@@ -55,3 +58,11 @@ def test_make_is_asked_for_targets_that_exist() -> None:
     asked |= {words[0] for words in commands("make")}
     assert asked
     assert asked <= targets
+
+
+@pytest.mark.parametrize(("program", "group"), [("diffusion-local", local), ("kubectl diffusion", plugin)])
+def test_subcommands_that_are_shown_exist(program: str, group: click.Group) -> None:
+    shown = {words[0] for words in commands(program)}
+    shown |= {word for path in DOCUMENTS for word in re.findall(rf"{program} ([a-z]+)", path.read_text())}
+    assert shown
+    assert shown <= set(group.commands)
