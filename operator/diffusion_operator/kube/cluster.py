@@ -57,16 +57,19 @@ class Cluster:
             nodes=nodes,
             referenced=referenced,
             refusals=self._refusals.get(key, ()),
+            has_applied=key in self._refusals,
             rehearsals=self._rehearsals.known(key),
             creation_failures=failures,
         )
 
     def remember_refusals(self, key: Key, refusals: tuple[Refusal, ...]) -> bool:
-        """Keep what was refused in this pass for the next one to see. Returns whether that is news."""
-        if self._refusals.get(key, ()) == refusals:
-            return False
+        """Keep what was refused in this pass for the next one to see. Returns whether that is news.
+
+        After the first pass of this process it always is: until then a stored refusal could not be doubted.
+        """
+        is_news = self._refusals.get(key) != refusals
         self._refusals[key] = refusals
-        return True
+        return is_news
 
     async def rehearse(self, key: Key, manifests: Iterable[Manifest]) -> bool:
         """Ask whether these would be taken, for the next pass to see. Returns whether there is news."""

@@ -126,6 +126,7 @@ class OperatorProcess:
             trainer_image=settings.trainer_image,
             server_image=settings.server_image,
             router_image=settings.router_image,
+            listening_since=SystemClock().now(),
         )
         engine = Engine(
             self._client,

@@ -65,8 +65,9 @@ class Snapshot:
     that the kind asked for; None where the API server said that there is no such object. The values in a Secret's
     `data` are blanked: SHAPE of `diffusion_contract.api_key_hash` for one of that form, else "". `refusals`: what
     became of the last pass's `apply`, as far as it was refused. `rehearsals`: by the digest of a manifest, why the API
-    server would refuse it, or "" where it would take it. Both are known to this process only. `creation_failures`: for
-    children that are short of pods, by UID, the events (events.k8s.io/v1) in which their controller says why.
+    server would refuse it, or "" where it would take it. Both are known to this process only; before it
+    `has_applied` anything, the absence of a refusal means nothing. `creation_failures`: for children that are short of
+    pods, by UID, the events (events.k8s.io/v1) in which their controller says why.
     """
 
     custom_resource: Raw
@@ -75,5 +76,6 @@ class Snapshot:
     nodes: Mapping[str, Raw] = field(default_factory=lambda: MappingProxyType({}))
     referenced: Mapping[Reference, Raw | None] = field(default_factory=lambda: MappingProxyType({}))
     refusals: tuple[Refusal, ...] = ()
+    has_applied: bool = True
     rehearsals: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     creation_failures: Mapping[str, tuple[Raw, ...]] = field(default_factory=lambda: MappingProxyType({}))

@@ -103,8 +103,9 @@ class TrainingWorld:
 
     `jobs` are those of the current attempt, `previous` those of earlier ones and of none. `claims`: those that we made;
     `missing_claims`: those that the spec names and the API server does not have. `refusals`: sentences by which the
-    API server refused our writes. `rehearsals`: by the digest of a manifest, why it would refuse that, or "" where it
-    would not. `run`: what the pods of this run read now; None where it cannot be read.
+    API server refused our writes; that there is none means nothing before this process `has_applied` any.
+    `rehearsals`: by the digest of a manifest, why it would refuse that, or "" where it would not. `run`: what the pods
+    of this run read now; None where it cannot be read.
     """
 
     name: str
@@ -119,6 +120,7 @@ class TrainingWorld:
     workers: tuple[Worker, ...] = ()
     missing_claims: tuple[str, ...] = ()
     refusals: tuple[str, ...] = ()
+    has_applied: bool = True
     claims: frozenset[str] = frozenset()
     run: RunConfig | None = None
     rehearsals: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
@@ -160,6 +162,7 @@ def observe_training(snapshot: Snapshot, reports: Mapping[str, AgentRecord]) -> 
         claims=frozenset(_claims(snapshot)),
         run=_run(snapshot),
         rehearsals={digest: _REQUEST.sub("", sentence) for digest, sentence in snapshot.rehearsals.items()},
+        has_applied=snapshot.has_applied,
         refusals=tuple(_REQUEST.sub("", one.message) for one in snapshot.refusals),
         missing_claims=tuple(ref.name for ref, found in snapshot.referenced.items() if found is None),
     )

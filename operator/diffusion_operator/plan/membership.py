@@ -99,7 +99,8 @@ def next_rendezvous(
     """The rendezvous to store next; `current` itself where nothing has changed."""
     trouble = in_trouble(current, workers)
     stands = {worker.pod.uid: standing(worker, trouble) for worker in workers}
-    seen = replace(current, leaving=tuple(sorted(uid for uid, stand in stands.items() if stand == "Leaving")))
+    leaving = {uid for uid, stand in stands.items() if stand == "Leaving"} | _still_leaving(current, workers)
+    seen = replace(current, leaving=tuple(sorted(leaving)))
     if current.stop:
         return seen
     if current.members and not survivors(current, workers):
@@ -120,6 +121,12 @@ def next_rendezvous(
             why=_why(current, chosen, workers),
         )
     return _last_generation(seen, stands, resume_step, _why(current, chosen, workers), now)
+
+
+def _still_leaving(current: Rendezvous, workers: Iterable[Worker]) -> set[str]:
+    """Those that were leaving by their own word, and have not been heard since the operator started."""
+    unheard = {worker.pod.uid for worker in workers if worker.report is None and not worker.pod.terminal}
+    return unheard & set(current.leaving)
 
 
 def _is_due(

@@ -30,6 +30,7 @@ from diffusion_operator.plan.training_phase import Objection, Outlook, verdict
 from diffusion_operator.plan.training_progress import learn, throttled
 from diffusion_operator.plan.training_rehearsal import REHEARSE_AGAIN_SECONDS, rehearsal, why_not
 from diffusion_operator.plan.training_restarts import count_restarts
+from diffusion_operator.plan.training_silence import with_silence
 from diffusion_operator.plan.training_status import (
     EDIT_IGNORED,
     edited_status,
@@ -46,6 +47,7 @@ def decide_training(world: TrainingWorld, now: datetime) -> Plan:
     training = as_begun(world, world.training) if world.training else None
     if training is None:
         return _untouched(world, now)
+    world = with_silence(world, now)
     outlook = _look_ahead(world, training, now)
     found = verdict(outlook)
     status, held_back = throttled(training_status(outlook, found, now), world.history.raw, now)

@@ -15,6 +15,8 @@ from diffusion_operator.plan.conditions import kept
 CREATION_SECONDS = 15
 """How often to ask why a Job has fewer pods than it should: nobody tells us of events."""
 
+_REFUSED = frozenset({"QuotaExceeded", "Refused"})
+
 _BACK_OFF = re.compile(r'^Back-off pulling image "[^"]*"(: )?(ErrImagePull: )?')
 """What a kubelet puts before the cause between two tries. Without it the sentence stays the same from try to try."""
 
@@ -56,7 +58,11 @@ def _claims(world: TrainingWorld) -> Iterator[Obstacle]:
 
 
 def _refusals(world: TrainingWorld) -> Iterator[Obstacle]:
+    """What was refused in the last pass. An operator that has just started takes the stored word for it."""
     yield from map(_refusal, world.refusals)
+    stored = condition_of({"status": world.history.raw}, "Scheduled")
+    if not world.has_applied and text_at(stored, "reason") in _REFUSED:
+        yield Obstacle(text_at(stored, "reason"), text_at(stored, "message"))
 
 
 def _refusal(sentence: str) -> Obstacle:
