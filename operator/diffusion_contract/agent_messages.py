@@ -68,6 +68,7 @@ class TrainerFacts(FrozenModel):
     verified: CheckpointReference | None = None
     save_failure: SaveFailure | None = None
     save_seconds: float | None = None
+    """From a snapshot to its commit: what 99 of 100 of the newest saves took at most."""
     recovery: Recovery | None = None
     published: PublishedVersion | None = None
 

@@ -1,11 +1,14 @@
 """The trainer's side of checkpoints: snapshot at a step boundary, hand over to the writer, never two at once."""
 
 import logging
+import math
 import socket
 import subprocess
 import sys
 import threading
 import time
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +25,8 @@ from diffusion_trainer.training_state import RNG, TrainingState
 
 log = logging.getLogger(__name__)
 _RETRY_SECONDS = 10.0
+_SAVES_REMEMBERED = 200
+"""How many of the newest saves say how long a save takes."""
 
 
 @dataclass
@@ -49,6 +54,7 @@ class Saver:
         self.failure: SaveFailure | None = None
         self.last_started = time.monotonic()
         self.counts = SaveCounts()
+        self._seconds: deque[float] = deque(maxlen=_SAVES_REMEMBERED)
         inbox.hear_writer(writer, self.on_result, self.on_writer_gone)
 
     @property
@@ -138,7 +144,9 @@ class Saver:
                 self._report.tell(save_failure=result.failure)
             elif result.committed is not None:
                 self.committed, self.failure = result.committed, None
-                self._report.tell(committed=result.committed, save_failure=None, save_seconds=result.seconds)
+                self._seconds.append(result.seconds)
+                longest = percentile_99(self._seconds)
+                self._report.tell(committed=result.committed, save_failure=None, save_seconds=longest)
             elif result.verified is not None:
                 self._report.tell(verified=result.verified)
             self._condition.notify_all()
@@ -166,6 +174,11 @@ class Saver:
                 image.close()
             self._images[name] = image = ShardImage(name, tensors)
         return image
+
+
+def percentile_99(seconds: Sequence[float]) -> float:
+    """The time that 99 of 100 of these took at most: the nearest rank, so one that occurred. There is at least one."""
+    return sorted(seconds)[math.ceil(0.99 * len(seconds)) - 1]
 
 
 def start_writer() -> tuple[socket.socket, "subprocess.Popen[bytes]"]:

@@ -92,6 +92,7 @@ class TrainingHistory:
     next_attempt_time: str = ""
     committed: CheckpointReference | None = None
     verified: CheckpointReference | None = None
+    save_seconds: float | None = None
     published: PublishedVersion | None = None
     preemptions: tuple[Preemption, ...] = ()
     raw: Raw = field(default_factory=lambda: MappingProxyType({}))
@@ -119,6 +120,7 @@ def read_history(custom_resource: Raw) -> TrainingHistory:
         next_attempt_time=text_at(status, "restarts", "nextAttemptTime"),
         committed=_checkpoint(status, "lastCommitted"),
         verified=_checkpoint(status, "lastVerified"),
+        save_seconds=_seconds(mapping_at(status, "checkpoint").get("saveSecondsP99")),
         published=_published(status),
         preemptions=tuple(_preemption(entry) for entry in mappings_at(status, "preemptions")),
         raw=status,
@@ -158,7 +160,6 @@ def _member(entry: Raw) -> StoredMember:
 
 
 def _preemption(entry: Raw) -> Preemption:
-    seconds: Any = entry.get("recoverySeconds")
     return Preemption(
         time=text_at(entry, "time"),
         pod=text_at(entry, "pod"),
@@ -168,8 +169,12 @@ def _preemption(entry: Raw) -> Preemption:
         generation=_counter(entry, "generation"),
         notice_seconds=integer_at(entry, "noticeSeconds"),
         lost_steps=integer_at(entry, "lostSteps"),
-        recovery_seconds=float(seconds) if isinstance(seconds, int | float) else None,
+        recovery_seconds=_seconds(entry.get("recoverySeconds")),
     )
+
+
+def _seconds(stored: object) -> float | None:
+    return float(stored) if isinstance(stored, int | float) and not isinstance(stored, bool) else None
 
 
 def _checkpoint(status: Raw, name: str) -> CheckpointReference | None:

@@ -2,17 +2,26 @@
 
 from collections.abc import Iterator
 
+from diffusion_operator.children.job import GRACE_SECONDS
 from diffusion_operator.observe.raw_values import condition_of, text_at
 from diffusion_operator.plan.conditions import Condition
 from diffusion_operator.plan.training_obstacles import obstacles
 from diffusion_operator.plan.training_phase import Outlook, Verdict
 
+MARGIN_SECONDS = 3
+"""Of a worker's grace this much goes by until all have agreed on a step, and after the commit: 12 of 15 s are left."""
+
 
 def training_conditions(outlook: Outlook, verdict: Verdict) -> Iterator[Condition]:
-    """Scheduled, CheckpointSaved, CheckpointVerified, Published where asked for, and Complete or Failed at the end."""
+    """Scheduled, CheckpointSaved, CheckpointVerified, and Complete or Failed at the end.
+
+    GraceSufficient where workers are to save when they are taken away, Published where that was asked for.
+    """
     yield _scheduled(outlook, verdict)
     yield _saved(outlook)
     yield _verified(outlook)
+    if outlook.training.spec.checkpoint.on_preemption:
+        yield _grace(outlook)
     if outlook.training.spec.publish is not None:
         yield _published(outlook)
     if verdict.phase == "Succeeded":
@@ -61,6 +70,24 @@ def _verified(outlook: Outlook) -> Condition:
     if learned.verified is None:
         return Condition("CheckpointVerified", "Unknown", "NoneYet", "no checkpoint has been read back yet")
     return Condition("CheckpointVerified", "True", "DigestsHold", "the newest checkpoint that was read back is whole")
+
+
+def _grace(outlook: Outlook) -> Condition:
+    """Whether a save fits between a worker's notice and its end. Spot workers have the least time."""
+    seconds = outlook.learned.save_seconds
+    if seconds is None:
+        return Condition("GraceSufficient", "Unknown", "NoneYet", "no save has been timed yet")
+    pools = [pool for pool in outlook.training.spec.effective_pools if pool.size > 0]
+    window = min((GRACE_SECONDS[pool.capacity] for pool in pools), default=GRACE_SECONDS["OnDemand"]) - MARGIN_SECONDS
+    if seconds <= window:
+        return Condition("GraceSufficient", "True", "SavesFit", f"a save takes {seconds:g} s of the {window} s for it")
+    return Condition(
+        "GraceSufficient",
+        "False",
+        "SavesTooSlow",
+        f"a save takes {seconds:g} s, and a worker that is told to end has {window} s for it: use a faster volume in "
+        "checkpoint.storage, or a shorter checkpoint.interval so that less is lost",
+    )
 
 
 def _published(outlook: Outlook) -> Condition:

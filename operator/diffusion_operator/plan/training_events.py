@@ -7,7 +7,7 @@ from diffusion_operator.observe.raw_values import condition_of, integer_at, mapp
 from diffusion_operator.plan.plan import Event
 from diffusion_operator.plan.training_phase import Objection, Outlook, Verdict
 
-_WARNED = frozenset({"CheckpointSaved", "CheckpointVerified", "Scheduled"})
+_WARNED = frozenset({"CheckpointSaved", "CheckpointVerified", "GraceSufficient", "Scheduled"})
 _QUIET = frozenset({"Waiting", "Succeeded", "Failed", "Suspended"})
 
 

@@ -111,9 +111,10 @@ def _checkpoint(learned: Learned) -> dict[str, Any]:
     found = {
         "lastCommitted": learned.committed.to_wire() if learned.committed else None,
         "lastVerified": learned.verified.to_wire() if learned.verified else None,
+        "saveSecondsP99": learned.save_seconds,
         "skipped": [one.to_wire() for one in learned.skipped],
     }
-    return {name: value for name, value in found.items() if value}
+    return {name: value for name, value in found.items() if value not in (None, [])}
 
 
 def _preemption(entry: Preemption) -> dict[str, Any]:

@@ -91,6 +91,17 @@ def test_a_save_that_is_due_while_one_is_written_waits_and_is_counted_once(bench
     assert bench.said[-1].save_seconds == 0.5
 
 
+def test_what_99_of_100_saves_took_at_most_is_reported(bench):
+    for step, seconds in ((10, 0.5), (20, 2.5), (30, 0.7)):
+        bench.save(step)
+        bench.order()
+        bench.answer(step, committed=reference(step), seconds=seconds)
+        assert bench.saver.wait_until_free(10)
+    assert [report.save_seconds for report in bench.said if report.committed][-3:] == [0.5, 2.5, 2.5]
+    assert saver_module.percentile_99([1.0] * 198 + [7.0, 9.0]) == 1.0
+    assert saver_module.percentile_99([*[1.0] * 98, 7.0, 9.0]) == 7.0
+
+
 def test_intervals_in_steps_and_in_seconds(bench, monkeypatch):
     assert [step for step in range(1, 9) if bench.saver.is_due(step, 4, None)] == [4, 8]
     started = bench.saver.last_started
