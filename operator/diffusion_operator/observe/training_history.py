@@ -76,7 +76,8 @@ class Preemption:
 class TrainingHistory:
     """The stored status. `attempt` is 0 before the first status; `raw` is the status as it is stored.
 
-    `identity`: digest of what the run learns, as it was when the run began; empty before that.
+    `identity`: digest of what the run learns, as it was when the run began; empty before that. `retry`: the annotation
+    `diffusion.dev/retry` as it was last seen.
     """
 
     phase: str = ""
@@ -95,6 +96,7 @@ class TrainingHistory:
     save_seconds: float | None = None
     published: PublishedVersion | None = None
     preemptions: tuple[Preemption, ...] = ()
+    retry: str = ""
     raw: Raw = field(default_factory=lambda: MappingProxyType({}))
 
     @property
@@ -122,6 +124,7 @@ def read_history(custom_resource: Raw) -> TrainingHistory:
         verified=_checkpoint(status, "lastVerified"),
         save_seconds=_seconds(mapping_at(status, "checkpoint").get("saveSecondsP99")),
         published=_published(status),
+        retry=text_at(status, "retry"),
         preemptions=tuple(_preemption(entry) for entry in mappings_at(status, "preemptions")),
         raw=status,
     )

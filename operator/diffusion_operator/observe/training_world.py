@@ -10,7 +10,14 @@ from typing import Literal
 from pydantic import ValidationError
 
 from diffusion_contract.agent_messages import TrainerReport
-from diffusion_contract.names import ATTEMPT_LABEL, ENV_PROCESSES, POOL_LABEL, TRAINER_CONTAINER, WORKER_HASH_ANNOTATION
+from diffusion_contract.names import (
+    ATTEMPT_LABEL,
+    ENV_PROCESSES,
+    POOL_LABEL,
+    RETRY_ANNOTATION,
+    TRAINER_CONTAINER,
+    WORKER_HASH_ANNOTATION,
+)
 from diffusion_contract.run_config import RUN_CONFIG_KEY, RunConfig
 from diffusion_operator.api.errors import SpecInvalid
 from diffusion_operator.api.training_spec import TrainingCustomResource, parse_training
@@ -105,7 +112,8 @@ class TrainingWorld:
     `missing_claims`: those that the spec names and the API server does not have. `refusals`: sentences by which the
     API server refused our writes; that there is none means nothing before this process `has_applied` any.
     `rehearsals`: by the digest of a manifest, why it would refuse that, or "" where it would not. `run`: what the pods
-    of this run read now; None where it cannot be read.
+    of this run read now; None where it cannot be read. `retry`: the annotation by which a failed run is asked for
+    once more, empty where there is none.
     """
 
     name: str
@@ -122,6 +130,7 @@ class TrainingWorld:
     refusals: tuple[str, ...] = ()
     has_applied: bool = True
     claims: frozenset[str] = frozenset()
+    retry: str = ""
     run: RunConfig | None = None
     rehearsals: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
@@ -160,6 +169,7 @@ def observe_training(snapshot: Snapshot, reports: Mapping[str, AgentRecord]) -> 
         previous=tuple(job for job in jobs if job.attempt != history.attempt),
         workers=_workers(snapshot, reports, history),
         claims=frozenset(_claims(snapshot)),
+        retry=text_at(raw, "metadata", "annotations", RETRY_ANNOTATION),
         run=_run(snapshot),
         rehearsals={digest: _REQUEST.sub("", sentence) for digest, sentence in snapshot.rehearsals.items()},
         has_applied=snapshot.has_applied,

@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from diffusion_contract.agent_messages import Member, TrainerInstruction
+from diffusion_contract.names import RETRY_ANNOTATION
 from diffusion_operator.api.training_spec import TrainingCustomResource
 from diffusion_operator.observe.training_history import Rendezvous
 from diffusion_operator.observe.training_world import TrainingWorld
@@ -29,7 +30,7 @@ from diffusion_operator.plan.training_outcome import outcome
 from diffusion_operator.plan.training_phase import Objection, Outlook, verdict
 from diffusion_operator.plan.training_progress import learn, throttled
 from diffusion_operator.plan.training_rehearsal import REHEARSE_AGAIN_SECONDS, rehearsal, why_not
-from diffusion_operator.plan.training_restarts import count_restarts
+from diffusion_operator.plan.training_restarts import Restarts, count_restarts
 from diffusion_operator.plan.training_silence import with_silence
 from diffusion_operator.plan.training_status import (
     EDIT_IGNORED,
@@ -42,9 +43,10 @@ from diffusion_operator.plan.training_status import (
 
 def decide_training(world: TrainingWorld, now: datetime) -> Plan:
     """The next steps for one DiffusionTraining; it never raises, and the same arguments give the same plan."""
-    if world.history.terminal:
-        return _after_the_end(world, now)
     training = as_begun(world, world.training) if world.training else None
+    if world.history.terminal:
+        asked = world.history.phase == "Failed" and world.retry not in ("", world.history.retry)
+        return _once_more(world, training, now) if asked and training else _after_the_end(world, now)
     if training is None:
         return _untouched(world, now)
     world = with_silence(world, now)
@@ -71,6 +73,28 @@ def _after_the_end(world: TrainingWorld, now: datetime) -> Plan:
         events=(Event(EDIT_IGNORED.reason, EDIT_IGNORED.message, "Warning"),) if edited else (),
         delete=leftover_jobs(world, now),
         requeue_seconds=LEFTOVER_SECONDS if active else None,
+    )
+
+
+def _once_more(world: TrainingWorld, training: TrainingCustomResource, now: datetime) -> Plan:
+    """A failed run that somebody asks for again: another attempt, for which the failure policy counts from nothing.
+
+    What happened is told by the counters of what nobody is blamed for, and by the attempt.
+    """
+    stored = world.history
+    outlook = Outlook(
+        world=world,
+        training=training,
+        attempt=stored.attempt + 1,
+        rendezvous=without_members(stored.rendezvous),
+        restarts=Restarts(counted=0, disruptions=stored.disruptions, recorded=frozenset(), last_crash=""),
+        learned=learn(world),
+        outcome=None,
+    )
+    said = f"attempt {outlook.attempt} begins, because the annotation {RETRY_ANNOTATION} asks once more"
+    return Plan(
+        status=training_status(outlook, verdict(outlook), now),
+        events=(Event("AskedOnceMore", said),),
     )
 
 

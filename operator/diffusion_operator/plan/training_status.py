@@ -47,6 +47,7 @@ def training_status(outlook: Outlook, verdict: Verdict, now: datetime) -> dict[s
         "checkpoint": _checkpoint(learned),
         "preemptions": [_preemption(entry) for entry in entries],
         "recordedPods": _recorded(outlook, entries),
+        "retry": world.retry or None,
         "published": learned.published.to_wire() if learned.published else None,
     }
     return {name: value for name, value in status.items() if value not in (None, [], {})}
