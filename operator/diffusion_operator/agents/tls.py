@@ -10,9 +10,10 @@ import ssl
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -20,6 +21,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 AUTHORITY_LIFE, SERVER_LIFE = timedelta(days=3650), timedelta(days=90)
 OVERLAP = timedelta(days=7)
 _BACKDATED = timedelta(minutes=10)
+_ENTRIES = {"tls.crt", "tls.key", "issuer.crt", "issuer.key", "next.crt", "next.key"}
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,10 @@ class Pair:
     def ends_after(self, moment: datetime) -> bool:
         """Whether the certificate is still valid then."""
         return _certificate(self.certificate).not_valid_after_utc > moment
+
+    def is_matched(self) -> bool:
+        """Whether the key is that of the certificate. Raises what cryptography raises for what it cannot read."""
+        return bool(_key(self.key).public_key() == _certificate(self.certificate).public_key())
 
 
 @dataclass(frozen=True)
@@ -62,19 +68,19 @@ class AgentCertificates:
 
     @classmethod
     def from_data(cls, data: Mapping[str, str]) -> "AgentCertificates | None":
-        """From a Secret's `data`; None where it holds no whole and readable set."""
-        texts = {name: base64.b64decode(value).decode() for name, value in data.items()}
+        """From a Secret's `data`; None where it holds no whole, readable and matching set."""
         try:
+            texts = {name: base64.b64decode(data[name]).decode() for name in _ENTRIES & data.keys()}
             found = cls(
                 server=Pair(texts["tls.crt"], texts["tls.key"]),
                 issuer=Pair(texts["issuer.crt"], texts["issuer.key"]),
                 next=Pair(texts["next.crt"], texts["next.key"]) if "next.crt" in texts else None,
             )
-            found.server.ends_after(datetime.now(UTC))
-            found.issuer.ends_after(datetime.now(UTC))
-        except (KeyError, ValueError):
+            is_whole = all(pair.is_matched() for pair in (found.server, found.issuer, found.next) if pair is not None)
+            _certificate(found.server.certificate).verify_directly_issued_by(_certificate(found.issuer.certificate))
+        except (KeyError, ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature):
             return None
-        return found
+        return found if is_whole else None
 
     def server_context(self) -> ssl.SSLContext:
         """TLS for the server side."""
@@ -119,8 +125,7 @@ def _authority(now: datetime) -> Pair:
 
 def _server(host: str, issuer: Pair, now: datetime) -> Pair:
     key, authority = ec.generate_private_key(ec.SECP256R1()), _certificate(issuer.certificate)
-    issuer_key = serialization.load_pem_private_key(issuer.key.encode(), password=None)
-    assert isinstance(issuer_key, ec.EllipticCurvePrivateKey)
+    issuer_key = _key(issuer.key)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host[:64])])
     names = x509.SubjectAlternativeName([x509.DNSName(host), x509.DNSName("localhost")])
     builder = _builder(name, authority.subject, key, now, SERVER_LIFE).add_extension(names, critical=False)
@@ -155,10 +160,20 @@ def _certificate(pem: str) -> x509.Certificate:
     return x509.load_pem_x509_certificate(pem.encode())
 
 
+def _key(pem: str) -> ec.EllipticCurvePrivateKey:
+    key = serialization.load_pem_private_key(pem.encode(), password=None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise UnsupportedAlgorithm("not a key of an elliptic curve")
+    return key
+
+
 def _age(pair: Pair, now: datetime) -> timedelta:
     return now - _certificate(pair.certificate).not_valid_before_utc
 
 
 def _is_for(pair: Pair, host: str) -> bool:
-    names = _certificate(pair.certificate).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    try:
+        names = _certificate(pair.certificate).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return False
     return host in names.get_values_for_type(x509.DNSName)

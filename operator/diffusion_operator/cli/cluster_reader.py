@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import yaml
 from kubernetes import client, config
 from urllib3.exceptions import HTTPError
 
@@ -14,6 +15,8 @@ PLURALS = {"training": "diffusiontrainings", "service": "diffusionservices"}
 _KINDS = {"training": "DiffusionTraining", "service": "DiffusionService"}
 _LABELS = {"DiffusionTraining": TRAINING_LABEL, "DiffusionService": SERVICE_LABEL}
 _SECONDS = 10
+_UNUSABLE = (config.ConfigException, OSError, ValueError, yaml.YAMLError, TypeError)
+"""What the official client raises for a kubeconfig that it cannot use; TypeError where it is YAML of another shape."""
 _RAW = {"_preload_content": False, "_request_timeout": _SECONDS}
 
 
@@ -33,8 +36,8 @@ class ClusterReader:
             self._client = config.new_client_from_config(kubeconfig, context)
             _, active = config.list_kube_config_contexts(kubeconfig)
             contexts, _ = config.list_kube_config_contexts(kubeconfig)
-        except (config.ConfigException, OSError) as error:
-            raise NotThere(f"no usable kubeconfig: {error}") from error
+        except _UNUSABLE as error:
+            raise NotThere(f"no usable kubeconfig: {' '.join(str(error).split())}") from error
         chosen = next((item for item in contexts if item["name"] == context), active)
         self.namespace: str = namespace or chosen["context"].get("namespace") or "default"
 

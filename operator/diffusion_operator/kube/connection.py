@@ -80,7 +80,7 @@ def _in_cluster() -> Connection:
 
 
 def _from_kubeconfig(path: Path, wanted: str | None) -> Connection:
-    config = yaml.safe_load(path.read_text()) or {}
+    config = _read(path)
     context = _named(config, "contexts", wanted or config.get("current-context"), path).get("context") or {}
     cluster = _named(config, "clusters", context.get("cluster"), path).get("cluster") or {}
     user = _named(config, "users", context.get("user"), path).get("user") or {}
@@ -97,9 +97,20 @@ def _from_kubeconfig(path: Path, wanted: str | None) -> Connection:
     )
 
 
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        config = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise NoConnection(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(config, Mapping):
+        raise NoConnection(f"{path} is not a kubeconfig: it has no clusters, users and contexts")
+    return config
+
+
 def _named(config: Mapping[str, Any], section: str, name: str | None, path: Path) -> Mapping[str, Any]:
-    for entry in config.get(section) or ():
-        if entry.get("name") == name:
+    entries = config.get(section)
+    for entry in entries if isinstance(entries, list) else ():
+        if isinstance(entry, Mapping) and entry.get("name") == name:
             return dict(entry)
     raise NoConnection(f"{path} has no {section[:-1]} named {name!r}")
 

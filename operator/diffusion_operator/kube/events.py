@@ -10,7 +10,8 @@ from diffusion_operator.kube.resources import EVENT
 from diffusion_operator.observe.snapshot import Raw
 from diffusion_operator.plan.plan import Event
 
-_LONGEST_NOTE = 1024
+_LONGEST_NOTE, _LONGEST_INSTANCE = 1024, 128
+"""Bytes of UTF-8 that the API server takes."""
 _REMEMBERED = 4096
 
 
@@ -18,27 +19,25 @@ class Events:
     """Records events. A name is a function of the sentence, so that a restarted operator counts on in the same one."""
 
     def __init__(self, client: ApiClient, instance: str) -> None:
-        self._client, self._instance = client, instance
+        self._client, self._instance = client, _cut(instance, _LONGEST_INSTANCE)
         self._counts: OrderedDict[tuple[str, str], int] = OrderedDict()
 
     async def record(self, about: Raw, event: Event, now: datetime) -> None:
         """Say it once more about this object. Raises KubeError."""
-        metadata = about["metadata"]
-        namespace, name = metadata["namespace"], _name(about, event)
+        namespace, name = about["metadata"]["namespace"], _name(about, event)
         count = self._counts.get((namespace, name), 0)
+        if count:
+            try:
+                return await self._repeat(namespace, name, count + 1, now)
+            except NotFound:
+                pass  # The API server forgets events after an hour: it is said for the first time again.
         try:
-            if not count:
-                await self._client.create(EVENT, self._manifest(about, event, name, now))
-                self._remember((namespace, name), 1)
-                return
-            await self._repeat(namespace, name, count + 1, now)
+            await self._client.create(EVENT, self._manifest(about, event, name, now))
+            self._remember((namespace, name), 1)
         except Conflict:
             stored = await self._client.get(EVENT, namespace, name)
             told = (stored or {}).get("series", {}).get("count", 1)
             await self._repeat(namespace, name, told + 1, now)
-        except NotFound:
-            # The API server forgets events after an hour; so do we, and the next one starts a new series.
-            self._counts.pop((namespace, name), None)
 
     async def _repeat(self, namespace: str, name: str, count: int, now: datetime) -> None:
         series = {"count": count, "lastObservedTime": _micro(now)}
@@ -62,7 +61,7 @@ class Events:
             "reportingInstance": self._instance,
             "action": "Reconcile",
             "reason": event.reason,
-            "note": event.message[:_LONGEST_NOTE],
+            "note": _cut(event.message, _LONGEST_NOTE),
             "type": event.type,
             "regarding": {
                 "apiVersion": about["apiVersion"],
@@ -78,6 +77,11 @@ class Events:
 def _name(about: Raw, event: Event) -> str:
     said = "\0".join((about["metadata"]["uid"], event.type, event.reason, event.message))
     return f"{about['metadata']['name'][:200]}.{hashlib.sha256(said.encode()).hexdigest()[:16]}"
+
+
+def _cut(text: str, longest: int) -> str:
+    """The first bytes of a text, in whole characters."""
+    return text.encode()[:longest].decode(errors="ignore")
 
 
 def _micro(now: datetime) -> str:

@@ -32,7 +32,6 @@ JOB = Resource("batch/v1", "Job", "jobs")
 DEPLOYMENT = Resource("apps/v1", "Deployment", "deployments")
 REPLICA_SET = Resource("apps/v1", "ReplicaSet", "replicasets")
 DISRUPTION_BUDGET = Resource("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
-NETWORK_POLICY = Resource("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
 LEASE = Resource("coordination.k8s.io/v1", "Lease", "leases")
 EVENT = Resource("events.k8s.io/v1", "Event", "events")
 TOKEN_REVIEW = Resource("authentication.k8s.io/v1", "TokenReview", "tokenreviews", namespaced=False)
@@ -49,7 +48,6 @@ CHILDREN = (
     DEPLOYMENT,
     REPLICA_SET,
     DISRUPTION_BUDGET,
-    NETWORK_POLICY,
 )
 """What the operator makes, or what is made from it; watched by the managed-by label."""
 

@@ -54,6 +54,37 @@ def test_a_secret_that_holds_no_set_is_replaced(data):
     assert AgentCertificates.from_data(data) is None
 
 
+def damaged(**texts):
+    made, other = renewed(None, HOST, NOW), renewed(None, HOST, NOW)
+    data = {**made.to_data(), "next.crt": made.to_data()["issuer.crt"], "next.key": made.to_data()["issuer.key"]}
+    assert AgentCertificates.from_data(data) is not None
+    strange = {"other's": other.to_data()}
+    return {**data, **{name: strange["other's"][name] if text is None else text for name, text in texts.items()}}
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        {"tls.crt": "//79"},
+        {"tls.crt": "not base64"},
+        {"tls.key": ""},
+        {"tls.key": None},
+        {"issuer.key": None},
+        {"issuer.crt": None, "issuer.key": None},
+        {"next.key": "//79"},
+        {"next.crt": "eA=="},
+    ],
+    ids=lambda texts: "-".join(texts),
+)
+def test_a_damaged_secret_is_replaced(texts):
+    assert AgentCertificates.from_data(damaged(**texts)) is None
+
+
+def test_what_else_stands_in_the_secret_does_no_harm():
+    made = renewed(None, HOST, NOW)
+    assert AgentCertificates.from_data({**made.to_data(), "note": "//79"}) == made
+
+
 def test_the_server_side_accepts_its_own_set():
     made = renewed(None, HOST, datetime.now(UTC))
     assert isinstance(made.server_context(), ssl.SSLContext)

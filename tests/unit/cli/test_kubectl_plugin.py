@@ -78,3 +78,13 @@ def test_without_a_name_the_usage_is_shown(plugin):
 def test_a_kubeconfig_that_is_not_there_is_bad_input(tmp_path):
     with pytest.raises(NotThere, match="no usable kubeconfig"):
         ClusterReader(str(tmp_path / "none"), None, None)
+
+
+@pytest.mark.parametrize("content", [b"clusters: [", b"\xff\xfe", b"", b"- clusters", b"contexts: none"])
+def test_a_file_that_is_no_kubeconfig_is_one_line_and_bad_input(tmp_path, content):
+    path = tmp_path / "config"
+    path.write_bytes(content)
+    result = CliRunner().invoke(kubectl_plugin.main, ["list", "--kubeconfig", str(path)])
+    assert result.exit_code == 2
+    assert "\nError: no usable kubeconfig: " in result.output
+    assert "Traceback" not in result.output

@@ -66,6 +66,25 @@ def test_a_missing_file_is_named(tmp_path):
         connect(str(tmp_path / "none"))
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"clusters: [", "is not YAML: while parsing"),
+        (b"\xff\xfe", "is not YAML"),
+        (b"", "is not a kubeconfig"),
+        (b"- clusters", "is not a kubeconfig"),
+        (b"contexts: none", "has no context named None"),
+        (b"contexts: [none]", "has no context named None"),
+    ],
+)
+def test_a_file_that_is_no_kubeconfig_is_named_in_one_line(tmp_path, content, said):
+    path = tmp_path / "config"
+    path.write_bytes(content)
+    with pytest.raises(NoConnection, match=f"{path} {said}") as raised:
+        connect(str(path))
+    assert "\n" not in str(raised.value)
+
+
 def test_without_verification_nothing_is_checked(tmp_path):
     context = connect(kubeconfig(tmp_path, cluster={"insecure-skip-tls-verify": True})).ssl_context()
     assert context.verify_mode is ssl.CERT_NONE

@@ -1,5 +1,7 @@
 from datetime import UTC, datetime
 
+import pytest
+
 from diffusion_operator.kube.client import ApiClient
 from diffusion_operator.kube.events import Events
 from diffusion_operator.plan.plan import Event
@@ -62,15 +64,24 @@ async def test_after_a_restart_the_count_goes_on_from_what_is_stored():
     assert transport.asked[-1].body["series"]["count"] == 5
 
 
-async def test_an_event_that_the_api_server_has_forgotten_is_made_anew_the_next_time():
+async def test_an_event_that_the_api_server_has_forgotten_is_made_anew_at_once():
     transport = ScriptedTransport()
     transport.say(POST, {})
-    await said(transport, MOVED, MOVED, MOVED)
+    await said(transport, MOVED, MOVED)
     assert [asked.method for asked in transport.asked] == ["POST", "PATCH", "POST"]
+    assert transport.asked[0].body == transport.asked[-1].body
 
 
-async def test_a_long_sentence_is_cut_to_what_the_api_server_takes():
+@pytest.mark.parametrize(("letter", "count"), [("x", 1024), ("ä", 512), ("€", 341), ("😀", 256)])
+async def test_a_long_sentence_is_cut_to_the_bytes_that_the_api_server_takes(letter, count):
     transport = ScriptedTransport()
     transport.say(POST, {})
-    await said(transport, Event("Long", "x" * 5000))
-    assert len(transport.asked[0].body["note"]) == 1024
+    await said(transport, Event("Long", letter * 5000))
+    assert transport.asked[0].body["note"] == letter * count
+
+
+async def test_a_long_name_of_the_operator_is_cut_to_what_the_api_server_takes():
+    transport = ScriptedTransport()
+    transport.say(POST, {})
+    await Events(ApiClient(transport), "o" * 253).record(ABOUT, MOVED, NOW)
+    assert len(transport.asked[0].body["reportingInstance"]) == 128
