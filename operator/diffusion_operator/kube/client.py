@@ -1,13 +1,14 @@
 """Requests to the API server as dicts, with the retries that are always safe, and every call counted."""
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any
 
 import orjson
 
-from diffusion_operator.kube.errors import Conflict, NotFound, Unreachable, refusal
+from diffusion_operator.kube.errors import ApiRefusal, Conflict, NotFound, Unreachable, refusal
 from diffusion_operator.kube.resources import Resource
 from diffusion_operator.kube.transport import APPLY, JSON, MERGE_PATCH, Reply, Transport
 from diffusion_operator.observe.snapshot import Raw
@@ -18,7 +19,7 @@ _TRIES = 4
 _LONGEST_PAUSE = 5.0
 
 CallObserver = Callable[[str, str, float], None]
-"""Told of each answered or failed try: verb, code (or "unreachable"), seconds."""
+"""Told of each answered or failed try: HTTP method or WATCH, code (or "unreachable"), seconds."""
 
 Sleep = Callable[[float], Awaitable[None]]
 """Pauses for so many seconds; tests only note it."""
@@ -92,6 +93,30 @@ class ApiClient:
         except Conflict:
             return False
         return True
+
+    async def watch(
+        self, resource: Resource, namespace: str, query: Mapping[str, str], silence: float
+    ) -> AsyncGenerator[bytes, None]:
+        """The lines of a watch, counted as one call when it first says something or ends; see Transport.lines."""
+        began, code = time.monotonic(), "200"
+        path = resource.path(namespace)
+        is_counted = False
+        try:
+            async with contextlib.aclosing(self.transport.lines(path, query, silence)) as lines:
+                async for line in lines:
+                    if not is_counted:
+                        is_counted = True
+                        self._observed("WATCH", code, time.monotonic() - began)
+                    yield line
+        except ApiRefusal as refused:
+            code = str(refused.code)
+            raise
+        except Unreachable:
+            code = "unreachable"
+            raise
+        finally:
+            if not is_counted:
+                self._observed("WATCH", code, time.monotonic() - began)
 
     async def call(
         self,

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
@@ -20,7 +20,7 @@ import orjson
 from diffusion_operator.kube.client import ApiClient
 from diffusion_operator.kube.errors import ApiRefusal, Gone, KubeError
 from diffusion_operator.kube.resources import Resource
-from diffusion_operator.kube.store import Store, version_of
+from diffusion_operator.kube.store import Change, Store, version_of
 from diffusion_operator.observe.snapshot import Raw
 
 PAGE = 500
@@ -75,8 +75,8 @@ class Informer:
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
                 pause = min(_LONGEST_PAUSE, pause * 2)
 
-    async def list(self) -> None:
-        """Read all, page by page, and replace what the store holds of this kind."""
+    async def list(self) -> Sequence[Change]:
+        """Read all, page by page, and replace what the store holds of this kind. Returns what was new in it."""
         began, items, more = time.monotonic(), list[Raw](), ""
         while True:
             query = {**self._query, "limit": str(PAGE)} | ({"continue": more} if more else {})
@@ -92,9 +92,10 @@ class Informer:
             if not more:
                 break
         self._version = page["metadata"]["resourceVersion"]
-        self._store.replace(self.resource, self.namespace, items, int(self._version), began)
+        changes = self._store.replace(self.resource, self.namespace, items, int(self._version), began)
         self.heard_at = time.monotonic()
         self.synced.set()
+        return changes
 
     async def _watch(self) -> None:
         query = {
@@ -104,8 +105,8 @@ class Informer:
             "resourceVersion": self._version,
             "timeoutSeconds": str(random.randint(240, 300)),  # noqa: S311 - spread, not a secret
         }
-        path = self.resource.path(self.namespace)
-        async with contextlib.aclosing(self._client.transport.lines(path, query, self._silence)) as lines:
+        watch = self._client.watch(self.resource, self.namespace, query, self._silence)
+        async with contextlib.aclosing(watch) as lines:
             async for line in lines:
                 self._take(orjson.loads(line))
 
@@ -115,8 +116,7 @@ class Informer:
             raise Relist(f"{item.get('code')} {item.get('reason')}: {item.get('message')}")
         self.heard_at = time.monotonic()
         if event["type"] == "DELETED":
-            metadata = item["metadata"]
-            self._store.remove(self.resource, metadata.get("namespace", ""), metadata["name"])
+            self._store.remove(self.resource, item)
         elif event["type"] in ("ADDED", "MODIFIED"):
             self._store.put(self.resource, item)
         self._version = item["metadata"]["resourceVersion"]

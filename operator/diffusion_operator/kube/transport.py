@@ -15,6 +15,7 @@ APPLY = "application/apply-patch+yaml"
 MERGE_PATCH = "application/merge-patch+json"
 
 _FAREWELL_SECONDS = 0.05
+_MOST_REQUESTS = 64
 
 
 @dataclass(frozen=True)
@@ -49,19 +50,25 @@ class Transport(Protocol):
 
 @dataclass
 class HttpTransport:
-    """Over aiohttp: one pool of connections to one API server. `timeout` (seconds) is for a whole request."""
+    """Over aiohttp: two pools of connections to one API server. `timeout` (seconds) is for a whole request.
+
+    A watch keeps its connection for minutes, and there is one for each kind in each namespace: however many there are,
+    they leave the requests their own connections.
+    """
 
     connection: Connection
     timeout: float = 30.0
     user_agent: str = "diffusion-operator"
-    _session: aiohttp.ClientSession | None = field(default=None, repr=False)
+    _requests: aiohttp.ClientSession | None = field(default=None, repr=False)
+    _watches: aiohttp.ClientSession | None = field(default=None, repr=False)
 
     async def request(
         self, method: str, path: str, query: Mapping[str, str], body: bytes | None, content_type: str
     ) -> Reply:
         """See Transport.request."""
         try:
-            async with self._open().request(
+            self._requests = self._requests or self._session(_MOST_REQUESTS)
+            async with self._requests.request(
                 method,
                 self.connection.server + path,
                 params=dict(query),
@@ -77,7 +84,8 @@ class HttpTransport:
         """See Transport.lines."""
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=silence)
         try:
-            async with self._open().get(
+            self._watches = self._watches or self._session(limit=0)
+            async with self._watches.get(
                 self.connection.server + path,
                 params=dict(query),
                 headers={**self.connection.authorization(), "Accept": JSON},
@@ -96,17 +104,18 @@ class HttpTransport:
 
     async def close(self) -> None:
         """See Transport.close."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        opened = [session for session in (self._requests, self._watches) if session is not None]
+        self._requests = self._watches = None
+        for session in opened:
+            await session.close()
+        if opened:
             # Aborted TLS connections let go of their sockets in the loop's next rounds; aiohttp does not wait for that.
             await asyncio.sleep(_FAREWELL_SECONDS)
 
-    def _open(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            connector = aiohttp.TCPConnector(limit=64, ssl=self.connection.ssl_context())
-            self._session = aiohttp.ClientSession(connector=connector, headers={"User-Agent": self.user_agent})
-        return self._session
+    def _session(self, limit: int) -> aiohttp.ClientSession:
+        """A pool of at most so many connections; 0 is any number."""
+        connector = aiohttp.TCPConnector(limit=limit, ssl=self.connection.ssl_context())
+        return aiohttp.ClientSession(connector=connector, headers={"User-Agent": self.user_agent})
 
 
 def _abort(response: aiohttp.ClientResponse) -> None:

@@ -41,10 +41,11 @@ class LoopMetrics:
         )
         self._silence = Gauge(
             "diffusion_operator_watch_silence_seconds",
-            "Seconds since the API server last said anything about a kind.",
+            "Seconds since the API server last said anything about a kind, in the most silent of its namespaces.",
             ["kind"],
             registry=self.registry,
         )
+        self._heard: dict[str, list[Callable[[], float]]] = {}
         self.leader = Gauge("diffusion_operator_leader", "1 while this process leads.", registry=self.registry)
 
     def queue_depth(self, depth: Callable[[], float]) -> None:
@@ -56,13 +57,16 @@ class LoopMetrics:
         self._live("diffusion_operator_agents_connected", "Agents in pods that hold a poll now.", count)
 
     def watch_silence(self, kind: str, heard_at: Callable[[], float]) -> None:
-        """Show for how long nothing was heard of a kind."""
-        self._silence.labels(kind).set_function(lambda: time.monotonic() - heard_at())
+        """Show for how long nothing was heard of a kind. Of several watches of it, the most silent one is shown."""
+        watches = self._heard.setdefault(kind, [])
+        watches.append(heard_at)
+        self._silence.labels(kind).set_function(lambda: time.monotonic() - min(heard() for heard in watches))
 
     def called(self, verb: str, code: str, seconds: float) -> None:
-        """Count one request to the API server."""
+        """Count one request to the API server. The seconds of a watch say nothing, and are left out."""
         self.api_calls.labels(verb, code).inc()
-        self.api_seconds.labels(verb).observe(seconds)
+        if verb != "WATCH":
+            self.api_seconds.labels(verb).observe(seconds)
 
     def failed(self, where: str, error: Exception) -> None:
         """Count one failure."""

@@ -1,4 +1,5 @@
 import asyncio
+import time
 
 import pytest
 
@@ -77,6 +78,22 @@ async def test_the_right_to_get_the_url_is_asked_for_in_the_callers_name():
         "groups": ["monitoring"],
         "nonResourceAttributes": {"path": "/metrics", "verb": "get"},
     }
+
+
+def test_of_several_namespaces_the_most_silent_one_is_shown():
+    made = LoopMetrics()
+    for heard_at in (time.monotonic(), time.monotonic() - 1000, time.monotonic() - 10):
+        made.watch_silence("Pod", lambda heard_at=heard_at: heard_at)
+    shown = made.registry.get_sample_value("diffusion_operator_watch_silence_seconds", {"kind": "Pod"})
+    assert 1000 <= shown < 1010
+
+
+def test_watches_are_counted_without_their_seconds():
+    made = LoopMetrics()
+    made.called("WATCH", "200", 300.0)
+    value = made.registry.get_sample_value
+    assert value("diffusion_operator_api_calls_total", {"verb": "WATCH", "code": "200"}) == 1
+    assert value("diffusion_operator_api_seconds_count", {"verb": "WATCH"}) is None
 
 
 def test_two_operators_in_one_process_do_not_share_their_figures():
