@@ -6,7 +6,8 @@ from datetime import datetime
 from diffusion_operator.kube.apply import stamped, why_to_send
 from diffusion_operator.kube.client import ApiClient
 from diffusion_operator.kube.creation_failures import CreationFailures
-from diffusion_operator.kube.errors import ApiRefusal
+from diffusion_operator.kube.doubts import Doubts
+from diffusion_operator.kube.errors import ApiRefusal, NotFound
 from diffusion_operator.kube.events import Events
 from diffusion_operator.kube.keys import Key, resource_of_key
 from diffusion_operator.kube.own_writes import OwnWrites
@@ -38,9 +39,11 @@ class Cluster:
         self._writes = OwnWrites(store)
         self._refusals: dict[Key, tuple[Refusal, ...]] = {}
         self._rehearsals = Rehearsals(client, REFUSED)
+        self._doubts = Doubts(client, store)
 
     async def snapshot(self, key: Key, sought: Sought) -> Snapshot | None:
         """The custom resource with its children, their nodes, and what else is sought; None where it is gone."""
+        await self._doubts.settle(key)
         custom_resource = self.store.get(resource_of_key(key), key.namespace, key.name)
         if custom_resource is None:
             return None
@@ -85,6 +88,7 @@ class Cluster:
         self.references.forget(key)
         self._refusals.pop(key, None)
         self._rehearsals.forget(key)
+        self._doubts.forget(key)
 
     async def apply(self, key: Key, manifest: Manifest) -> str | None:
         """Bring the object to what the manifest says. Returns why something was sent; None where nothing was."""
@@ -109,9 +113,16 @@ class Cluster:
             raise ApiRefusal(409, "AlreadyExists", f"{what} exists and belongs to somebody else: rename or delete it")
 
     async def put_status(self, key: Key, seen: Raw, status: Manifest) -> bool:
-        """Store the whole status if it differs from the one that was seen. Returns whether it was sent."""
+        """Store the whole status if it differs from the one that was seen. Returns whether it was sent.
+
+        Raises NotFound where the custom resource is gone; then it is gone from the store too.
+        """
         resource = resource_of_key(key)
-        written = await put_status(self._client, resource, seen, status)
+        try:
+            written = await put_status(self._client, resource, seen, status)
+        except NotFound:
+            self.store.remove(resource, seen)
+            raise
         if written is not None:
             self._writes.note(key, resource, written)
         return written is not None

@@ -71,10 +71,16 @@ class Leadership:
 
     async def release(self) -> None:
         """Let the next one in at once. Raises KubeError; harmless when this process is not the leader."""
-        lease = await self.client.get(LEASE, self.namespace, self.name)
-        if lease is not None and lease["spec"].get("holderIdentity") == self.identity:
+        while True:
+            lease = await self.client.get(LEASE, self.namespace, self.name)
+            if lease is None or lease["spec"].get("holderIdentity") != self.identity:
+                return
             spec = {**lease["spec"], "holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _now()}
-            await self.client.replace(LEASE, {**lease, "spec": spec})
+            try:
+                await self.client.replace(LEASE, {**lease, "spec": spec})
+            except Conflict:
+                continue  # The last renewal was under way still.
+            return
 
     async def _take(self) -> bool:
         lease = await self.client.get(LEASE, self.namespace, self.name)

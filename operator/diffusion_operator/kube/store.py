@@ -69,41 +69,55 @@ class Store:
         return own if own is not None else self._positions[(resource, "")]
 
     def put(self, resource: Resource, given: Raw) -> None:
-        """Take in an object, unless a newer version of the same object stands here already."""
+        """Take in an object, unless it is known to be gone, or what stands here by its name is as new or newer.
+
+        A namesake is always newer than the one before it, so an older one is a late word about an object that went.
+        """
         new = _trimmed(resource, given)
         key = _name_of(new)
         old = self._objects[resource].get(key)
         if new["metadata"].get("uid") in self._removed:
             return
-        if old is not None and _same(old, new) and version_of(old) >= version_of(new):
+        if old is not None and version_of(old) >= version_of(new):
             return
         self._set(resource, key, new)
         self._tell(Change(resource, old, new))
 
-    def remove(self, resource: Resource, namespace: str, name: str) -> None:
-        """Forget an object that is gone."""
-        old = self._unset(resource, (namespace, name))
-        if old is not None:
-            if resource in CUSTOM_RESOURCES:
-                self._bury(old["metadata"].get("uid", ""))
+    def remove(self, resource: Resource, gone: Raw) -> None:
+        """Forget an object that is gone. A namesake with another UID, which came after it, stays."""
+        key = _name_of(gone)
+        if resource in CUSTOM_RESOURCES:
+            self._bury(gone["metadata"].get("uid", ""))
+        old = self._objects[resource].get(key)
+        if old is not None and _same(old, gone):
+            self._unset(resource, key)
             self._tell(Change(resource, old, None))
 
     def replace(
         self, resource: Resource, namespace: str, listed: Iterable[Raw], version: int, listed_at: float
-    ) -> None:
-        """Take a whole list for the truth: what is not in it has vanished, and is told so. "" is all namespaces."""
-        # Two streams feed the custom resources: what the other one saw go while this list was made must stay gone.
-        gone = {uid for uid, removed_at in self._removed.items() if removed_at >= listed_at}
-        fresh = {_name_of(item): item for item in listed if item["metadata"].get("uid") not in gone}
-        for key in [key for key in self._objects[resource] if key not in fresh and namespace in ("", key[0])]:
-            self.remove(resource, *key)
+    ) -> list[Change]:
+        """Take a whole list for the truth: what is not in it has vanished. "" is all namespaces. Returns what was new.
+
+        Two streams feed the custom resources, and the other one may be ahead of this list: what it told since, be it a
+        newer version or an end, stays.
+        """
+        fresh = {_name_of(item): item for item in listed if item["metadata"].get("uid") not in self._removed}
+        changes = []
+        for key, known in list(self._objects[resource].items()):
+            if key not in fresh and namespace in ("", key[0]) and not _is_ahead(resource, known, version):
+                self.remove(resource, known)
+                changes.append(Change(resource, known, None))
         for key, item in fresh.items():
             old, new = self._objects[resource].get(key), _trimmed(resource, item)
+            if old is not None and _is_ahead(resource, old, version_of(new)):
+                continue
             self._set(resource, key, new)
             if old is None or not _same(old, new) or version_of(old) != version_of(new):
-                self._tell(Change(resource, old, new))
+                changes.append(Change(resource, old, new))
+                self._tell(changes[-1])
         position = self._positions[(resource, namespace)]
         position.resource_version, position.listed_at = version, listed_at
+        return changes
 
     def _set(self, resource: Resource, key: tuple[str, str], new: Raw) -> None:
         self._unset(resource, key)
@@ -135,6 +149,11 @@ def version_of(item: Raw) -> int:
     """The resourceVersion as a number. Kubernetes promises since 1.35 that they compare so within one kind."""
     text = item.get("metadata", {}).get("resourceVersion", "0")
     return int(text) if str(text).isdigit() else 0
+
+
+def _is_ahead(resource: Resource, known: Raw, version: int) -> bool:
+    # Only with two streams: a lone one is never ahead of its own list, save where the server was put back in time.
+    return resource in CUSTOM_RESOURCES and version_of(known) > version
 
 
 def _name_of(item: Raw) -> tuple[str, str]:

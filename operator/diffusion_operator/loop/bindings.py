@@ -1,8 +1,9 @@
 """kopf as the ear: it hears the two kinds, and does nothing but store what it heard (docs/adr/0001)."""
 
+import asyncio
 import base64
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import kopf
@@ -11,6 +12,7 @@ from diffusion_contract.names import GROUP, VERSION
 from diffusion_operator.kube.connection import Connection
 from diffusion_operator.kube.resources import CUSTOM_RESOURCES, Resource
 from diffusion_operator.kube.store import Store
+from diffusion_operator.loop.hearing import Hearing
 from diffusion_operator.observe.snapshot import Raw
 
 
@@ -26,11 +28,11 @@ def quiet_settings() -> kopf.OperatorSettings:
     return settings
 
 
-def registry_of(connection: Connection, store: Store) -> kopf.OperatorRegistry:
+def registry_of(connection: Connection, store: Store, hearing: Hearing) -> kopf.OperatorRegistry:
     """Kopf's handlers: one for each kind, and the login."""
     registry = kopf.OperatorRegistry()
     for resource in CUSTOM_RESOURCES:
-        _hear(registry, resource, store)
+        _hear(registry, resource, store, hearing)
 
     @kopf.on.login(registry=registry)
     def login(**_: Any) -> kopf.ConnectionInfo:
@@ -40,27 +42,41 @@ def registry_of(connection: Connection, store: Store) -> kopf.OperatorRegistry:
 
 
 async def listen(
-    connection: Connection, store: Store, namespaces: Sequence[str], settings: kopf.OperatorSettings
+    connection: Connection,
+    store: Store,
+    hearing: Hearing,
+    namespaces: Sequence[str],
+    settings: kopf.OperatorSettings,
+    retake_signals: Callable[[], None] = lambda: None,
 ) -> None:
-    """Run kopf until it is cancelled or the process is told to end. "" among `namespaces`, or none, is all of them."""
+    """Run kopf until it is cancelled. "" among `namespaces`, or none, is all of them.
+
+    `retake_signals` is called when kopf has taken SIGTERM and SIGINT for itself. Kopf would wait at its end for every
+    task that was begun after its start, and each connection of an agent is one: the end must not begin with kopf.
+    """
     everywhere = not any(namespaces)
-    await kopf.operator(
-        registry=registry_of(connection, store),
+    tasks_before = asyncio.all_tasks()
+    tasks = await kopf.spawn_tasks(
+        registry=registry_of(connection, store, hearing),
         settings=settings,
         standalone=True,
         clusterwide=everywhere,
         namespaces=() if everywhere else tuple(namespaces),
         identity=cast("Any", "diffusion-operator"),
     )
+    retake_signals()
+    await kopf.run_tasks(tasks, ignored=tasks_before)
 
 
-def _hear(registry: kopf.OperatorRegistry, resource: Resource, store: Store) -> None:
+def _hear(registry: kopf.OperatorRegistry, resource: Resource, store: Store, hearing: Hearing) -> None:
     @kopf.on.event(GROUP, VERSION, resource.plural, registry=registry, id=f"hear-{resource.plural}")
     async def heard(event: Any, **_: Any) -> None:
         item: Raw = event["object"]
         if event["type"] == "DELETED":
-            store.remove(resource, item["metadata"]["namespace"], item["metadata"]["name"])
+            hearing.told_gone(resource, item)
+            store.remove(resource, item)
         else:
+            hearing.told(resource, item)
             store.put(resource, item)
 
 

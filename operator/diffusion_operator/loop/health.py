@@ -24,6 +24,8 @@ class Health:
     """What this process knows about its own state. Tests and the two endpoints read it."""
 
     watched: list[Watched] = field(default_factory=list)
+    checks: list[Callable[[], str | None]] = field(default_factory=list)
+    """Other illnesses: each a sentence, or None."""
     is_leader: bool = False
     is_synced: bool = False
     failure: str | None = None
@@ -39,7 +41,7 @@ class Health:
             for kind in self.watched
             if (silence := self.clock() - kind.heard_at()) > kind.longest_silence
         ]
-        return "; ".join(silent) or None
+        return "; ".join([*silent, *filter(None, (check() for check in self.checks))]) or None
 
     def why_unready(self) -> str | None:
         """A sentence, or None. A standby is ready: it can lead at any time, and must not hold up a roll-out."""

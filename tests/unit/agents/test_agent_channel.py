@@ -44,7 +44,7 @@ class Line:
 
     def __init__(self, tmp_path, review=None):
         self.transport, self.store, self.enqueued = ScriptedTransport(), Store(), []
-        self.reports = Reports(self.enqueued.append, lambda *_: None)
+        self.reports = Reports(self.enqueued.append, self.enqueued.append, lambda *_: None)
         self.certificates = renewed(None, "localhost", datetime.now(UTC))
         self.ca, self.token = tmp_path / "ca.crt", tmp_path / "token"
         self.ca.write_text(self.certificates.trusted)
@@ -118,7 +118,7 @@ async def test_a_token_that_is_not_a_pods_own_is_refused(tmp_path, review, code)
 
 async def test_a_pod_of_someone_else_is_refused(tmp_path):
     line = Line(tmp_path, reviewed(uid="uid-2"))
-    line.store.remove(POD, "ns", "pod-1")
+    line.store.remove(POD, pod())
     line.store.put(POD, pod(uid="uid-2", app="other"))
     async with line.up() as channel:
         with pytest.raises(ChannelRefused, match="403"):

@@ -67,11 +67,30 @@ def test_an_older_version_of_the_same_object_is_passed_over():
     assert names(changes) == [("a", "came")]
 
 
-def test_a_namesake_with_another_uid_replaces_the_object_whatever_its_version():
+def test_a_namesake_replaces_the_object_before_it_and_never_the_one_after_it():
     store = Store()
-    store.put(POD, thing("a", 9, uid="first"))
-    store.put(POD, thing("a", 3, uid="second"))
+    store.put(POD, thing("a", 3, uid="first"))
+    store.put(POD, thing("a", 9, uid="second"))
+    store.put(POD, thing("a", 5, uid="first"))
     assert store.get(POD, "ns", "a")["metadata"]["uid"] == "second"
+
+
+def test_the_end_of_an_object_leaves_its_namesake_alone():
+    store = Store()
+    for resource in (TRAINING, POD):
+        store.put(resource, thing("a", 1, uid="first"))
+        store.put(resource, thing("a", 3, uid="second"))
+        changes = told(store)
+        store.remove(resource, thing("a", 2, uid="first"))
+        assert store.get(resource, "ns", "a")["metadata"]["uid"] == "second"
+        assert not changes
+
+
+def test_the_end_of_a_custom_resource_may_be_told_before_its_last_change():
+    store = Store()
+    store.remove(TRAINING, thing("a", 2))
+    store.put(TRAINING, thing("a", 1))
+    assert store.get(TRAINING, "ns", "a") is None
 
 
 def test_a_relist_replaces_the_store_and_tells_what_vanished():
@@ -105,15 +124,43 @@ def test_a_custom_resource_that_was_seen_to_go_while_a_list_was_made_does_not_co
     store = Store()
     store.put(TRAINING, thing("a", 1))
     began = time.monotonic()
-    store.remove(TRAINING, "ns", "a")
+    store.remove(TRAINING, thing("a", 1))
     store.replace(TRAINING, "", [thing("a", 1)], 2, began)
     assert store.get(TRAINING, "ns", "a") is None
+
+
+def test_a_list_is_behind_what_the_other_stream_told_while_it_was_made():
+    store = Store()
+    store.put(TRAINING, thing("changed", 12))
+    store.put(TRAINING, thing("new", 13))
+    store.put(TRAINING, thing("replaced", 14, uid="second"))
+    changes = told(store)
+    listed = [thing("changed", 3), thing("replaced", 4, uid="first")]
+    assert store.replace(TRAINING, "", listed, 11, time.monotonic()) == []
+    assert not changes
+    assert {item["metadata"]["resourceVersion"] for item in store.all(TRAINING)} == {"12", "13", "14"}
+
+
+def test_a_list_that_is_ahead_of_the_other_stream_is_the_truth_and_says_what_was_new():
+    store = Store()
+    for name in ("changed", "gone", "same"):
+        store.put(TRAINING, thing(name, 2))
+    found = store.replace(TRAINING, "", [thing("changed", 5), thing("same", 2), thing("new", 6)], 7, time.monotonic())
+    assert sorted(names(found)) == [("changed", "changed"), ("gone", "went"), ("new", "came")]
+
+
+def test_a_lone_stream_follows_a_server_that_was_put_back_in_time():
+    store = Store()
+    store.put(POD, thing("kept", 100))
+    store.put(POD, thing("gone", 101))
+    store.replace(POD, "", [thing("kept", 3)], 10, time.monotonic())
+    assert [item["metadata"]["resourceVersion"] for item in store.all(POD)] == ["3"]
 
 
 def test_a_late_event_about_a_custom_resource_that_went_does_not_bring_it_back():
     store = Store()
     store.put(TRAINING, thing("a", 1))
-    store.remove(TRAINING, "ns", "a")
+    store.remove(TRAINING, thing("a", 1))
     store.put(TRAINING, thing("a", 2))
     assert store.get(TRAINING, "ns", "a") is None
     store.put(TRAINING, thing("a", 3, uid="a new one"))
@@ -123,7 +170,7 @@ def test_a_late_event_about_a_custom_resource_that_went_does_not_bring_it_back()
 def test_a_child_whose_label_was_taken_and_given_back_is_seen_again():
     store = Store()
     store.put(POD, thing("a", 1, owner="o"))
-    store.remove(POD, "ns", "a")
+    store.remove(POD, thing("a", 1))
     store.put(POD, thing("a", 3, owner="o"))
     assert [item["metadata"]["name"] for _, item in store.owned_by("o")] == ["a"]
 
@@ -131,7 +178,7 @@ def test_a_child_whose_label_was_taken_and_given_back_is_seen_again():
 def test_removing_what_is_not_there_tells_nothing():
     store = Store()
     changes = told(store)
-    store.remove(POD, "ns", "a")
+    store.remove(POD, thing("a", 1))
     assert not changes
 
 
