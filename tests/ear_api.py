@@ -1,7 +1,7 @@
 """A very small API server for kopf's ear and our lists: custom resources with versions, watches, and a short memory."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -115,13 +115,12 @@ def _described(resource: Resource) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def ear_api() -> AsyncIterator[tuple[EarApi, Connection]]:
-    """A running server, and where it is."""
-    server = EarApi()
+async def serving(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[Connection]:
+    """Have all requests to a port of this machine answered; yields where it is."""
     application = web.Application()
-    application.router.add_route("*", "/{path:.*}", server.serve)
+    application.router.add_route("*", "/{path:.*}", handler)
     runner, port = await listen_on(application, "127.0.0.1", 0)
     try:
-        yield server, Connection(f"http://127.0.0.1:{port}")
+        yield Connection(f"http://127.0.0.1:{port}")
     finally:
         await runner.cleanup()

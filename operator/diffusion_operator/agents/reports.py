@@ -39,8 +39,13 @@ class _Agent:
 class Reports:
     """The book of all agents of this process. Not for use from other threads."""
 
-    def __init__(self, enqueue: Callable[[Key], None], enqueue_after: Callable[[Key, float], None]) -> None:
-        self._enqueue, self._enqueue_after = enqueue, enqueue_after
+    def __init__(
+        self,
+        enqueue: Callable[[Key], None],
+        enqueue_urgently: Callable[[Key], None],
+        enqueue_after: Callable[[Key, float], None],
+    ) -> None:
+        self._enqueue, self._enqueue_urgently, self._enqueue_after = enqueue, enqueue_urgently, enqueue_after
         self._agents: dict[str, _Agent] = {}
         self._of: dict[Key, set[str]] = defaultdict(set)
         self._told: dict[Key, Mapping[str, PollAnswer]] = {}
@@ -114,11 +119,16 @@ class Reports:
             told = self._told.get(key, {}).get(uid, PollAnswer())
             agent = self._agents[uid] = _Agent(key, record, answer=told)
             self._of[key].add(uid)
-            self._enqueue(key)
+            if isinstance(report, TrainerReport) and report.broken is not None:
+                self._enqueue_urgently(key)
+            else:
+                self._enqueue(key)
             return agent
         _stop_timer(agent)
         before, agent.record = agent.record, record
-        if not before.connected or _urgent_part(before.report) != _urgent_part(report):
+        if _urgent_part(before.report) != _urgent_part(report):
+            self._enqueue_urgently(key)
+        elif not before.connected:
             self._enqueue(key)
         elif before.report != report:
             self._enqueue_throttled(key)
@@ -137,7 +147,7 @@ class Reports:
         if self._agents.get(agent.record.pod_uid) is agent:
             lost_at = datetime.now(agent.record.received.tzinfo)
             agent.record = replace(agent.record, connected=False, lost_at=lost_at)
-            self._enqueue(agent.key)
+            self._enqueue_urgently(agent.key)
 
     def _enqueue_throttled(self, key: Key) -> None:
         now = time.monotonic()

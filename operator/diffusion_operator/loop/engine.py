@@ -17,6 +17,7 @@ from diffusion_operator.kube.keys import Key, key_of
 from diffusion_operator.kube.resources import CHILDREN, CUSTOM_RESOURCES, NODE, POD, Resource
 from diffusion_operator.kube.store import Change, Store
 from diffusion_operator.loop.clock import Clock, SystemClock
+from diffusion_operator.loop.hearing import LONGEST_DELAY, Hearing
 from diffusion_operator.loop.metrics import LoopMetrics
 from diffusion_operator.loop.queue import WorkQueue
 from diffusion_operator.loop.reconciler import Reconciler
@@ -25,6 +26,9 @@ from diffusion_operator.observe.operator_facts import OperatorFacts
 from diffusion_operator.plan.kind import Kind
 
 _log = logging.getLogger(__name__)
+
+URGENT_WORKERS = 4
+"""On top of the others: they take nothing but what an agent or a node said that cannot wait."""
 
 
 class Engine:
@@ -43,11 +47,14 @@ class Engine:
     ) -> None:
         self.metrics, self.store = metrics, Store()
         self.queue: WorkQueue[Key] = WorkQueue(self._failed)
-        self.reports = Reports(self.queue.add, self.queue.add_after)
+        self.reports = Reports(self.queue.add, self.queue.add_urgent, self.queue.add_after)
         self.cluster = Cluster(client, self.store, facts, instance)
         self.reconciler = Reconciler(self.cluster, kinds, self.reports, clock or SystemClock())
-        self.store.listeners.append(Router(self.store, self.cluster.references, self._enqueue).changed)
+        router = Router(self.store, self.cluster.references, self._enqueue, self._enqueue_urgently)
+        self.store.listeners.append(router.changed)
         self.store.listeners.append(self._forget_pods)
+        self.hearing = Hearing()
+        self.store.listeners.append(self.hearing.changed)
         scopes = tuple(namespaces) or ("",)
         selector = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
         self.child_informers = [
@@ -62,12 +69,14 @@ class Engine:
         self._kinds = kinds
         metrics.queue_depth(lambda: self.queue.depth)
         metrics.agents_connected(lambda: self.reports.connected)
-        for informer in (*self.child_informers, *self.custom_resource_informers):
+        for informer in self.child_informers:
             metrics.watch_silence(informer.resource.kind, lambda informer=informer: informer.heard_at)  # type: ignore[misc]
+        for resource in {informer.resource for informer in self.custom_resource_informers}:
+            metrics.watch_silence(resource.kind, lambda resource=resource: self.hearing.heard_at[resource])  # type: ignore[misc]
 
     @asynccontextmanager
     async def running(self, workers: int = 8, *, hears_itself: bool = False) -> AsyncIterator[list[asyncio.Task[None]]]:
-        """Sync, then work. Yields the tasks, none of which ever ends by itself: one that does is a failure.
+        """Sync, then work on `workers` keys at once. Yields the tasks, none of which ever ends by itself.
 
         `hears_itself`: watch the custom resources by informers too, where no kopf feeds the store.
         """
@@ -80,6 +89,8 @@ class Engine:
             if not hears_itself:
                 await self._first_resync()
             tasks += [asyncio.create_task(self.queue.work(self._reconcile)) for _ in range(workers)]
+            urgent = (self.queue.work(self._reconcile, only_urgent=True) for _ in range(URGENT_WORKERS))
+            tasks += [asyncio.create_task(work) for work in urgent]
             yield tasks
         finally:
             self.queue.close()
@@ -90,7 +101,7 @@ class Engine:
     async def resync(self) -> None:
         """List the custom resources, drop those that are gone, and look at every one of them. Raises KubeError."""
         for informer in self.custom_resource_informers:
-            await informer.list()
+            self.hearing.found(await informer.list())
         self.enqueue_all()
 
     def enqueue_all(self) -> None:
@@ -100,9 +111,9 @@ class Engine:
                 self._enqueue(key_of(custom_resource))
 
     async def keep_resyncing(self, seconds: float) -> None:
-        """Resync every so many seconds until cancelled."""
+        """Resync every so many seconds until cancelled, and sooner where a list was ahead of kopf."""
         while True:
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(min(seconds, LONGEST_DELAY / 2) if self.hearing.is_owed else seconds)
             try:
                 await self.resync()
             except KubeError as error:
@@ -127,6 +138,10 @@ class Engine:
     def _enqueue(self, key: Key) -> None:
         if key.kind in self._kinds:
             self.queue.add(key)
+
+    def _enqueue_urgently(self, key: Key) -> None:
+        if key.kind in self._kinds:
+            self.queue.add_urgent(key)
 
     def _forget_pods(self, change: Change) -> None:
         if change.resource == POD and change.new is None:

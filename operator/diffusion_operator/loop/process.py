@@ -1,16 +1,17 @@
 """One operator process from start to end: leadership first, then the agents' port, the engine, and kopf as its ear.
 
-start -> health port -> wait for the Lease -> label this pod -> certificates -> lists -> workers, agents, kopf
-SIGTERM  -> everything stops, the label goes, the Lease is released, exit 0
-any part that ends by itself, and a lost Lease -> exit 1: Kubernetes starts the process afresh
+start -> health port -> unlabelled -> wait for the Lease -> label -> certificates -> lists -> workers, agents, kopf
+SIGTERM  -> no new work, the label goes, the Lease is released, everything stops, exit 0
+any part that ends by itself, and a lost Lease -> the same, but exit 1: Kubernetes starts the process afresh
+
+From the moment that the Lease is held, SIGTERM and its loss end whatever is going on, the first lists included.
 """
 
 import asyncio
-import contextlib
 import dataclasses
 import logging
 import signal
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,7 +24,7 @@ from diffusion_operator.agents.server import Membership, agent_app
 from diffusion_operator.agents.tls import AgentCertificates
 from diffusion_operator.kube.client import ApiClient
 from diffusion_operator.kube.connection import Connection
-from diffusion_operator.kube.errors import KubeError
+from diffusion_operator.kube.errors import KubeError, NotFound
 from diffusion_operator.kube.lease import Leadership
 from diffusion_operator.kube.resources import POD
 from diffusion_operator.kube.transport import HttpTransport
@@ -66,15 +67,17 @@ class OperatorProcess:
         )
         self._runners: list[web.AppRunner] = []
         self._stop = asyncio.Event()
+        self._end_work: Callable[[], None] = lambda: None
 
     async def run(self) -> int:
         """Run until a signal (0) or until something ended that must not (1)."""
-        for name in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(name, self._stop.set)
+        self._take_signals()
         try:
             await self._open(health_app(self._health), self._settings.health_port, "health")
-            await self._until_stopped([self._as_standby()])
-            if not self._stop.is_set():
+            await first_to_end(self._stop.wait(), self._as_standby())
+            if self._stop.is_set():
+                await self._step_down()  # A claim may have been under way.
+            else:
                 await self._lead()
         except (KubeError, PartEnded, OSError) as error:
             _log.error("the operator ends: %s", error)
@@ -84,21 +87,37 @@ class OperatorProcess:
         return 0
 
     async def _as_standby(self) -> None:
-        with contextlib.suppress(KubeError):
-            # A container that was restarted in the same pod still has the label from before.
-            await self._label(None)
-        await self._lease.acquire()
+        while True:
+            # A container that was restarted in the same pod still has the label from before: agents would be sent here.
+            if await self._is_unlabelled():
+                return await self._lease.acquire()
+            await asyncio.sleep(self._settings.retry_seconds)
 
     async def _lead(self) -> None:
-        settings, clock = self._settings, SystemClock()
+        """Work under the Lease. The next one may have it before anything here that takes its time has ended."""
         self._health.is_leader = True
         self._metrics.leader.set(1)
+        holding, working = asyncio.create_task(self._lease.hold()), asyncio.create_task(self._work())
+        try:
+            await first_to_end(self._stop.wait(), _outcome(holding), _outcome(working))
+        except PartEnded as ended:
+            self._health.failure = str(ended)
+            raise
+        finally:
+            await _cancelled(holding)
+            self._end_work()
+            await self._step_down()
+            await _cancelled(working)
+
+    async def _work(self) -> None:
+        settings, clock = self._settings, SystemClock()
         await self._label("true")
         host = urlsplit(settings.agent_url).hostname or "localhost"
         secret = CertificateSecret(self._client, settings.namespace, CERTIFICATE_SECRET, host, clock)
         certificates = await secret.current()
         tls = certificates.server_context()
         engine = self._engine(certificates)
+        self._end_work = engine.queue.close
         authentication = Authentication(self._client, [AGENT_AUDIENCE])
         agents = agent_app(authentication, Membership(engine.store), engine.reports, clock)
         reviewer = self._client if settings.metrics_secure else None
@@ -107,15 +126,16 @@ class OperatorProcess:
             await self._open(agents, settings.agent_port, "agents", tls)
             metrics = metrics_app(self._metrics.registry, reviewer)
             await self._open(metrics, settings.metrics_port, "metrics", tls if reviewer else None)
-            await self._until_stopped(
-                [
-                    *map(_endless, tasks),
-                    self._lease.hold(),
-                    engine.keep_resyncing(settings.resync_seconds),
-                    self._keep_certificates(engine, secret, certificates, tls),
-                    self._hear(engine),
-                ]
+            await first_to_end(
+                *map(_outcome, tasks),
+                engine.keep_resyncing(settings.resync_seconds),
+                self._keep_certificates(engine, secret, certificates, tls),
+                listen(
+                    *(self._connection, engine.store, engine.hearing, settings.namespaces, quiet_settings()),
+                    retake_signals=self._take_signals,
+                ),
             )
+        raise PartEnded("a part that should run as long as the process ended by itself")
 
     def _engine(self, certificates: AgentCertificates) -> Engine:
         settings = self._settings
@@ -136,6 +156,7 @@ class OperatorProcess:
             namespaces=settings.namespaces,
             instance=settings.identity,
         )
+        self._health.checks.append(engine.hearing.why_deaf)
         for informer in engine.child_informers:
             self._health.watched.append(Watched(informer.resource.plural, lambda informer=informer: informer.heard_at))  # type: ignore[misc]
         for informer in engine.custom_resource_informers:
@@ -146,10 +167,6 @@ class OperatorProcess:
             )
         return engine
 
-    async def _hear(self, engine: Engine) -> None:
-        await listen(self._connection, engine.store, self._settings.namespaces, quiet_settings())
-        self._stop.set()  # kopf takes over the signals, and returns in order when one has come.
-
     async def _keep_certificates(
         self, engine: Engine, secret: CertificateSecret, known: AgentCertificates, tls: Any
     ) -> None:
@@ -158,20 +175,29 @@ class OperatorProcess:
             engine.cluster.facts = dataclasses.replace(engine.cluster.facts, agent_ca=known.trusted)
             engine.enqueue_all()
 
-    async def _until_stopped(self, parts: list[Coroutine[Any, Any, None]]) -> None:
-        """Run the parts until the stop flag is set; the end of a lone part is in order, of one of many it is not."""
-        stop = asyncio.create_task(self._stop.wait())
-        tasks = [asyncio.create_task(part) for part in parts]
+    def _take_signals(self) -> None:
+        for name in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(name, self._stop.set)
+
+    async def _is_unlabelled(self) -> bool:
+        """Take the leader label from this pod. A pod that is gone has none."""
         try:
-            done, _ = await asyncio.wait([stop, *tasks], return_when=asyncio.FIRST_COMPLETED)
-            for task in done - {stop}:
-                if (error := task.exception()) is not None:
-                    self._health.failure = f"{type(error).__name__}: {error}"
-                    raise PartEnded(self._health.failure) from error
-        finally:
-            for task in (stop, *tasks):
-                task.cancel()
-            await asyncio.gather(stop, *tasks, return_exceptions=True)
+            await self._label(None)
+        except NotFound:
+            return True
+        except KubeError as error:
+            _log.warning("this pod may still have the leader's label, and cannot lead: %s", error)
+            return False
+        return True
+
+    async def _step_down(self) -> None:
+        """Send agents elsewhere, then let the next one lead."""
+        try:
+            async with asyncio.timeout(_FAREWELL_SECONDS):
+                await self._is_unlabelled()
+                await self._lease.release()
+        except (KubeError, TimeoutError) as error:
+            _log.warning("the lease was not released, and will run out: %s", error or "no answer")
 
     async def _label(self, value: str | None) -> None:
         if self._settings.pod_name:
@@ -186,14 +212,26 @@ class OperatorProcess:
     async def _close(self) -> None:
         for runner in self._runners:
             await runner.cleanup()
-        if self._health.is_leader:
-            with contextlib.suppress(KubeError, TimeoutError):
-                async with asyncio.timeout(_FAREWELL_SECONDS):
-                    await self._label(None)
-                    await self._lease.release()
         await self._client.transport.close()
 
 
-async def _endless(task: asyncio.Task[None]) -> None:
+async def first_to_end(*parts: Coroutine[Any, Any, Any]) -> None:
+    """Run the parts until one of them ends, and cancel the others. Raises PartEnded where it failed."""
+    tasks = [asyncio.create_task(part) for part in parts]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for error in filter(None, (task.exception() for task in done)):
+            raise error if isinstance(error, PartEnded) else PartEnded(f"{type(error).__name__}: {error}") from error
+    finally:
+        await _cancelled(*tasks)
+
+
+async def _outcome(task: asyncio.Task[None]) -> None:
+    """What becomes of a task that somebody else cancels."""
     await asyncio.shield(task)
-    raise PartEnded(f"{task.get_name()} ended by itself")
+
+
+async def _cancelled(*tasks: asyncio.Task[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

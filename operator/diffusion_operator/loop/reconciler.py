@@ -65,8 +65,12 @@ class Reconciler:
         applied = [await self._apply(key, manifest) for manifest in plan.apply]
         refusals = tuple(refusal for refusal in applied if refusal is not None)
         is_news = cluster.remember_refusals(key, refusals)
-        if plan.status is not None:
-            await cluster.put_status(key, seen, plan.status)
+        try:
+            if plan.status is not None:
+                await cluster.put_status(key, seen, plan.status)
+        except NotFound:
+            self._forget(key)  # It went while we looked: nobody is left to be told, and what we made goes with it.
+            return None
         self.reports.answer(key, plan.instructions)
         for event in plan.events:
             await self._say(seen, event)

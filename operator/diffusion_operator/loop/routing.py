@@ -12,13 +12,24 @@ from diffusion_operator.observe.snapshot import Raw, Reference
 class Router:
     """A listener of the store that puts keys into a queue."""
 
-    def __init__(self, store: Store, references: References, enqueue: Callable[[Key], None]) -> None:
-        self._store, self._references, self._enqueue = store, references, enqueue
+    def __init__(
+        self,
+        store: Store,
+        references: References,
+        enqueue: Callable[[Key], None],
+        enqueue_urgently: Callable[[Key], None],
+    ) -> None:
+        self._store, self._references = store, references
+        self._enqueue, self._enqueue_urgently = enqueue, enqueue_urgently
 
     def changed(self, change: Change) -> None:
-        """Enqueue everyone whom this change may concern; too many does no harm, too few would."""
+        """Enqueue everyone whom this change may concern; too many does no harm, too few would.
+
+        A node that announces its end gives its pods seconds: that cannot wait behind a crowd.
+        """
+        enqueue = self._enqueue_urgently if change.resource == NODE else self._enqueue
         for key in self._concerned(change):
-            self._enqueue(key)
+            enqueue(key)
 
     def _concerned(self, change: Change) -> Iterator[Key]:
         if change.resource in CUSTOM_RESOURCES:

@@ -14,8 +14,12 @@ class Book:
     """Reports with a record of who was enqueued."""
 
     def __init__(self):
-        self.enqueued, self.later = [], []
-        self.reports = Reports(self.enqueued.append, lambda key, seconds: self.later.append((key, seconds)))
+        self.enqueued, self.urgent, self.later = [], [], []
+        self.reports = Reports(self.enqueued.append, self._urgently, lambda *order: self.later.append(order))
+
+    def _urgently(self, key):
+        self.enqueued.append(key)
+        self.urgent.append(key)
 
     async def poll(self, uid="pod-1", seen="", wait=0.0, **report):
         return await self.reports.exchange(
@@ -190,3 +194,19 @@ async def test_a_custom_resource_that_is_gone_is_forgotten_with_all_its_pods():
     book.reports.forget(KEY)
     await asyncio.wait_for(asyncio.gather(*held), 1)
     assert book.reports.about(KEY) == {}
+
+
+async def test_a_dead_peer_and_a_lost_connection_do_not_wait_for_their_turn_and_progress_does():
+    book = Book()
+    await book.poll("pod-1", step=1)
+    assert book.urgent == [], "whoever is new waits with the others"
+    await book.poll("pod-2", step=1, broken=3)
+    assert book.urgent == [KEY]
+    await book.poll("pod-1", step=2)
+    assert book.urgent == [KEY]
+    await book.poll("pod-1", step=2, leaving=True)
+    assert book.urgent == [KEY] * 2
+    held = book.hold("pod-1", step=2, leaving=True)
+    await asyncio.sleep(0)
+    held.cancel()
+    await until(lambda: len(book.urgent) == 3, 5, "the loss")

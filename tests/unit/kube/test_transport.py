@@ -7,11 +7,10 @@ import pytest
 from aiohttp import web
 
 from diffusion_operator.kube.client import ApiClient
-from diffusion_operator.kube.connection import Connection
 from diffusion_operator.kube.errors import ApiRefusal, Unreachable
 from diffusion_operator.kube.resources import CHILDREN, POD
 from diffusion_operator.kube.transport import JSON, HttpTransport
-from diffusion_operator.loop.listening import listen_on
+from ear_api import serving
 from operator_harness import until
 
 
@@ -38,15 +37,13 @@ class Server:
 
 @contextlib.asynccontextmanager
 async def served():
-    server, application = Server(), web.Application()
-    application.router.add_route("*", "/{path:.*}", server.serve)
-    runner, port = await listen_on(application, "127.0.0.1", 0)
-    transport = HttpTransport(Connection(f"http://127.0.0.1:{port}"), timeout=5)
-    try:
-        yield server, transport
-    finally:
-        await transport.close()
-        await runner.cleanup()
+    server = Server()
+    async with serving(server.serve) as connection:
+        transport = HttpTransport(connection, timeout=5)
+        try:
+            yield server, transport
+        finally:
+            await transport.close()
 
 
 async def drain(lines, seen=None):

@@ -14,7 +14,7 @@ from diffusion_operator.kube.store import Store
 from diffusion_operator.kube.transport import HttpTransport
 from diffusion_operator.loop.bindings import listen, quiet_settings
 from diffusion_operator.loop.hearing import LONGEST_DELAY, Hearing
-from ear_api import ear_api
+from ear_api import EarApi, serving
 from operator_harness import until
 
 
@@ -26,7 +26,8 @@ def give_signals_back():
 @pytest.fixture
 async def scene():
     """A server, a store that kopf feeds, and a way to list into it."""
-    async with ear_api() as (server, connection):
+    server = EarApi()
+    async with serving(server.serve) as connection:
         store, time = Store(), SimpleNamespace(now=0.0)
         hearing = Hearing(lambda: time.now)
         store.listeners.append(hearing.changed)

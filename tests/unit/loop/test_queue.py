@@ -146,3 +146,79 @@ async def test_a_key_that_is_worked_on_earlier_is_not_rung_for_again():
         bench.queue.add("a")
         await asyncio.sleep(0.1)
     assert bench.done == ["a"]
+
+
+async def test_what_is_urgent_comes_before_a_crowd_and_each_key_once():
+    bench = Bench()
+    for key in ("a", "b", "late", "c"):
+        bench.queue.add(key)
+    bench.queue.add_urgent("late")
+    bench.queue.add_urgent("new")
+    bench.queue.add("late")
+    assert bench.queue.depth == 5
+    async with bench.workers(1):
+        await until(lambda: bench.queue.is_quiet, 2, "quiet")
+    assert bench.done == ["late", "new", "a", "b", "c"]
+
+
+async def test_a_reserved_worker_is_free_for_what_is_urgent_while_a_crowd_holds_all_others():
+    gate = asyncio.Event()
+
+    async def wait(key):
+        if not str(key).startswith("urgent"):
+            await gate.wait()
+
+    bench = Bench(wait)
+    async with bench.workers(3):
+        reserved = asyncio.create_task(bench.queue.work(bench.work, only_urgent=True))
+        for number in range(200):
+            bench.queue.add(number)
+        await until(lambda: len(bench.running) == 3, 2, "three of the crowd at work")
+        bench.queue.add_urgent("urgent")
+        bench.queue.add("urgent too, but waiting already")
+        bench.queue.add_urgent("urgent too, but waiting already")
+        await until(lambda: len(bench.done) == 2, 2, "the urgent ones")
+        gate.set()
+        await until(lambda: bench.queue.is_quiet, 2, "quiet")
+        reserved.cancel()
+    assert len(bench.done) == 202
+
+
+async def test_what_becomes_urgent_while_it_is_worked_on_is_next_afterwards():
+    gate = asyncio.Event()
+
+    async def wait(_):
+        await gate.wait()
+
+    bench = Bench(wait)
+    async with bench.workers(1):
+        bench.queue.add("a")
+        await until(lambda: bench.running, 2, "the first run")
+        for key in ("b", "c"):
+            bench.queue.add(key)
+        bench.queue.add_urgent("a")
+        gate.set()
+        await until(lambda: bench.queue.is_quiet, 2, "quiet")
+    assert bench.done == ["a", "a", "b", "c"]
+
+
+async def test_a_closed_queue_lets_work_end_and_begins_none():
+    gate = asyncio.Event()
+
+    async def wait(_):
+        await gate.wait()
+        return 0.01
+
+    bench = Bench(wait)
+    async with bench.workers(1):
+        for key in ("a", "b"):
+            bench.queue.add(key)
+        await until(lambda: bench.running, 2, "the first run")
+        bench.queue.close()
+        bench.queue.add("c")
+        bench.queue.add_urgent("d")
+        bench.queue.add_after("e", 0.0)
+        gate.set()
+        await until(lambda: bench.queue.is_quiet, 2, "quiet")
+        await asyncio.sleep(0.03)
+    assert bench.done == ["a"]

@@ -11,9 +11,14 @@ TRAINED, SERVED = Key("DiffusionTraining", "ns", "digits"), Key("DiffusionServic
 
 class Bench:
     def __init__(self):
-        self.store, self.turns = Store(), []
+        self.store, self.turns, self.urgent = Store(), [], []
         self.references = References(None, self.store)
-        self.store.listeners.append(Router(self.store, self.references, self.turns.append).changed)
+        router = Router(self.store, self.references, self.turns.append, self.urgently)
+        self.store.listeners.append(router.changed)
+
+    def urgently(self, key):
+        self.turns.append(key)
+        self.urgent.append(key)
 
     def turn(self):
         turns, self.turns[:] = list(self.turns), []
@@ -40,7 +45,7 @@ def test_a_child_is_a_hint_to_look_at_whom_its_labels_name():
     bench = Bench()
     bench.store.put(POD, thing("a", labels={TRAINING_LABEL: "digits"}, spec={}))
     assert bench.turn() == [TRAINED]
-    bench.store.remove(POD, "ns", "a")
+    bench.store.remove(POD, thing("a"))
     assert bench.turn() == [TRAINED]
 
 
@@ -80,8 +85,9 @@ def test_a_node_that_announces_its_end_concerns_the_owners_of_its_pods():
     bench.turn()
     bench.store.put(NODE, node(2, spec={"taints": [{"key": "aws-node-termination-handler/spot-itn"}]}))
     assert bench.turn() == [TRAINED]
-    bench.store.remove(NODE, "", "n1")
+    bench.store.remove(NODE, node(2))
     assert bench.turn() == [TRAINED]
+    assert bench.urgent == [TRAINED, TRAINED]
 
 
 def test_the_heartbeat_of_a_node_concerns_nobody():

@@ -1,0 +1,126 @@
+"""The process from start to end, with kopf in it, on an API server that fails where the test says so."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import ssl
+import time
+
+import aiohttp
+
+from diffusion_operator.loop.process import OperatorProcess
+from diffusion_operator.loop.settings import OperatorSettings
+from ear_api import serving
+from operator_harness import until
+from operator_process import fetch, free_port
+from process_api import LEASE, POD, ProcessApi
+
+UNLABEL = f"PATCH {POD}"
+TRAININGS = "GET /apis/diffusion.dev/v1alpha1/diffusiontrainings"
+
+
+@contextlib.asynccontextmanager
+async def started(**faults):
+    """A process that lives in the namespace `home`; its API server; its ports."""
+    ports = {name: free_port() for name in ("agent_port", "health_port", "metrics_port")}
+    settings = OperatorSettings(
+        namespace="home",
+        agent_url=f"https://localhost:{ports['agent_port']}",
+        trainer_image="t",
+        server_image="s",
+        router_image="r",
+        pod_name="op-1",
+        identity="me",
+        listen_host="127.0.0.1",
+        lease_seconds=2,
+        renew_seconds=1.0,
+        retry_seconds=0.1,
+        **ports,
+    )
+    server = ProcessApi()
+    async with serving(server.serve) as connection:
+        server.objects[POD]["metadata"]["labels"]["diffusion.dev/leader"] = "true"
+        server.failing.update(faults.pop("failing", {}))
+        server.code = faults.pop("code", 500)
+        running = asyncio.create_task(OperatorProcess(settings, connection).run())
+        try:
+            yield server, running, settings
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            for name in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().remove_signal_handler(name)
+
+
+async def ready(settings):
+    async def is_ready():
+        url = f"http://127.0.0.1:{settings.health_port}/readyz"
+        return await asyncio.to_thread(fetch, url) == (200, "leader\n")
+
+    deadline = time.monotonic() + 20
+    while not await is_ready():
+        assert time.monotonic() < deadline, "not ready"
+        await asyncio.sleep(0.02)
+
+
+async def test_a_standby_that_still_has_the_label_of_a_leader_does_not_try_to_lead():
+    async with started(failing={UNLABEL: 3}) as (server, _, settings):
+        await ready(settings)
+        before = server.asked[: server.asked.index(f"GET {LEASE}")]
+        assert before.count(UNLABEL) == 4, "three refusals and a success"
+
+
+async def test_a_standby_whose_pod_is_gone_has_no_label_to_lose():
+    async with started(failing={UNLABEL: 1}, code=404) as (server, _, settings):
+        await ready(settings)
+        assert server.asked[0] == UNLABEL
+
+
+async def test_a_leader_that_waits_for_the_crds_ends_in_order_when_it_is_told_to():
+    async with started(failing={TRAININGS: -1}, code=404) as (server, running, settings):
+        await until(lambda: server.asked.count(TRAININGS) > 0, 10, "the first list")
+        assert server.label == "true"
+        url = f"http://127.0.0.1:{settings.health_port}/readyz"
+        assert await asyncio.to_thread(fetch, url) == (503, "the first lists have not come in yet\n")
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert await asyncio.wait_for(running, 10) == 0
+        assert (server.holder, server.label) == ("", None)
+
+
+async def test_a_leader_that_waits_for_the_crds_ends_when_it_loses_the_lease():
+    async with started(failing={TRAININGS: -1}, code=404) as (server, running, _):
+        await until(lambda: server.asked.count(TRAININGS) > 0, 10, "the first list")
+        server.take_the_lease("another")
+        assert await asyncio.wait_for(running, 10) == 1
+        assert (server.holder, server.label) == ("another", None)
+
+
+async def test_agents_that_hold_a_poll_do_not_hold_up_the_next_leader():
+    async with started() as (server, running, settings):
+        await ready(settings)
+        await until(lambda: server.watches, 10, "kopf's watch")
+        trusting = ssl.create_default_context()
+        trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+        async with aiohttp.ClientSession() as session:
+            url, headers = f"{settings.agent_url}/v1/poll", {"Authorization": "Bearer x"}
+            agents = [
+                asyncio.create_task(session.post(url, data=b"{}", ssl=trusting, headers=headers)) for _ in range(5)
+            ]
+            await until(lambda: server.reviews, 10, "polls")
+            ended = time.monotonic()
+            os.kill(os.getpid(), signal.SIGTERM)
+            await until(lambda: server.holder == "" and server.label is None, 2, "the Lease")
+            assert await asyncio.wait_for(running, 10) == 0
+            assert time.monotonic() - ended < 5, "kopf waits five seconds for every connection"
+            for agent in agents:
+                agent.cancel()
+            await asyncio.gather(*agents, return_exceptions=True)
+
+
+async def test_a_leader_at_work_ends_when_it_loses_the_lease():
+    async with started() as (server, running, settings):
+        await ready(settings)
+        server.take_the_lease("another")
+        assert await asyncio.wait_for(running, 10) == 1
+        assert (server.holder, server.label) == ("another", None)
