@@ -15,9 +15,6 @@ DEAD_TAINTS = (
 )
 """The machine is off or out of reach. The last is set when a cloud says that it has shut the machine down."""
 
-DEADLINE_ANNOTATIONS = (TERMINATES_AT_ANNOTATION, "karpenter.sh/nodeclaim-termination-timestamp")
-"""When the node ends, RFC 3339. The first that is there counts."""
-
 NodeState = Literal["Fine", "Noticed", "Unreachable", "Unknown"]
 
 
@@ -56,5 +53,4 @@ def _notice(raw: Raw, taints: Mapping[str, Raw]) -> NodeFacts | None:
     if not source:
         return None
     since = text_at(taints.get(source), "timeAdded") or next((time for time in told.values() if time), "")
-    ends = (text_at(raw, "metadata", "annotations", name) for name in DEADLINE_ANNOTATIONS)
-    return NodeFacts("Noticed", source, since, next((time for time in ends if time), ""))
+    return NodeFacts("Noticed", source, since, text_at(raw, "metadata", "annotations", TERMINATES_AT_ANNOTATION))

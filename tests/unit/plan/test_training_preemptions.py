@@ -3,8 +3,6 @@
 from datetime import timedelta
 from typing import Any
 
-import pytest
-
 from decided_trainings import BOTH, JOBS, PAIR, decided, status_of
 from diffusion_contract.agent_messages import Recovery
 from diffusion_operator.plan.plan import Plan
@@ -35,9 +33,9 @@ def test_a_preemption_is_told_with_its_cost() -> None:
 TAKEN = "aws-node-termination-handler/spot-itn"
 
 
-@pytest.mark.parametrize("annotation", ["diffusion.dev/terminates-at", "karpenter.sh/nodeclaim-termination-timestamp"])
-def test_the_notice_is_the_time_from_the_announcement_to_the_end_of_the_node(annotation: str) -> None:
-    noticed = {**node(TAKEN), "metadata": {"annotations": {annotation: "2026-01-01T12:00:05Z"}}}
+def test_the_notice_is_the_time_from_the_announcement_to_the_end_of_the_node() -> None:
+    annotations = {"diffusion.dev/terminates-at": "2026-01-01T12:00:05Z"}
+    noticed = {**node(TAKEN), "metadata": {"annotations": annotations}}
     (entry,) = status_of(preempted(nodes={"n2": noticed}))["preemptions"]
     assert (entry["time"], entry["noticeSeconds"]) == ("2026-01-01T11:59:50Z", 15)
 
