@@ -5,13 +5,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from diffusion_local import control, launch
 from diffusion_local.certificates import Authority, KeyPair
+from diffusion_local.cluster_lock import locked
 from diffusion_local.errors import LocalClusterError
 from diffusion_local.kubeconfig import write_kubeconfig
 from diffusion_local.options import ClusterOptions
@@ -36,11 +37,18 @@ class ClientAccess:
 
 
 class Cluster:
-    """A running embedded cluster in `folder`."""
+    """A running embedded cluster in `folder`; LocalClusterError when its files cannot be read."""
 
     def __init__(self, folder: StateFolder) -> None:
         self.folder = folder
-        self.options = ClusterOptions.model_validate(json.loads(folder.config.read_text()))
+        self._holder = launch.recorded(folder)
+        try:
+            self.options = ClusterOptions.model_validate(json.loads(folder.config.read_text()))
+        except (OSError, ValueError) as error:
+            raise LocalClusterError(
+                f"the cluster {folder.name!r} cannot be read ({error}): "
+                f"`diffusion-local down --name {folder.name}` ends it and removes its files"
+            ) from error
 
     @classmethod
     def start(cls, folder: StateFolder, options: ClusterOptions, *, owned: bool = False, say: Say = silent) -> Self:
@@ -49,6 +57,26 @@ class Cluster:
         `owned`: it dies with the calling thread, whatever ends that. Raises LocalClusterError when it does not come up.
         """
         launch.check_machine()
+        with locked(folder, say):
+            return cls._start(folder, options, owned, say)
+
+    @classmethod
+    def join_or_start(
+        cls, folder: StateFolder, options: ClusterOptions, chosen: Collection[str], *, owned: bool, say: Say = silent
+    ) -> tuple[Self, bool]:
+        """Return the cluster in `folder` once it is up, and whether it had to be started.
+
+        One that runs must be as asked: in its environment, and in those fields of `options` that `chosen` names.
+        Raises LocalClusterError when it is not, when its API server is stopped, or when it does not come up.
+        """
+        launch.check_machine()
+        with locked(folder, say):
+            if launch.running(folder) is not None and (cluster := cls._join(folder, options, chosen, say)):
+                return cluster, False
+            return cls._start(folder, options, owned, say), True
+
+    @classmethod
+    def _start(cls, folder: StateFolder, options: ClusterOptions, owned: bool, say: Say) -> Self:
         launch.end(folder)
         launch.remove(folder)
         folder.create()
@@ -60,6 +88,30 @@ class Cluster:
         except BaseException:
             launch.end(folder)
             raise
+        return cluster
+
+    @classmethod
+    def _join(cls, folder: StateFolder, options: ClusterOptions, chosen: Collection[str], say: Say) -> Self | None:
+        """The running cluster once it is up; None when its start has failed, so that it is of no use to anybody."""
+        cluster = cls(folder)
+        if differences := cluster.options.differences(options, chosen):
+            raise LocalClusterError(
+                f"the cluster {folder.name!r} is up already, but not as asked ({'; '.join(differences)}): "
+                f"end it first with `diffusion-local down --name {folder.name}`, or choose another --name"
+            )
+        try:
+            cluster._await_socket()
+            cluster.order("wait", say=say)
+        except LocalClusterError as error:
+            if not cluster._start_failed():
+                raise
+            say(f"an earlier start of it failed ({error}); starting it anew")
+            return None
+        if not cluster.order("status")["components"]["kube-apiserver"]:
+            raise LocalClusterError(
+                f"the cluster {folder.name!r} is up, but its API server is stopped: "
+                f"`diffusion-local --name {folder.name} apiserver start` ends the outage"
+            )
         return cluster
 
     @classmethod
@@ -94,10 +146,17 @@ class Cluster:
         """Give the supervisor an order and return its answer; LocalClusterError with its reason when it refuses."""
         return control.request(self.folder.control_socket, {"op": op, **details}, say, ORDER_SECONDS)
 
-    def stop(self) -> None:
-        """End every process and remove every file of the cluster."""
-        launch.end(self.folder)
-        launch.remove(self.folder)
+    def wait(self) -> None:
+        """Wait until the cluster has ended, whatever ends it."""
+        if self._holder is not None:
+            self._holder.wait()
+
+    def stop(self, say: Say = silent) -> None:
+        """End every process and remove every file of this cluster; not of another that has its folder by now."""
+        with locked(self.folder, say):
+            if launch.recorded(self.folder) == self._holder:
+                launch.end(self.folder)
+                launch.remove(self.folder)
 
     def stop_apiserver(self) -> None:
         """Begin an outage of the API server."""
@@ -112,9 +171,12 @@ class Cluster:
         gpus = self.options.gpus if gpus is None else gpus
         return str(self.order("node-add", name=name, spot=spot, gpus=gpus)["name"])
 
-    def preempt_node(self, name: str, notice_seconds: float) -> None:
-        """Take a node away as a cloud does; returns when the notice is given (or, with 0, when all on it is dead)."""
-        self.order("node-preempt", name=name, notice=notice_seconds)
+    def preempt_node(self, name: str, notice_seconds: float, say: Say = silent) -> None:
+        """Take a node away as a cloud does; returns when the notice is given (or, with 0, when all on it is dead).
+
+        While the API server is stopped the notice cannot be given; `say` hears so, and the node goes all the same.
+        """
+        self.order("node-preempt", say=say, name=name, notice=notice_seconds)
 
     def kill_node(self, name: str) -> None:
         """End a node and all on it by SIGKILL; its Node object stays."""
@@ -156,6 +218,13 @@ class Cluster:
             client=files,
         )
         return ClientAccess(files, kubeconfig)
+
+    def _start_failed(self) -> bool:
+        """Whether it never came up and never will: it takes no orders, or says so itself."""
+        try:
+            return bool(self.order("status")["failure"])
+        except LocalClusterError:
+            return not self.folder.control_socket.exists()
 
     def _await_socket(self) -> None:
         deadline = time.monotonic() + SOCKET_SECONDS

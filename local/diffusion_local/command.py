@@ -1,34 +1,42 @@
 """The command `diffusion-local`: a Kubernetes cluster of processes on this machine, without containers."""
 
-import fcntl
 import os
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
+from click.core import ParameterSource
 from rich.table import Table
 
 from diffusion_local import launch
 from diffusion_local.binaries.find import ensure
-from diffusion_local.binaries.recipe import CLUSTER_PROGRAMS
+from diffusion_local.bring_up import bring_up
 from diffusion_local.cluster import Cluster
+from diffusion_local.cluster_lock import locked
+from diffusion_local.cluster_name import cluster_option, default_cluster_option, meant
 from diffusion_local.errors import LocalClusterError
-from diffusion_local.images import DISTRIBUTION, add_image, default_images
+from diffusion_local.images import DISTRIBUTION, add_image
 from diffusion_local.log_files import follow_file, tail
-from diffusion_local.node_command import cluster_option, node
-from diffusion_local.options import ClusterOptions, ForwardTarget
-from diffusion_local.state import StateFolder, state_home
-from diffusion_local.terminal import CONSOLE, ErrorsInOneLine, reporting
+from diffusion_local.node_command import node
+from diffusion_local.options import ForwardTarget
+from diffusion_local.state import StateFolder
+from diffusion_local.terminal import CONSOLE, ErrorsInOneLine, end_on_signals, say
 
-PASS_ON = {"ignore_unknown_options": True, "help_option_names": []}
+
+class RawArguments(click.Command):
+    """A command that passes on every word as it stands, `--`, `--help` and `--name` too."""
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        """Take all words for the one parameter `args`."""
+        context.params["args"] = tuple(args)
+        return []
 
 
 @click.group(cls=ErrorsInOneLine, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name=DISTRIBUTION)
-def main() -> None:
+@default_cluster_option
+def main(cluster_name: str) -> None:
     """Run a real Kubernetes control plane whose nodes run pods as processes of this machine.
 
     For development and tests, never for production: pods are not isolated from you.
@@ -42,54 +50,48 @@ main.add_command(node)
 @click.option("--nodes", type=click.IntRange(0, 100), default=1, show_default=True, help="On-demand nodes.")
 @click.option("--spot", type=click.IntRange(0, 100), default=1, show_default=True, help="Spot nodes.")
 @click.option("--gpus", type=click.IntRange(0), default=0, show_default=True, help="Pretend GPUs on each node.")
-@click.option("--forward", metavar="NAMESPACE/SERVICE:PORT", help="Service at the forwarded address [the router].")
+@click.option(
+    "--forward",
+    metavar="NAMESPACE[/SERVICE:PORT]",
+    help="What is at the forwarded address: a Service, or a namespace's router [the first router of all namespaces].",
+)
 @click.option("--gang", is_flag=True, help="Switch on Kubernetes' own gang scheduling (GenericWorkload).")
 @click.option("--foreground", is_flag=True, help="Stay, and end the cluster with Ctrl-C or with this process.")
 @cluster_option
-def up(nodes: int, spot: int, gpus: int, forward: str | None, gang: bool, foreground: bool, cluster_name: str) -> None:
-    """Start a cluster and wait until its nodes are ready."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    folder = StateFolder.of(_checked_name(cluster_name))
-    with _locked():
-        if launch.running(folder) is not None:
-            cluster = Cluster(folder)
-            cluster.order("wait")
-            CONSOLE.print(f"the cluster {cluster_name!r} is up already; `diffusion-local down` ends it")
-        else:
-            launch.check_machine()
-            with reporting("getting the control plane's programs") as say:
-                programs = ensure(CLUSTER_PROGRAMS, say)
-            options = ClusterOptions(
-                name=cluster_name,
-                nodes=nodes,
-                spot=spot,
-                gpus=gpus,
-                gang=gang,
-                forward=_forward(forward),
-                programs=programs,
-                images=default_images(),
-            )
-            with reporting(f"starting the cluster {cluster_name!r}", "6 to 10 s") as say:
-                cluster = Cluster.start(folder, options, owned=foreground, say=say)
+@click.pass_context
+def up(context: click.Context, /, foreground: bool, cluster_name: str, forward: str | None, **counts: Any) -> None:
+    """Start a cluster and wait until its nodes are ready; join the one that runs, if it is as asked."""
+    end_on_signals()
+    wanted = {**counts, "forward": _forward(forward)}
+    chosen = [field for field in wanted if context.get_parameter_source(field) is not ParameterSource.DEFAULT]
+    cluster = bring_up(cluster_name, wanted, chosen, owned=foreground)
     _show_access(cluster)
     if foreground:
         _stay(cluster)
 
 
 @main.command()
+@click.option("--all", "every", is_flag=True, help="Every cluster that was started from this Python environment.")
 @cluster_option
-def down(cluster_name: str) -> None:
+def down(every: bool, cluster_name: str) -> None:
     """End every process of the cluster and remove its files, volumes included."""
-    folder = StateFolder.of(_checked_name(cluster_name))
-    with _locked():
+    folders = [folder for folder in StateFolder.all() if _is_ours(folder)] if every else [StateFolder.of(cluster_name)]
+    if not folders:
+        click.echo("no cluster of this environment was up")
+    for folder in folders:
+        click.echo(_end(folder))
+
+
+def _end(folder: StateFolder) -> str:
+    """End a cluster and say what there was to end."""
+    with locked(folder, say):
         was_up = launch.end(folder)
         had_files = folder.root.exists()
         launch.remove(folder)
     if was_up:
-        click.echo(f"the cluster {cluster_name!r} is down")
-    else:
-        remains = "; the remains of an earlier one are removed" if had_files else ""
-        click.echo(f"no cluster {cluster_name!r} was up{remains}")
+        return f"the cluster {folder.name!r} is down"
+    remains = "; the remains of an earlier one are removed" if had_files else ""
+    return f"no cluster {folder.name!r} was up{remains}"
 
 
 @main.command()
@@ -132,14 +134,17 @@ def logs(
     previous: bool,
     cluster_name: str,
 ) -> None:
-    """Print the log of a component (etcd, kube-apiserver, ..., supervisor), a node or a pod."""
-    cluster = Cluster.find(cluster_name)
-    file = cluster.folder.logs / f"{what}.log"
+    """Print the log of a component (etcd, kube-apiserver, ..., supervisor), a node or a pod.
+
+    Those of components and nodes can be read until `down`, also when the cluster did not start.
+    """
+    file = StateFolder.of(cluster_name).logs / f"{what}.log"
     if file.exists():
         click.echo(tail(file, lines), nl=False)
         if follow:
             follow_file(file, lambda text: click.echo(text, nl=False))
         return
+    cluster = Cluster.find(cluster_name)
     args = ["logs", what]
     args += ["-f"] * follow + ["-p"] * previous
     for flag, value in (("--tail", lines), ("-n", namespace), ("-c", container)):
@@ -147,22 +152,20 @@ def logs(
     _replace_by(cluster, cluster.options.programs["kubectl"], args)
 
 
-@main.command(context_settings=PASS_ON)
-@click.argument("args", nargs=-1, type=click.UNPROCESSED)
-@cluster_option
-def kubectl(args: tuple[str, ...], cluster_name: str) -> None:
+@main.command(cls=RawArguments)
+@click.pass_context
+def kubectl(context: click.Context, args: tuple[str, ...]) -> None:
     """Run kubectl on the cluster, with our own plugin (`kubectl diffusion`) on its path."""
-    cluster = Cluster.find(cluster_name)
+    cluster = Cluster.find(meant(context))
     _replace_by(cluster, cluster.options.programs["kubectl"], args)
 
 
-@main.command(context_settings=PASS_ON)
-@click.argument("args", nargs=-1, type=click.UNPROCESSED)
-@cluster_option
-def helm(args: tuple[str, ...], cluster_name: str) -> None:
+@main.command(cls=RawArguments)
+@click.pass_context
+def helm(context: click.Context, args: tuple[str, ...]) -> None:
     """Run Helm on the cluster; it is built at the first use when this machine has none."""
-    cluster = Cluster.find(cluster_name)
-    _replace_by(cluster, ensure(["helm"], lambda line: CONSOLE.print(line, markup=False))["helm"], args)
+    cluster = Cluster.find(meant(context))
+    _replace_by(cluster, ensure(["helm"], say)["helm"], args)
 
 
 @main.group(cls=ErrorsInOneLine)
@@ -203,11 +206,9 @@ def _show_access(cluster: Cluster) -> None:
 
 def _stay(cluster: Cluster) -> None:
     """Wait for the end of the cluster, or end it with Ctrl-C."""
-    CONSOLE.print("Ctrl-C ends the cluster")
-    process = launch.running(cluster.folder)
+    say("Ctrl-C ends the cluster")
     try:
-        if process is not None:
-            process.wait()
+        cluster.wait()
     finally:
         cluster.stop()
 
@@ -224,19 +225,9 @@ def _forward(text: str | None) -> ForwardTarget | None:
         raise click.BadParameter(str(error), param_hint="--forward") from error
 
 
-def _checked_name(name: str) -> str:
-    if not name.replace("-", "").isalnum() or not name.islower():
-        raise LocalClusterError(f"{name!r} cannot name a cluster: use small letters, digits and dashes")
-    return name
-
-
-@contextmanager
-def _locked() -> Iterator[None]:
-    """Let only one `up` or `down` work at a time; the lock is on the folder, so that no lock file stays behind."""
-    state_home().mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle = os.open(state_home(), os.O_RDONLY | os.O_DIRECTORY)
+def _is_ours(folder: StateFolder) -> bool:
+    """Whether the cluster was started from this environment."""
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
+        return Cluster(folder).options.environment == Path(sys.prefix)
+    except LocalClusterError:
+        return False

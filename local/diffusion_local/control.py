@@ -70,7 +70,8 @@ class Progress:
 
     def __init__(self) -> None:
         self._lines: list[str] = []
-        self._failure: str | None = None
+        self.failure: str | None = None
+        """Why it went wrong; None while it has not."""
         self._finished = False
         self._news = asyncio.Condition()
 
@@ -87,7 +88,7 @@ class Progress:
 
     async def fail(self, reason: str) -> None:
         """Say that it went wrong; listeners get LocalClusterError."""
-        self._failure = reason
+        self.failure = reason
         await self._wake()
 
     async def follow(self) -> AsyncIterator[str]:
@@ -95,13 +96,13 @@ class Progress:
         seen = 0
         while True:
             async with self._news:
-                while len(self._lines) <= seen and not self._finished and self._failure is None:
+                while len(self._lines) <= seen and not self._finished and self.failure is None:
                     await self._news.wait()
             for line in self._lines[seen:]:
                 yield line
             seen = len(self._lines)
-            if self._failure:
-                raise LocalClusterError(self._failure)
+            if self.failure:
+                raise LocalClusterError(self.failure)
             if self._finished:
                 return
 

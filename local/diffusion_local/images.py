@@ -29,7 +29,10 @@ def default_images() -> dict[str, list[str]]:
 def add_image(file: Path, assignment: str) -> tuple[str, list[str]]:
     """Add NAME=COMMAND to the image map in `file` and return both; LocalClusterError for another form."""
     name, separator, command = assignment.partition("=")
-    argv = shlex.split(command)
+    try:
+        argv = shlex.split(command)
+    except ValueError as error:
+        raise LocalClusterError(f"the command of {assignment!r} cannot be read: {error}") from error
     if not (separator and name and argv):
         raise LocalClusterError(f"{assignment!r} is not of the form NAME=COMMAND, such as 'my/image:1=python3 -m app'")
     images = json.loads(file.read_text())

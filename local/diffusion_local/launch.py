@@ -1,21 +1,19 @@
 """From outside: make a cluster's namespaces, start the supervisor in them, and end it without a trace."""
 
 import contextlib
+import dataclasses
 import json
 import os
-import select
 import shutil
 import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
-import psutil
-
 from diffusion_local.errors import LocalClusterError
+from diffusion_local.lifetimes import DIE_WITH_PARENT, ProcessIdentity
 from diffusion_local.options import ClusterOptions
 from diffusion_local.state import StateFolder, write_atomically, write_json
 
@@ -30,7 +28,6 @@ UNSHARE = (
     "--mount-proc",
     "--kill-child",
 )
-DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL")
 NEEDED = {"unshare": "util-linux", "setpriv": "util-linux", "ip": "iproute2"}
 END_SECONDS = 20.0
 _STARTED: dict[int, subprocess.Popen[bytes]] = {}
@@ -58,39 +55,60 @@ def start(folder: StateFolder, options: ClusterOptions, *, owned: bool) -> None:
     """Start the supervisor for a new cluster in `folder`; with `owned` it dies with the calling thread.
 
     The sockets listen in the caller's network namespace and are handed in, so that the API server and the router
-    can be reached from outside; both listen on loopback only.
+    can be reached from outside; both listen on loopback only. The supervisor begins only when it is on record: until
+    then it waits at a pipe, and ends when that is closed (this process failed or died).
     """
-    with contextlib.closing(_listen()) as api, contextlib.closing(_listen()) as router:
+    with contextlib.closing(_listen()) as api, contextlib.closing(_listen()) as router, _Gate() as gate:
         options = options.model_copy(update={"api_port": api.getsockname()[1], "router_port": router.getsockname()[1]})
         write_atomically(folder.config, options.to_json())
         if not folder.images.exists():
             write_json(folder.images, options.images)
+        handed = {"--api-socket": api.fileno(), "--router-socket": router.fileno(), "--gate": gate.inside}
         command = [*(DIE_WITH_PARENT if owned else ()), *UNSHARE]
         command += [sys.executable, "-m", "diffusion_local.supervisor", "--folder", str(folder.root)]
-        command += ["--api-socket", str(api.fileno()), "--router-socket", str(router.fileno())]
+        command += [word for option, number in handed.items() for word in (option, str(number))]
         with (folder.logs / "supervisor.log").open("ab") as log:
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                pass_fds=(api.fileno(), router.fileno()),
+                pass_fds=tuple(handed.values()),
                 start_new_session=True,
                 cwd="/",
             )
-    _STARTED[process.pid] = process
-    write_json(folder.supervisor, {"pid": process.pid, "started": psutil.Process(process.pid).create_time()})
+        _STARTED[process.pid] = process
+        write_json(folder.supervisor, dataclasses.asdict(ProcessIdentity.of(process.pid)))
+        gate.open()
 
 
-def running(folder: StateFolder) -> psutil.Process | None:
-    """Return the process that holds the cluster's namespaces, or None when it has ended."""
+class _Gate:
+    """A pipe that holds the supervisor back: `open` lets it begin; closed unopened, it ends."""
+
+    def __enter__(self) -> "_Gate":
+        self.inside, self._outside = os.pipe()
+        return self
+
+    def open(self) -> None:
+        os.write(self._outside, b"!")
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.inside)
+        os.close(self._outside)
+
+
+def recorded(folder: StateFolder) -> ProcessIdentity | None:
+    """Return the process that was started to hold the cluster's namespaces, whether it still runs or not."""
     try:
-        told = json.loads(folder.supervisor.read_text())
-        process = psutil.Process(told["pid"])
-        same = process.create_time() == told["started"] and process.status() != psutil.STATUS_ZOMBIE
-    except (OSError, psutil.NoSuchProcess):
+        return ProcessIdentity(**json.loads(folder.supervisor.read_text()))
+    except (OSError, ValueError, TypeError):
         return None
-    return process if same else None
+
+
+def running(folder: StateFolder) -> ProcessIdentity | None:
+    """Return the process that holds the cluster's namespaces, or None when it has ended."""
+    process = recorded(folder)
+    return process if process is not None and process.runs() else None
 
 
 def end(folder: StateFolder) -> bool:
@@ -98,12 +116,9 @@ def end(folder: StateFolder) -> bool:
     process = running(folder)
     if process is None:
         return False
-    first = [child.pid for child in process.children()]
-    with _watched([process.pid, *first]) as ended:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-        if not ended(END_SECONDS):
-            raise LocalClusterError(f"the cluster's processes did not end within {END_SECONDS:.0f} s (process {first})")
+    first = process.children()
+    if not process.kill_with(first, END_SECONDS):
+        raise LocalClusterError(f"the cluster's processes did not end within {END_SECONDS:.0f} s (process {first})")
     if started := _STARTED.pop(process.pid, None):
         started.wait()
     return True
@@ -134,32 +149,3 @@ def _refusal(*command: str) -> str:
 
 def _listen() -> socket.socket:
     return socket.create_server(("127.0.0.1", 0), backlog=512)
-
-
-@contextmanager
-def _watched(pids: list[int]) -> Iterator[Callable[[float], bool]]:
-    """Yield a function that waits until all of `pids` have ended; a PID namespace's first process ends as its last."""
-    handles = []
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            handles.append(os.pidfd_open(pid))
-
-    def ended(seconds: float) -> bool:
-        poll = select.poll()
-        for handle in handles:
-            poll.register(handle, select.POLLIN)
-        waiting = len(handles)
-        while waiting:
-            ready = poll.poll(seconds * 1000)
-            if not ready:
-                return False
-            for handle, _ in ready:
-                poll.unregister(handle)
-            waiting -= len(ready)
-        return True
-
-    try:
-        yield ended
-    finally:
-        for handle in handles:
-            os.close(handle)

@@ -1,28 +1,11 @@
 """`diffusion-local node ...`: add nodes, and take them away as clouds and accidents do."""
 
-from collections.abc import Callable
-from typing import Any
-
 import click
 
 from diffusion_local.cluster import Cluster
+from diffusion_local.cluster_name import cluster_option
 from diffusion_local.errors import LocalClusterError
-from diffusion_local.options import ClusterOptions
-from diffusion_local.terminal import ErrorsInOneLine, reporting
-
-DEFAULT_NAME = ClusterOptions.model_fields["name"].default
-
-
-def cluster_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --name, which chooses the cluster."""
-    return click.option(
-        "--name",
-        "cluster_name",
-        default=DEFAULT_NAME,
-        envvar="DIFFUSION_LOCAL_NAME",
-        show_default=True,
-        help="The cluster that is meant.",
-    )(command)
+from diffusion_local.terminal import ErrorsInOneLine, reporting, say
 
 
 @click.group(cls=ErrorsInOneLine)
@@ -67,7 +50,7 @@ def uncordon(name: str, cluster_name: str) -> None:
 @cluster_option
 def preempt(name: str, notice: float, cluster_name: str) -> None:
     """Take node NAME away as a cloud does: taint and condition, grace for the pods, then NotReady and deleted."""
-    Cluster.find(cluster_name).preempt_node(name, notice)
+    Cluster.find(cluster_name).preempt_node(name, notice, say)
     click.echo(f"node {name} goes in {notice:g} s" if notice else f"node {name} is gone")
 
 

@@ -1,14 +1,12 @@
 """Nodes at work: each is an agent in a PID namespace of its own, so that its end is the end of every pod on it."""
 
 import asyncio
-import contextlib
 import json
 import logging
 import os
 import shutil
 import signal
 import sys
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -17,6 +15,7 @@ import psutil
 from diffusion_local.api import ApiClient, ApiError
 from diffusion_local.certificates import Authority, KeyPair
 from diffusion_local.errors import LocalClusterError
+from diffusion_local.lifetimes import children_of
 from diffusion_local.network import node_address
 from diffusion_local.node_orders import (
     ON_DEMAND,
@@ -87,8 +86,12 @@ class Nodes:
             os.kill(pid, signal.SIGKILL)
         await process.wait()
 
-    async def preempt(self, name: str, notice_seconds: float) -> None:
-        """Take a node away as a cloud does: announced for `notice_seconds`, or by SIGKILL at once when that is 0."""
+    async def preempt(self, name: str, notice_seconds: float) -> bool:
+        """Take a node away as a cloud does: announced for `notice_seconds`, or by SIGKILL at once when that is 0.
+
+        Returns whether the notice stands on the Node; an outage of the API server keeps it from there, and nothing
+        else from its course.
+        """
         self._identity(name)
         process = self._process(name)
         if process is None:
@@ -99,10 +102,17 @@ class Nodes:
             await self.kill(name)
             self._departures[name] = asyncio.create_task(self._forget(name))
             await asyncio.wait({self._departures[name]}, timeout=ORDER_SECONDS)
-            return
-        await self._tell(name, {"preempt": {"noticeSeconds": notice_seconds}})
+            return True
         self._keepers[name].cancel()
-        self._departures[name] = asyncio.create_task(self._depart(name, process, notice_seconds + LEAVE_SECONDS))
+        departure = asyncio.create_task(self._depart(name, process, notice_seconds + LEAVE_SECONDS))
+        self._departures[name] = departure
+        try:
+            return await self._tell(name, {"preempt": {"noticeSeconds": notice_seconds}})
+        except LocalClusterError:
+            departure.cancel()
+            del self._departures[name]
+            self._keepers[name] = asyncio.create_task(self._keep(self._known[name], process))
+            raise
 
     async def await_ready(self, name: str) -> None:
         """Return when the API server shows the node as Ready; LocalClusterError when that takes a minute."""
@@ -178,17 +188,27 @@ class Nodes:
                 return
             await asyncio.sleep(RETRY_SECONDS)
 
-    async def _tell(self, name: str, order: dict[str, Any]) -> None:
+    async def _tell(self, name: str, order: dict[str, Any]) -> bool:
+        """Give the agent an order: True when it is carried out, False when it was taken and not answered in time.
+
+        Raises LocalClusterError when the agent did not take it.
+        """
+        try:
+            reader, writer = await asyncio.open_unix_connection(self._folder.node_socket(name))
+        except OSError as error:
+            raise LocalClusterError(f"node {name} does not take orders ({error!r})") from error
         try:
             async with asyncio.timeout(ORDER_SECONDS):
-                reader, writer = await asyncio.open_unix_connection(self._folder.node_socket(name))
                 writer.write(json.dumps(order).encode() + b"\n")
                 answer = json.loads(await reader.readline() or b"{}")
-                writer.close()
         except (OSError, ValueError) as error:
-            raise LocalClusterError(f"node {name} does not take orders ({error!r})") from error
+            LOG.warning("node %s did not answer an order: %r", name, error)
+            return False
+        finally:
+            writer.close()
         if "error" in answer:
             raise LocalClusterError(f"node {name}: {answer['error']}")
+        return bool(answer)
 
     async def _is_ready(self, name: str) -> bool:
         try:
@@ -212,6 +232,4 @@ class Nodes:
 
 def _first_processes(unshare: int) -> list[int]:
     """The node's process 1 as we see it; the kernel ends all of its namespace with it and only then lets it go."""
-    with contextlib.suppress(OSError):
-        return [int(pid) for pid in Path(f"/proc/{unshare}/task/{unshare}/children").read_text().split()] or [unshare]
-    return [unshare]
+    return children_of(unshare) or [unshare]

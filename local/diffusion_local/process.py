@@ -8,6 +8,8 @@ import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from diffusion_local.lifetimes import children_of, is_zombie
+
 LOG = logging.getLogger(__name__)
 STOP_SECONDS = 5.0
 RESTART_SECONDS = 1.0
@@ -113,20 +115,8 @@ class Reaper:
 
     def look(self) -> None:
         """Collect zombies seen before, and remember the new ones."""
-        zombies = {pid for pid in _children() if _is_zombie(pid)}
+        zombies = {pid for pid in children_of(os.getpid()) if is_zombie(pid)}
         for pid in zombies & self._suspects:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
         self._suspects = zombies
-
-
-def _children() -> list[int]:
-    own = os.getpid()
-    return [int(pid) for pid in Path(f"/proc/{own}/task/{own}/children").read_text().split()]
-
-
-def _is_zombie(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return False

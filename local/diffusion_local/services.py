@@ -68,17 +68,23 @@ def route_table(services: Iterable[Object], slices: Mapping[Key, Sequence[Object
 def forward_backends(
     target: ForwardTarget | None, services: Iterable[Object], slices: Mapping[Key, Sequence[Object]]
 ) -> list[Address]:
-    """Return the ready backends of the forwarded Service: `target`, or the first one (by name) labelled as a router."""
+    """Return the ready backends of the first Service, by namespace and name, that `target` means."""
     for service in sorted(services, key=key_of):
-        labels = service["metadata"].get("labels") or {}
-        if target is None and labels.get(COMPONENT_LABEL) != ROUTER_COMPONENT:
-            continue
-        if target is not None and key_of(service) != (target.namespace, target.service):
+        if not _is_meant(service, target):
             continue
         for port in service["spec"].get("ports") or []:
-            if target is None or target.port in (str(port["port"]), port.get("name")):
+            if target is None or target.port in (None, str(port["port"]), port.get("name")):
                 return backends(port, slices.get(key_of(service), ()))
     return []
+
+
+def _is_meant(service: Object, target: ForwardTarget | None) -> bool:
+    """A Service that is named, else one that is labelled as a router: of the target's namespace, or of any."""
+    if target is not None and target.service is not None:
+        return key_of(service) == (target.namespace, target.service)
+    labels = service["metadata"].get("labels") or {}
+    in_place = target is None or service["metadata"]["namespace"] == target.namespace
+    return in_place and labels.get(COMPONENT_LABEL) == ROUTER_COMPONENT
 
 
 def key_of(item: Object) -> Key:

@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 from diffusion_local.errors import LocalClusterError
 
 HOME_VARIABLE = "DIFFUSION_LOCAL_HOME"
+NAME_PATTERN = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?")
 LONGEST_SOCKET_PATH = 107
 """Bytes that Linux allows in the path of a Unix socket (sun_path less its final zero)."""
 
@@ -30,8 +33,26 @@ class StateFolder:
 
     @classmethod
     def of(cls, name: str) -> "StateFolder":
-        """Return the folder of the cluster called `name`."""
+        """Return the folder of the cluster called `name`; LocalClusterError for a name that no cluster can have."""
+        if not NAME_PATTERN.fullmatch(name):
+            raise LocalClusterError(f"{name!r} cannot name a cluster: use small letters, digits and dashes, at most 40")
         return cls(state_home() / name)
+
+    @classmethod
+    def all(cls) -> Iterator["StateFolder"]:
+        """Yield the folder of each cluster of this user, whether it runs or not."""
+        if state_home().is_dir():
+            yield from (cls(path) for path in sorted(state_home().iterdir()) if NAME_PATTERN.fullmatch(path.name))
+
+    @property
+    def name(self) -> str:
+        """The cluster's name."""
+        return self.root.name
+
+    @property
+    def lock(self) -> Path:
+        """What whoever starts or ends the cluster locks; beside the folder, since that comes and goes."""
+        return self.root.with_name(f".{self.root.name}.lock")
 
     @property
     def config(self) -> Path:

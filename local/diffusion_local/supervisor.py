@@ -7,9 +7,11 @@ cluster when it ends, whatever ends it.
 import asyncio
 import json
 import logging
+import os
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -140,7 +142,8 @@ class Supervisor:
                 await self._nodes.await_ready(name)
                 return {"name": name}
             case "node-preempt":
-                await self._nodes.preempt(str(name), float(order["notice"]))
+                if not await self._nodes.preempt(str(name), float(order["notice"])):
+                    say(f"node {name} could not give its notice yet (is the API server stopped?); it goes all the same")
             case "node-kill":
                 await self._nodes.kill(str(name))
             case "node-recover":
@@ -152,7 +155,7 @@ class Supervisor:
 
     def _status(self) -> dict[str, Any]:
         running = {name: part.running for name, part in self._components.items()}
-        return {"components": running, "nodes": self._nodes.running()}
+        return {"components": running, "nodes": self._nodes.running(), "failure": self._progress.failure}
 
 
 async def _keep(follow: Callable[[], Awaitable[None]]) -> None:
@@ -175,8 +178,12 @@ def reserve_network() -> None:
 @click.option("--folder", type=click.Path(path_type=Path), required=True)
 @click.option("--api-socket", type=int, required=True)
 @click.option("--router-socket", type=int, required=True)
-def main(folder: Path, api_socket: int, router_socket: int) -> None:
-    """Run a cluster in the namespaces that this process was started in."""
+@click.option("--gate", type=int, required=True)
+def main(folder: Path, api_socket: int, router_socket: int, gate: int) -> None:
+    """Run a cluster in the namespaces that this process was started in, once the gate opens."""
+    if not os.read(gate, 1):
+        sys.exit("whoever started this has ended before it was on record")
+    os.close(gate)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     state = StateFolder(folder)
     options = ClusterOptions.model_validate(json.loads(state.config.read_text()))

@@ -1,5 +1,7 @@
 """How the command talks: lines with a spinner while something takes time, errors in one line."""
 
+import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +14,21 @@ from diffusion_local.errors import LocalClusterError
 
 CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
 """Progress goes to stderr, so that what a command prints can be piped."""
+
+
+def say(line: str) -> None:
+    """Print one line of progress, as it stands."""
+    CONSOLE.print(line, markup=False)
+
+
+def end_on_signals() -> None:
+    """Let SIGTERM and a closed terminal end this process as an exception does, so that it ends what it started.
+
+    A signal that the caller has chosen to ignore (`nohup`) stays ignored.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
 
 
 class ErrorsInOneLine(click.Group):

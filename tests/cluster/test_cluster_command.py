@@ -100,6 +100,22 @@ def test_an_outage_of_the_api_server_begins_and_ends(local: Local, embedded: Clu
     wait_ready(embedded, cluster_namespace, "web")
 
 
+def test_a_node_preempted_during_an_outage_leaves_and_stays_away(local: Local, embedded: Cluster) -> None:
+    name = embedded.add_node(spot=True)
+    log = embedded.folder.logs / f"{name}.log"
+    local("apiserver", "stop")
+    try:
+        preempted = local("node", "preempt", name, "--notice", "12")
+    finally:
+        local("apiserver", "start")
+    assert "could not give its notice yet" in preempted.stderr
+    assert preempted.stdout == f"node {name} goes in 12 s\n"
+    wait_for(lambda: embedded.kubectl("get", "node", name).returncode != 0, 40, "the end of the Node")
+    wait_for(lambda: not embedded.order("status")["nodes"][name], 20, "the end of its processes")
+    wait_for(lambda: not embedded.folder.node(name).exists(), 20, "the end of its disk")
+    assert log.read_text().count(f"node {name} is up") == 1
+
+
 def test_the_router_is_reached_from_outside_and_only_while_it_is_ready(
     embedded: Cluster, cluster_namespace: str
 ) -> None:

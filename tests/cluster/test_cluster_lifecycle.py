@@ -49,7 +49,8 @@ def processes(folder: StateFolder) -> list[psutil.Process]:
     """Every process of the cluster, pods included."""
     holder = launch.running(folder)
     assert holder is not None
-    return [holder, *holder.children(recursive=True)]
+    first = psutil.Process(holder.pid)
+    return [first, *first.children(recursive=True)]
 
 
 def all_gone(family: list[psutil.Process]) -> bool:
@@ -70,6 +71,15 @@ def test_after_a_crash_nothing_runs_and_up_works_again_and_down_removes_all(home
     again = local("up", "--nodes", "1", "--spot", "0")
     assert again.returncode == 0, again.stderr
     assert "up already" in local("up").stderr
+    other = local("up", "--nodes", "2")
+    assert other.returncode == 1
+    assert (
+        "is up already, but not as asked (nodes is 1, not 2): end it first with `diffusion-local down" in other.stderr
+    )
+    job = local(
+        "kubectl", "create", "job", "j", "--image=busybox:1.37", "--dry-run=client", "-oyaml", "--", "echo", "1"
+    )
+    assert "command:" in job.stdout
     assert "node-1" in local("kubectl", "get", "nodes", "-o", "name").stdout
     family = processes(home)
     assert local("down").stdout == "the cluster 'default' is down\n"
@@ -88,14 +98,39 @@ def test_a_cluster_that_is_owned_dies_with_its_owner(tmp_path_factory: pytest.Te
     wait_until(lambda: all_gone(family), GONE_SECONDS, "the end of every process after its owner's")
 
 
-def test_ctrl_c_while_it_starts_leaves_nothing(home: StateFolder) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_ctrl_c_or_a_closed_terminal_while_it_starts_leaves_nothing(home: StateFolder, number: signal.Signals) -> None:
     with subprocess.Popen([sys.executable, "-m", "diffusion_local", "up"], stderr=subprocess.DEVNULL) as starting:
         wait_until(home.supervisor.exists, 20, "the supervisor's start")
         family = processes(home)
-        starting.send_signal(signal.SIGINT)
+        starting.send_signal(number)
         assert starting.wait(30) != 0
-    wait_until(lambda: all_gone(family), GONE_SECONDS, "the end of every process after Ctrl-C")
+    wait_until(lambda: all_gone(family), GONE_SECONDS, "the end of every process after the signal")
     assert launch.running(home) is None
+
+
+def test_down_waits_for_an_up_that_is_at_work_and_then_ends_what_it_started(home: StateFolder) -> None:
+    command = [sys.executable, "-m", "diffusion_local", "up", "--nodes", "0", "--spot", "0"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as starting:
+        wait_until(home.supervisor.exists, 20, "the supervisor's start")
+        ended = local("down")
+        assert starting.wait(5) == 0, starting.stderr and starting.stderr.read()
+    assert ended.stdout == "the cluster 'default' is down\n"
+    assert "another command starts or ends the cluster 'default'; waiting for it" in ended.stderr
+    assert list(home.root.parent.iterdir()) == []
+
+
+def test_up_begins_anew_where_an_earlier_start_failed_and_names_a_stopped_api_server(home: StateFolder) -> None:
+    home.create()
+    broken = ensure(CLUSTER_PROGRAMS, print) | {"kube-apiserver": Path("/bin/false")}
+    launch.start(home, ClusterOptions(nodes=0, spot=0, programs=broken), owned=True)
+    again = local("up", "--nodes", "0", "--spot", "0")
+    assert again.returncode == 0, again.stderr
+    assert "an earlier start of it failed (the cluster did not start: kube-apiserver does not stay up" in again.stderr
+    assert local("apiserver", "stop").returncode == 0
+    stopped = local("up")
+    assert stopped.returncode == 1
+    assert "its API server is stopped: `diffusion-local --name default apiserver start` ends" in stopped.stderr
 
 
 def test_in_the_foreground_ctrl_c_ends_it(home: StateFolder) -> None:
@@ -109,6 +144,18 @@ def test_in_the_foreground_ctrl_c_ends_it(home: StateFolder) -> None:
         foreground.wait(30)
     assert all_gone(family)
     assert not home.root.exists()
+
+
+def test_in_the_foreground_it_ends_well_when_another_command_ends_it(home: StateFolder) -> None:
+    command = [sys.executable, "-m", "diffusion_local", "up", "--nodes", "0", "--spot", "0", "--foreground"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as foreground:
+        assert foreground.stdout is not None
+        assert foreground.stdout.readline().startswith("kubeconfig")
+        assert local("down").stdout == "the cluster 'default' is down\n"
+        _, said = foreground.communicate(timeout=30)
+    assert foreground.returncode == 0
+    assert "Traceback" not in said
+    assert list(home.root.parent.iterdir()) == []
 
 
 @pytest.mark.parametrize(

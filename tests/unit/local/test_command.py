@@ -1,5 +1,6 @@
 """The command line, as far as it goes without a cluster."""
 
+import dataclasses
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
@@ -8,9 +9,14 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from diffusion_local import launch
+from diffusion_local import command, launch
+from diffusion_local.cluster import Cluster
+from diffusion_local.cluster_name import VARIABLE
 from diffusion_local.command import main
-from diffusion_local.state import HOME_VARIABLE, StateFolder
+from diffusion_local.errors import LocalClusterError
+from diffusion_local.lifetimes import ProcessIdentity
+from diffusion_local.options import ClusterOptions
+from diffusion_local.state import HOME_VARIABLE, StateFolder, write_json
 
 NAMES = {"up", "down", "status", "kubeconfig", "logs", "kubectl", "helm", "node", "apiserver", "import"}
 NODE_NAMES = {"add", "cordon", "uncordon", "preempt", "kill", "recover"}
@@ -34,6 +40,7 @@ NEEDS_CLUSTER = [
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))
+    monkeypatch.setattr(command, "end_on_signals", lambda: None)
     return tmp_path
 
 
@@ -72,18 +79,24 @@ def test_down_without_a_cluster_is_no_error_and_removes_remains(home: Path) -> N
     assert not (home / "default").exists()
 
 
-@pytest.mark.parametrize("name", ["A", "../x", "a/b", "", "a b"])
+@pytest.mark.parametrize("name", ["A", "../x", "a/b", "", "a b", "a-", "-a", "é", "a" * 41])
 def test_a_name_that_is_no_folder_name_is_refused(name: str) -> None:
-    result = CliRunner().invoke(main, ["up", "--name", name])
-    assert result.exit_code == 1
-    assert "cannot name a cluster" in result.output
+    for words in (["up", "--name", name], ["status", "--name", name], ["--name", name, "kubectl", "get", "nodes"]):
+        result = CliRunner().invoke(main, words)
+        assert result.exit_code == 1
+        assert "cannot name a cluster" in result.output
+
+
+@pytest.mark.parametrize("name", ["1", "123", "a-1", "a" * 40])
+def test_a_folder_name_is_a_name(name: str) -> None:
+    assert f"no cluster {name!r} was up" in CliRunner().invoke(main, ["down", "--name", name]).output
 
 
 def test_a_bad_forward_names_the_option() -> None:
-    result = CliRunner().invoke(main, ["up", "--forward", "web"])
+    result = CliRunner().invoke(main, ["up", "--forward", "web:80"])
     assert result.exit_code == 2
     assert "--forward" in result.output
-    assert "NAMESPACE/SERVICE:PORT" in result.output
+    assert "NAMESPACE or NAMESPACE/SERVICE:PORT" in result.output
 
 
 def test_a_missing_program_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,6 +132,91 @@ def test_a_kernel_without_virtual_network_pairs_is_named(monkeypatch: pytest.Mon
 def test_another_process_with_the_same_number_is_not_taken_for_the_cluster(home: Path) -> None:
     folder = StateFolder(home / "default")
     folder.create()
-    folder.supervisor.write_text('{"pid": 1, "started": 0.0}')
+    write_json(folder.supervisor, dataclasses.asdict(ProcessIdentity(1, 0, "another boot")))
     assert launch.running(folder) is None
     assert launch.end(folder) is False
+
+
+def remains_of(folder: StateFolder, **options: object) -> StateFolder:
+    """Files as a cluster leaves them that has ended by itself."""
+    folder.create()
+    folder.config.write_text(ClusterOptions(programs={"kubectl": Path("/bin/kubectl")}, **options).to_json())  # type: ignore[arg-type]
+    return folder
+
+
+def test_down_all_ends_every_cluster_of_this_environment_and_no_other(home: Path) -> None:
+    for name in ("demo", "default"):
+        remains_of(StateFolder.of(name))
+    foreign = remains_of(StateFolder.of("foreign"), environment=Path("/another/.venv"))
+    unreadable = StateFolder.of("unreadable")
+    unreadable.create()
+    result = CliRunner().invoke(main, ["down", "--all"])
+    assert [line.partition(" was up")[0] for line in result.output.splitlines()] == [
+        "no cluster 'default'",
+        "no cluster 'demo'",
+    ]
+    assert sorted(home.iterdir()) == [foreign.root, unreadable.root]
+    assert CliRunner().invoke(main, ["down", "--all"]).output == "no cluster of this environment was up\n"
+
+
+class TestWordsOfAnotherProgram:
+    """What stands behind `kubectl` and `helm` is theirs, word for word."""
+
+    @pytest.fixture
+    def became(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[str, ...]]]:
+        """Which cluster and words were passed on, with clusters that are always there."""
+        passed: list[tuple[str, tuple[str, ...]]] = []
+
+        def become(cluster: Cluster, _: Path, args: tuple[str, ...]) -> None:
+            passed.append((cluster.folder.name, args))
+
+        monkeypatch.setattr(Cluster, "find", lambda name: Cluster(remains_of(StateFolder.of(name))))
+        monkeypatch.setattr(command, "ensure", lambda names, _: dict.fromkeys(names, Path("/bin/helm")))
+        monkeypatch.setattr(command, "_replace_by", become)
+        return passed
+
+    @pytest.mark.parametrize("program", ["kubectl", "helm"])
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ("create", "job", "j", "--image=x", "--", "sleep", "1"),
+            ("expose", "deployment", "web", "--name=web", "--port=80"),
+            ("--help",),
+            (),
+        ],
+    )
+    def test_they_are_passed_on(
+        self, became: list[tuple[str, tuple[str, ...]]], program: str, words: tuple[str, ...]
+    ) -> None:
+        assert CliRunner().invoke(main, [program, *words]).exit_code == 0
+        assert became == [("default", words)]
+
+    def test_the_cluster_stands_before_them_or_in_the_environment(
+        self, became: list[tuple[str, tuple[str, ...]]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv(VARIABLE, "one")
+        CliRunner().invoke(main, ["kubectl", "get"])
+        CliRunner().invoke(main, ["--name", "two", "kubectl", "get", "--name=three"])
+        assert became == [("one", ("get",)), ("two", ("get", "--name=three"))]
+
+    def test_commands_of_our_own_take_it_at_either_place(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def said(*words: str) -> str:
+            return CliRunner().invoke(main, words).output
+
+        monkeypatch.setenv(VARIABLE, "one")
+        assert "'one'" in said("status")
+        assert "'two'" in said("--name", "two", "status")
+        assert "'three'" in said("--name", "two", "status", "--name", "three")
+
+
+def test_logs_of_a_cluster_that_did_not_start_can_be_read(home: Path) -> None:
+    folder = remains_of(StateFolder.of("default"))
+    (folder.logs / "supervisor.log").write_text("why\n")
+    assert CliRunner().invoke(main, ["logs", "supervisor"]).output == "why\n"
+
+
+def test_a_cluster_whose_files_cannot_be_read_is_an_error_with_the_remedy(home: Path) -> None:
+    folder = remains_of(StateFolder.of("default"))
+    folder.config.write_text('{"from": "the future"}')
+    with pytest.raises(LocalClusterError, match="`diffusion-local down --name default` ends it"):
+        Cluster(folder)

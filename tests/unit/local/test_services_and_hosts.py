@@ -91,6 +91,22 @@ class TestForward:
         slices = slices_by_service([endpoint_slice("a", endpoint("10.244.1.1")), endpoint_slice("b")])
         assert forward_backends(None, services, slices) == [("10.244.1.1", 8000)]
 
+    def test_the_router_of_a_namespace_is_found_whatever_routers_others_have(self) -> None:
+        label = {"app.kubernetes.io/component": "router"}
+        services = [
+            service("door", "10.96.0.1", {"port": 80}, namespace="default", **label),
+            service("0", "10.96.0.2", {"port": 80}, namespace="demo"),
+            service("digits-router-x", "10.96.0.3", {"port": 80}, namespace="demo", **label),
+        ]
+        slices = slices_by_service(
+            [
+                endpoint_slice("door", endpoint("10.244.1.1"), namespace="default"),
+                endpoint_slice("digits-router-x", endpoint("10.244.1.2"), namespace="demo"),
+            ]
+        )
+        assert forward_backends(ForwardTarget.parse("demo"), services, slices) == [("10.244.1.2", 8000)]
+        assert forward_backends(None, services, slices) == [("10.244.1.1", 8000)]
+
     @pytest.mark.parametrize("port", ["80", "http"])
     def test_a_target_is_found_by_port_number_and_name(self, port: str) -> None:
         target = ForwardTarget.parse(f"ns/web:{port}")
@@ -103,9 +119,9 @@ class TestForward:
         assert forward_backends(None, [], {}) == []
         assert forward_backends(ForwardTarget.parse("ns/web:80"), [], {}) == []
 
-    @pytest.mark.parametrize("text", ["", "web", "ns/web", "ns/web:", "/web:80", "ns/:80", "web:80"])
+    @pytest.mark.parametrize("text", ["", "ns/", "/", "ns/web", "ns/web:", "/web:80", "ns/:80", "web:80"])
     def test_another_form_is_refused(self, text: str) -> None:
-        with pytest.raises(ValueError, match="NAMESPACE/SERVICE:PORT"):
+        with pytest.raises(ValueError, match="NAMESPACE or NAMESPACE/SERVICE:PORT"):
             ForwardTarget.parse(text)
 
 

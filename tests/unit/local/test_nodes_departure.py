@@ -1,0 +1,135 @@
+"""How nodes leave when their agents answer late, refuse, or take no orders; the agents are stand-ins."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diffusion_local import nodes
+from diffusion_local.certificates import KeyPair
+from diffusion_local.errors import LocalClusterError
+from diffusion_local.node_orders import NodeIdentity
+from diffusion_local.nodes import Nodes
+from diffusion_local.state import StateFolder
+
+PAIR = KeyPair(Path("c"), Path("k"))
+DEADLINE_SECONDS = 10.0
+
+
+class Deletions:
+    """In place of the API server: remembers what was asked of it."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def request(self, method: str, path: str) -> dict[str, Any]:
+        self.asked.append(f"{method} {path}")
+        return {}
+
+
+class Machines(Nodes):
+    """Nodes whose agents are `sleep`, and answer orders with `answer`; None lets them stay silent."""
+
+    def __init__(self, folder: StateFolder, answer: dict[str, Any] | None) -> None:
+        self.api = Deletions()
+        self.boots: list[asyncio.subprocess.Process] = []
+        self.answer = answer
+        super().__init__(folder, None, PAIR, self.api, 12)  # type: ignore[arg-type]
+
+    async def _boot(self, node: NodeIdentity) -> asyncio.subprocess.Process:
+        process = await asyncio.create_subprocess_exec("sleep", "100")
+        self.boots.append(process)
+        self._processes[node.name] = process
+        return process
+
+    async def serve(self, name: str) -> asyncio.Server:
+        """Take orders for the node."""
+
+        async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readline()
+            if self.answer is not None:
+                writer.write(json.dumps(self.answer).encode() + b"\n")
+            await reader.read()
+            writer.close()
+
+        path = self._folder.node_socket(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return await asyncio.start_unix_server(take, path)
+
+
+async def until(predicate: Callable[[], object], what: str) -> None:
+    deadline = asyncio.get_running_loop().time() + DEADLINE_SECONDS
+    while not predicate():
+        assert asyncio.get_running_loop().time() < deadline, what
+        await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Run `body(machines)` with one spot node, spot-1; nothing waits as long as in life."""
+    monkeypatch.setattr(nodes, "ORDER_SECONDS", 0.1)
+    monkeypatch.setattr(nodes, "RETRY_SECONDS", 0.01)
+
+    def run(body: Callable[[Machines], Awaitable[None]], answer: dict[str, Any] | None, takes_orders: bool) -> None:
+        async def story() -> None:
+            machines = Machines(StateFolder(tmp_path), answer)
+            await machines.add(None, spot=True, gpus=0)
+            server = await machines.serve("spot-1") if takes_orders else None
+            await body(machines)
+            for task in [*machines._keepers.values(), *machines._departures.values()]:
+                task.cancel()
+            for process in machines.boots:
+                if process.returncode is None:
+                    process.kill()
+                await process.wait()
+            if server is not None:
+                server.close()
+
+        asyncio.run(asyncio.wait_for(story(), 30))
+
+    return run
+
+
+def test_a_node_that_cannot_give_its_notice_yet_goes_all_the_same_and_is_not_booted_again(
+    run: Callable[..., None],
+) -> None:
+    async def body(machines: Machines) -> None:
+        assert await machines.preempt("spot-1", 15) is False
+        with pytest.raises(LocalClusterError, match="spot-1 is leaving already"):
+            await machines.preempt("spot-1", 15)
+        machines.boots[0].terminate()
+        await until(lambda: machines.api.asked, "the deletion of the Node")
+        await asyncio.wait_for(machines._departures["spot-1"], DEADLINE_SECONDS)
+        assert machines.api.asked == ["DELETE /api/v1/nodes/spot-1"]
+        assert len(machines.boots) == 1
+        assert machines.running() == {"spot-1": False}
+
+    run(body, answer=None, takes_orders=True)
+
+
+def test_a_notice_that_stands_is_told(run: Callable[..., None]) -> None:
+    async def body(machines: Machines) -> None:
+        assert await machines.preempt("spot-1", 15) is True
+
+    run(body, answer={"preempting": True}, takes_orders=True)
+
+
+@pytest.mark.parametrize(
+    ("answer", "takes_orders", "reason"),
+    [({"error": "not now"}, True, "node spot-1: not now"), (None, False, "node spot-1 does not take orders")],
+)
+def test_a_node_that_was_not_told_stays_and_boots_again_after_a_crash(
+    run: Callable[..., None], answer: dict[str, Any] | None, takes_orders: bool, reason: str
+) -> None:
+    async def body(machines: Machines) -> None:
+        with pytest.raises(LocalClusterError, match=reason):
+            await machines.preempt("spot-1", 15)
+        machines.boots[0].terminate()
+        await until(lambda: len(machines.boots) == 2, "the next boot")
+        assert not machines.api.asked
+        assert machines.running() == {"spot-1": True}
+
+    run(body, answer=answer, takes_orders=takes_orders)
