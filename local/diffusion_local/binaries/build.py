@@ -2,16 +2,19 @@
 
 import fcntl
 import os
+import shutil
+import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from diffusion_local.binaries.recipe import Module, cache_home
 from diffusion_local.binaries.toolchain import find_go
 from diffusion_local.errors import LocalClusterError
+from diffusion_local.lifetimes import DIE_WITH_PARENT
 
 Report = Callable[[str], None]
 SHOWN_ERROR_LINES = 5
@@ -28,7 +31,14 @@ def locked(module: Module, report: Report) -> Iterator[None]:
         except BlockingIOError:
             report(f"another process is getting the programs of {module.folder}; waiting for it")
             fcntl.flock(lock, fcntl.LOCK_EX)
+        for left_over in cache_home().glob(f"{_unfinished(module)}*"):
+            shutil.rmtree(left_over, ignore_errors=True)
         yield
+
+
+def _unfinished(module: Module) -> str:
+    """How the names of folders begin in which programs of `module` are being built; only the lock's holder has any."""
+    return f".building-{module.folder}-"
 
 
 def build(module: Module, programs: tuple[str, ...], report: Report) -> None:
@@ -38,7 +48,8 @@ def build(module: Module, programs: tuple[str, ...], report: Report) -> None:
     started = time.monotonic()
     target = module.cache_folder()
     target.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache_home(), prefix=".building-") as folder:
+    prefix = _unfinished(module)
+    with tempfile.TemporaryDirectory(dir=cache_home(), prefix=prefix, ignore_cleanup_errors=True) as folder:
         output = Path(folder)
         _run(module, module.command(go, output, programs), programs, report)
         for program in programs:
@@ -48,16 +59,40 @@ def build(module: Module, programs: tuple[str, ...], report: Report) -> None:
 
 def _run(module: Module, command: list[str], programs: tuple[str, ...], report: Report) -> None:
     environment = os.environ | {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off", "GOFLAGS": "-mod=readonly"}
-    started = time.monotonic()
-    with subprocess.Popen(
-        command, cwd=module.source, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    ) as process:
-        while True:
-            try:
-                _, said = process.communicate(timeout=REPORT_SECONDS)
-                break
-            except subprocess.TimeoutExpired:
-                report(f"still building {', '.join(programs)}: {(time.monotonic() - started) / 60:.0f} min so far")
+    with _in_its_own_group(command, module.source, environment) as process:
+        said = _await(process, programs, report)
     if process.returncode:
         reason = " | ".join(said.strip().splitlines()[-SHOWN_ERROR_LINES:])
         raise LocalClusterError(f"could not build {', '.join(programs)} ({' '.join(command[:2])} said: {reason})")
+
+
+@contextmanager
+def _in_its_own_group(command: list[str], folder: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """Run `command`, and end it with all compilers that it has started when the block fails or this process dies."""
+    owned = DIE_WITH_PARENT if shutil.which(DIE_WITH_PARENT[0]) else ()
+    process = subprocess.Popen(
+        [*owned, *command],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    with process:
+        try:
+            yield process
+        except BaseException:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            raise
+
+
+def _await(process: subprocess.Popen[str], programs: tuple[str, ...], report: Report) -> str:
+    """Wait for the end of a build and return what it said, with a report each minute."""
+    started = time.monotonic()
+    while True:
+        try:
+            return process.communicate(timeout=REPORT_SECONDS)[1]
+        except subprocess.TimeoutExpired:
+            report(f"still building {', '.join(programs)}: {(time.monotonic() - started) / 60:.0f} min so far")

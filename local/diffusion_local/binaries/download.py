@@ -7,11 +7,11 @@ from the publisher's signed release notes, never from the download itself. The r
 """
 
 import hashlib
+import http.client
 import io
 import socket
 import tarfile
 import threading
-import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
@@ -67,8 +67,8 @@ def fetch(program: str, folder: Path, report: Report) -> bool:
     try:
         with urllib.request.urlopen(source.url, timeout=CONNECT_SECONDS) as answer:  # noqa: S310  (our own table)
             content: bytes = answer.read()
-    except (urllib.error.URLError, OSError) as error:
-        report(f"the download of {program} failed ({error}); building it")
+    except (OSError, http.client.HTTPException) as error:  # a cut-off answer is of the second kind
+        report(f"the download of {program} failed ({error!r}); building it")
         return False
     if hashlib.sha512(content).hexdigest() != source.sha512:
         raise LocalClusterError(f"{source.url} does not have the pinned SHA-512: refused; nothing was installed")

@@ -42,12 +42,13 @@ def _given(program: str) -> Path | None:
 
     They must be of one version, and the archives that controller-runtime's tools fetch hold the API server only.
     """
-    folder = os.environ.get(ASSETS_VARIABLE)
-    if not folder:
+    named = os.environ.get(ASSETS_VARIABLE)
+    if not named:
         return None
+    folder = Path(named).absolute()  # the programs are started from other folders than this one
     needed = SAME_VERSION if program in SAME_VERSION else (program,)
-    whole = all(os.access(Path(folder) / name, os.X_OK) for name in needed)
-    return Path(folder) / program if whole else None
+    whole = all(os.access(folder / name, os.X_OK) for name in needed)
+    return folder / program if whole else None
 
 
 def _missing(wanted: Iterable[str], found: dict[str, Path]) -> dict[Module, list[str]]:

@@ -3,6 +3,9 @@
 import hashlib
 import io
 import os
+import signal
+import subprocess
+import sys
 import tarfile
 import threading
 from collections.abc import Callable
@@ -11,14 +14,22 @@ from pathlib import Path
 
 import pytest
 
+from deadline import wait_until
 from diffusion_local.binaries import download, find, recipe, toolchain
 from diffusion_local.errors import LocalClusterError
+from diffusion_local.lifetimes import is_zombie
 
 GOOD_GO = """#!/bin/sh
 if [ "$1" = env ]; then echo go1.26.8; exit; fi
 while [ "$1" != -o ]; do shift; done
 out=$2; shift 2
 for package; do printf '#!/bin/sh\\n' > "$out$(basename "$package")"; chmod +x "$out$(basename "$package")"; done
+"""
+SLOW_GO = """#!/bin/sh
+if [ "$1" = env ]; then echo go1.26.8; exit; fi
+sleep 100 &
+echo $$ $! > pids.part; mv pids.part pids
+wait
 """
 OLD_GO = "#!/bin/sh\necho go1.19.8\n"
 BAD_GO = "#!/bin/sh\n[ $1 = env ] && echo go1.26.0 && exit\necho 'no such module' >&2\nexit 1\n"
@@ -64,6 +75,9 @@ def test_the_assets_folder_comes_before_the_cache(tools: Path, monkeypatch: pyte
     given = program(tools / "assets" / "a")
     monkeypatch.setenv(find.ASSETS_VARIABLE, str(given.parent))
     assert find.ensure(["a"], print)["a"] == given
+    monkeypatch.chdir(tools)
+    monkeypatch.setenv(find.ASSETS_VARIABLE, "assets")
+    assert find.ensure(["a"], print)["a"] == given
 
 
 def test_a_failed_build_leaves_nothing_and_can_be_repeated(tools: Path) -> None:
@@ -73,6 +87,54 @@ def test_a_failed_build_leaves_nothing_and_can_be_repeated(tools: Path) -> None:
     assert not list((tools / "cache").rglob(".building-*"))
     program(tools / "bin" / "go", GOOD_GO)
     assert os.access(find.ensure(["a"], print)["a"], os.X_OK)
+
+
+def test_what_a_killed_build_left_goes_with_the_next_one(tools: Path) -> None:
+    left = tools / "cache" / "diffusion-local" / "binaries" / ".building-tool-x" / "a"
+    others = left.parents[1] / ".building-other-x"
+    for folder in (left.parent, others):
+        folder.mkdir(parents=True)
+    left.touch()
+    find.ensure(["a"], print)
+    assert not left.parent.exists()
+    assert others.exists()
+
+
+OTHER_PROCESS = """
+import sys
+from pathlib import Path
+from diffusion_local.binaries import build, download, find, recipe
+from diffusion_local.terminal import end_on_signals
+end_on_signals()
+recipe.MODULES_FOLDER = Path(sys.argv[1])
+recipe.MODULES = (recipe.Module("tool", {"a": "example.test/cmd/a"}, "-s -w", "1"),)
+download.PINNED = {}
+find.ensure(["a"], print)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGKILL])
+def test_a_build_ends_with_whoever_wanted_it(tools: Path, number: signal.Signals) -> None:
+    program(tools / "bin" / "go", SLOW_GO)
+    command = [sys.executable, "-c", OTHER_PROCESS, str(tools / "modules")]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as building:
+        pids = tools / "modules" / "tool" / "pids"
+        go, compiler = wait_until(lambda: pids.exists() and pids.read_text().split(), 20, "a build with a compiler")
+        building.send_signal(number)
+        building.wait(10)
+    wait_until(lambda: not lives(int(go)), 10, "the end of go")
+    if number is signal.SIGKILL:
+        os.kill(int(compiler), signal.SIGKILL)  # it would have ended with its one package
+    else:
+        wait_until(lambda: not lives(int(compiler)), 10, "the end of the compiler")
+        assert not list((tools / "cache").rglob(".building-*"))
+    program(tools / "bin" / "go", GOOD_GO)
+    find.ensure(["a"], print)
+    assert not list((tools / "cache").rglob(".building-*"))
+
+
+def lives(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists() and not is_zombie(pid)
 
 
 def test_without_a_checkout_the_remedy_is_named(tools: Path) -> None:
@@ -139,6 +201,7 @@ class TestDownload:
         class Answer(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 self.send_response(200)
+                self.send_header("Content-Length", str(len(content) + ("cut" in self.path)))
                 self.end_headers()
                 self.wfile.write(content)
 
@@ -172,6 +235,17 @@ class TestDownload:
         with pytest.raises(LocalClusterError, match="does not have the pinned SHA-512"):
             find.ensure(["a"], print)
         assert not list((tools / "cache").rglob("a"))
+        server.shutdown()
+        server.server_close()
+
+    def test_a_download_that_is_cut_off_is_built_in_its_place(
+        self, tools: Path, server: HTTPServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        said: list[str] = []
+        self.pin(monkeypatch, f"http://127.0.0.1:{server.server_port}/cut.tar.gz", "0" * 128)
+        assert os.access(find.ensure(["a"], said.append)["a"], os.X_OK)
+        assert "the download of a failed (IncompleteRead(" in said[1]
+        assert "building a" in said[2]
         server.shutdown()
         server.server_close()
 
