@@ -49,10 +49,10 @@ bench: control-plane ## Benchmarks against peers and baselines; rewrites the tab
 up: environment ## Start the embedded cluster
 	@$(BIN)/diffusion-local up
 
-down: ## Stop the embedded cluster
-	@if [ -x $(BIN)/diffusion-local ]; then $(BIN)/diffusion-local down; fi
+down: ## Stop every embedded cluster of this checkout, the demo's too
+	@if [ -x $(BIN)/diffusion-local ]; then $(BIN)/diffusion-local down --all; fi
 
-clean: down ## Stop the cluster and remove the environment and what tests left in the checkout
+clean: down ## Stop every cluster of this checkout and remove the environment and what tests left in the checkout
 	@rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-output *.egg-info
 
 # Write the lock files anew from pyproject.toml: versions stay while they fit, and are the same in all locks.

@@ -1,15 +1,22 @@
 """`make demo`: a dataset becomes a model on two workers, loses a spot node on the way, and becomes pictures."""
 
+import contextlib
 import sys
 from pathlib import Path
 
 import click
 from rich.console import Console
+from rich.text import Text
 
+from diffusion_local import launch
 from diffusion_local.demo.cluster_commands import CommandFailed
 from diffusion_local.demo.narration import Narration
 from diffusion_local.demo.quickstart import Quickstart
 from diffusion_local.errors import LocalClusterError
+from diffusion_local.state import StateFolder
+from diffusion_local.terminal import end_on_signals
+
+INTERRUPTED = 130
 
 
 @click.command(help=__doc__)
@@ -23,29 +30,49 @@ from diffusion_local.errors import LocalClusterError
     help="Folder for the pictures.",
 )
 def main(keep: bool, name: str, output: Path) -> None:
-    """Tell the story; exits with 1 and one sentence when a chapter fails, and with 130 on Ctrl-C."""
+    """Tell the story; exits with 1 and one sentence when a chapter fails, and with 130 on Ctrl-C.
+
+    With --stop the cluster goes with this process, however the story ends.
+    """
+    end_on_signals()
     narration = Narration()
-    quickstart = Quickstart(narration=narration, cluster_name=name, output=output.absolute())
+    quickstart = Quickstart(narration=narration, cluster_name=name, output=output.absolute(), owned=not keep)
+    with contextlib.ExitStack() as at_the_end:
+        if not keep:
+            at_the_end.callback(quickstart.stop)
+        code = play(quickstart)
+    if keep and code:
+        narration.explain(what_is_left(name))
+    elif keep:
+        quickstart.say_what_next(command(name))
+    sys.exit(code)
+
+
+def play(quickstart: Quickstart) -> int:
+    """Play the story and return the exit code; what goes wrong is told in one sentence."""
     try:
         quickstart.play()
-    except (CommandFailed, LocalClusterError, RuntimeError) as error:
-        Console(stderr=True, soft_wrap=True).print(f"[red]error:[/] {error}")
-        narration.explain(
-            f"The cluster is still up; look around with: diffusion-local --help, or stop it: {stop(name)}"
-        )
-        sys.exit(1)
-    except KeyboardInterrupt:
-        narration.explain(f"Interrupted. `make demo` goes on from here; to stop the cluster: {stop(name)}")
-        sys.exit(130)
-    if keep:
-        quickstart.say_what_next(stop(name))
-    else:
-        quickstart.stop()
+    except (CommandFailed, LocalClusterError, OSError) as error:
+        Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "red"), str(error)))
+        return 1
+    except (KeyboardInterrupt, SystemExit) as interruption:
+        quickstart.narration.explain("Interrupted. `make demo` takes up what stands and tells the story again.")
+        code = interruption.code if isinstance(interruption, SystemExit) else INTERRUPTED
+        return code if isinstance(code, int) else 1
+    return 0
 
 
-def stop(name: str) -> str:
-    """Return the command that stops the demo's cluster."""
-    return f".venv/bin/diffusion-local down --name {name}"
+def what_is_left(name: str) -> str:
+    """Say what of the demo's cluster is there after a story that did not come to its end."""
+    folder = StateFolder.of(name)
+    if launch.running(folder) is not None:
+        return f"The cluster is up; look around with `{command(name)} kubectl get pods -A`, stop it with `make down`."
+    return f"No cluster is up. Its logs: {folder.logs}" if folder.logs.is_dir() else "No cluster is up."
+
+
+def command(name: str) -> str:
+    """Return how the demo's cluster is reached from the checkout."""
+    return f".venv/bin/diffusion-local --name {name}"
 
 
 if __name__ == "__main__":

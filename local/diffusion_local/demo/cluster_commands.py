@@ -10,7 +10,7 @@ from typing import Any
 
 
 class CommandFailed(RuntimeError):
-    """A command of the demo failed; the message holds the command and what it said."""
+    """A chapter of the demo failed; the message is one sentence that says how."""
 
 
 @dataclass(frozen=True)
@@ -35,18 +35,39 @@ class ClusterCommands:
         found: dict[str, Any] = json.loads(text) if text.strip() else {}
         return found
 
-    def wait_for(self, what: str, question: Callable[[], Any], seconds: float, every: float = 0.5) -> Any:
-        """Ask until the answer is true and return it; raises CommandFailed that names `what` after `seconds`."""
-        deadline = time.monotonic() + seconds
+    def list(self, kind: str, *arguments: str) -> list[dict[str, Any]]:
+        """Return all objects of a kind."""
+        found: list[dict[str, Any]] = json.loads(self.kubectl("get", kind, *arguments, "--output", "json"))["items"]
+        return found
+
+    def wait_for(
+        self,
+        what: str,
+        question: Callable[[], Any],
+        seconds: float,
+        every: float = 0.5,
+        sign_of_life: Callable[[], object] = lambda: None,
+    ) -> Any:
+        """Ask until the answer is true and return it; CommandFailed that names `what` when it stays away.
+
+        It may stay away for `seconds` since `sign_of_life` last returned something new: a slow machine is no failure.
+        """
+        seen, deadline = sign_of_life(), time.monotonic() + seconds
         while not (answer := question()):
+            if (now := sign_of_life()) != seen:
+                seen, deadline = now, time.monotonic() + seconds
             if time.monotonic() > deadline:
-                raise CommandFailed(f"{what}: not within {seconds:.0f} s")
+                raise CommandFailed(f"{what}: not yet, and nothing has moved for {seconds:.0f} s")
             time.sleep(every)
         return answer
 
     def _run(self, binary: Path, arguments: tuple[str, ...], stdin: str | None, timeout: float) -> str:
         command = [str(binary), "--kubeconfig", str(self.kubeconfig), *arguments]
-        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
+        said = f"{binary.name} {' '.join(arguments)}"
+        try:
+            done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
+        except subprocess.TimeoutExpired:
+            raise CommandFailed(f"{said}: no answer within {timeout:.0f} s") from None
         if done.returncode:
-            raise CommandFailed(f"{binary.name} {' '.join(arguments)}: {done.stderr.strip() or done.stdout.strip()}")
+            raise CommandFailed(f"{said}: {done.stderr.strip() or done.stdout.strip()}")
         return done.stdout

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 
@@ -21,12 +22,12 @@ class Narration:
         return time.monotonic() - self._started
 
     def tell(self, sentence: str) -> None:
-        """Print one sentence with its time."""
+        """Print one sentence with its time; in rich's markup, so `escape` what is not ours."""
         self.console.print(f"[bold cyan]\\[{self.seconds:6.1f} s][/] {sentence}")
 
     def explain(self, text: str) -> None:
-        """Print an aside without a time, indented."""
-        self.console.print(f"           [dim]{text}[/]")
+        """Print an aside without a time, indented, as it stands."""
+        self.console.print(f"           [dim]{escape(text)}[/]")
 
     @contextmanager
     def waiting_for(self, what: str) -> Iterator[None]:

@@ -3,39 +3,50 @@
 import hashlib
 import json
 import secrets
-import subprocess
-import sys
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.markup import escape
 
 from diffusion_evaluator.judge import train_digit_judge
 from diffusion_local.binaries.find import ensure
+from diffusion_local.bring_up import bring_up
 from diffusion_local.cluster import Cluster
 from diffusion_local.demo.cluster_commands import ClusterCommands, CommandFailed
 from diffusion_local.demo.narration import Narration
+from diffusion_local.demo.operator_chart import OperatorChart
 from diffusion_local.demo.serving_scene import ImagesClient, write_sheet
-from diffusion_local.demo.training_scene import TrainingScene, conditions_of
+from diffusion_local.demo.training_scene import NOTICE_SECONDS, TrainingScene, conditions_of
+from diffusion_local.demo.worker_nodes import spot_worker_node, usable_nodes
+from diffusion_local.node_orders import ON_DEMAND, SPOT
+from diffusion_local.options import ForwardTarget
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 NAMESPACE = "demo"
-SYSTEM_NAMESPACE = "diffusion-system"
 NAME = "digits"
-NOTICE_SECONDS = 15
 DIGITS = range(10)
 SAMPLES_OF_EACH = 10
+LEAST_SHARE = 0.9
+"""Of the drawn digits, how many a judge must recognise as what was asked."""
+SERVICE_STILL_SECONDS = 180.0
+DELETION_SECONDS = 300.0
+CLUSTER = {"nodes": 1, "spot": 1, "forward": ForwardTarget(namespace=NAMESPACE)}
 
 
 @dataclass
 class Quickstart:
-    """Plays `examples/quickstart.yaml` on the embedded cluster called `cluster_name`."""
+    """Plays `examples/quickstart.yaml` on the embedded cluster called `cluster_name`.
+
+    `owned`: a cluster that it starts dies with this process.
+    """
 
     narration: Narration
     cluster_name: str
     output: Path
+    owned: bool = False
 
     def play(self) -> None:
         """Play every chapter; raises CommandFailed or LocalClusterError with a sentence when one fails."""
@@ -47,8 +58,8 @@ class Quickstart:
 
     @cached_property
     def cluster(self) -> Cluster:
-        """The running cluster."""
-        return Cluster.find(self.cluster_name)
+        """The cluster, joined or started."""
+        return bring_up(self.cluster_name, CLUSTER, CLUSTER, owned=self.owned)
 
     @cached_property
     def commands(self) -> ClusterCommands:
@@ -57,46 +68,25 @@ class Quickstart:
         return ClusterCommands(programs["kubectl"], programs["helm"], self.cluster.kubeconfig)
 
     def bring_up_the_cluster(self) -> None:
-        """Start the cluster where it is not up, with one node on demand, and see that there is one spot node."""
-        command = [
-            sys.executable,
-            "-m",
-            "diffusion_local",
-            "up",
-            "--name",
-            self.cluster_name,
-            "--nodes",
-            "1",
-            "--spot",
-            "1",
-        ]
-        if subprocess.run(command, check=False).returncode:
-            raise CommandFailed("the embedded cluster did not come up (see above)")
-        if not self._spot_nodes():
-            self.cluster.add_node(spot=True)
-        version = json.loads(self.commands.kubectl("version", "--output", "json"))["serverVersion"]["gitVersion"]
-        self.narration.tell(f"Cluster up: Kubernetes {version}, one node on demand, one spot node.")
-
-    def _spot_nodes(self) -> list[str]:
-        listing = self.commands.kubectl(
-            *("get", "nodes", "--selector", "karpenter.sh/capacity-type=spot", "--output", "name")
-        )
-        return [line.removeprefix("node/") for line in listing.split()]
+        """Start the cluster where it is not up, and see that it has a node of each kind that takes pods."""
+        commands = self.commands
+        for capacity_type in (ON_DEMAND, SPOT):
+            if not usable_nodes(commands.list("nodes"), capacity_type):
+                self.cluster.add_node(spot=capacity_type == SPOT)
+        version = json.loads(commands.kubectl("version", "--output", "json"))["serverVersion"]["gitVersion"]
+        self.narration.tell(f"Cluster up: Kubernetes {escape(version)}, one node on demand, one spot node.")
 
     def install_the_chart(self) -> None:
         """Install the operator with Helm, as on any cluster."""
         with self.narration.waiting_for("helm upgrade --install diffusion-operator"):
-            self.commands.helm(
-                *("upgrade", "--install", "diffusion-operator", str(REPOSITORY / "charts" / "diffusion-operator")),
-                *("--namespace", SYSTEM_NAMESPACE, "--create-namespace", "--wait", "--timeout", "120s"),
-            )
+            OperatorChart(self.commands, REPOSITORY).install()
         self.narration.tell("Operator installed from charts/diffusion-operator.")
 
     def apply_the_quickstart(self) -> None:
         """Apply the example in its own namespace, after a clean-up of what an earlier demo left there."""
         if self.commands.get("namespace", NAMESPACE, NAMESPACE):
             with self.narration.waiting_for("removing what the last demo left"):
-                self.commands.kubectl("delete", "namespace", NAMESPACE, timeout=120)
+                self.commands.kubectl("delete", "namespace", NAMESPACE, timeout=DELETION_SECONDS)
         self.commands.kubectl("create", "namespace", NAMESPACE)
         self.commands.kubectl("apply", "--filename", "-", stdin=json.dumps(self._keys_secret()))
         example = REPOSITORY / "examples" / "quickstart.yaml"
@@ -124,17 +114,20 @@ class Quickstart:
             narration=self.narration,
             name=NAME,
             namespace=NAMESPACE,
-            preempt=lambda: self.cluster.preempt_node(self._spot_nodes()[0], NOTICE_SECONDS),
-            add_spot_node=self._add_spot_node,
-        ).play(seconds=600)
-
-    def _add_spot_node(self) -> None:
-        self.cluster.add_node(spot=True)
+            spot_node=lambda: spot_worker_node(self.commands.list("pods", "--namespace", NAMESPACE), NAME),
+            preempt=lambda node: self.cluster.preempt_node(node, NOTICE_SECONDS, self.narration.explain),
+            add_spot_node=lambda: self.cluster.add_node(spot=True),
+        ).play()
 
     def draw_the_digits(self) -> None:
-        """Wait for the service, draw every digit, and ask the judge."""
+        """Wait for the service, draw every digit, and ask the judge; CommandFailed when it recognises too few."""
         with self.narration.waiting_for("the service takes the model over"):
-            self.commands.wait_for("the DiffusionService is ready", self._service_is_ready, seconds=180)
+            self.commands.wait_for(
+                "the DiffusionService is ready",
+                lambda: self._service_conditions().get("Ready", {}).get("status") == "True",
+                SERVICE_STILL_SECONDS,
+                sign_of_life=self._service_conditions,
+            )
         client = ImagesClient(self.cluster.router, self.api_key)
         self.narration.tell(f"Service ready at {self.cluster.router}.")
         labels = [digit for _ in range(SAMPLES_OF_EACH) for digit in DIGITS]
@@ -143,35 +136,40 @@ class Quickstart:
         seconds = self.narration.seconds - before
         path = self.output / "digits.png"
         write_sheet(pictures[: 2 * len(DIGITS)], len(DIGITS), path)
-        self.narration.tell(f"{len(pictures)} digits drawn in {seconds:.1f} s; two of each in [green]{path}[/].")
+        self.narration.tell(
+            f"{len(pictures)} digits drawn in {seconds:.1f} s; two of each in [green]{escape(str(path))}[/]."
+        )
         judge = train_digit_judge()
         share = judge.share_recognised(np.stack(pictures), labels)
         self.narration.tell(
             f"A judge that knows {judge.held_out_accuracy:.1%} of held-out real digits recognises "
             f"[green]{share:.1%}[/] of them as what was asked."
         )
+        if share < LEAST_SHARE:
+            raise CommandFailed(f"the judge must recognise {LEAST_SHARE:.0%} of the digits and recognises {share:.1%}")
 
-    def _service_is_ready(self) -> bool:
-        status = self.commands.get("diffusionservice", NAME, NAMESPACE).get("status", {})
-        return conditions_of(status).get("Ready", {}).get("status") == "True"
+    def _service_conditions(self) -> dict[str, dict[str, str]]:
+        return conditions_of(self.commands.get("diffusionservice", NAME, NAMESPACE).get("status", {}))
 
-    def say_what_next(self, stop_command: str) -> None:
-        """Print what to type next; the cluster stays up."""
+    def say_what_next(self, command: str) -> None:
+        """Print what to type next, by way of `command`, which is diffusion-local for this cluster."""
+        key = self.cluster.folder.root / "demo-api-key"
         lines = (
             "",
             "The cluster is up. Look around:",
-            f"  export KUBECONFIG={self.cluster.kubeconfig}",
-            f"  kubectl --namespace {NAMESPACE} get diffusiontrainings,diffusionservices,pods",
-            f"  .venv/bin/kubectl-diffusion describe {NAME} --namespace {NAMESPACE}",
+            f"  {command} kubectl --namespace {NAMESPACE} get diffusiontrainings,diffusionservices,pods",
+            f"  {command} kubectl diffusion describe {NAME} --namespace {NAMESPACE}",
             f"  curl --silent {self.cluster.router}/v1/images/generations \\",
-            f'    --header "Authorization: Bearer $(cat {self.cluster.folder.root}/demo-api-key)" \\',
-            """    --json '{"label": 7, "seed": 1}'""",
-            f"Stop it: {stop_command}",
+            f'    --header "Authorization: Bearer $(cat {key})" --header "Content-Type: application/json" \\',
+            """    --data '{"label": 7, "seed": 1}'""",
+            f"For kubectl and helm of your own: export KUBECONFIG={self.cluster.kubeconfig}",
+            f"Stop it: make down, or {command} down",
         )
         for line in lines:
             self.narration.console.print(line, markup=False)
 
     def stop(self) -> None:
-        """Stop the cluster and everything in it."""
-        self.cluster.stop()
-        self.narration.tell("Cluster stopped.")
+        """Stop the cluster, if this came so far as to have one, and everything in it."""
+        if "cluster" in self.__dict__:
+            self.cluster.stop()
+            self.narration.tell("Cluster stopped.")

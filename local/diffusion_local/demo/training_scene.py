@@ -4,10 +4,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from rich.markup import escape
+
 from diffusion_local.demo.cluster_commands import ClusterCommands, CommandFailed
 from diffusion_local.demo.narration import Narration, StepBar
 
 Status = dict[str, Any]
+STILL_SECONDS = 300.0
+"""A run in which nothing moves for so long has failed: a first start on a busy machine takes a minute or two."""
+NOTICE_SECONDS = 15
+CHAPTERS = {
+    "two": "training on 2 workers",
+    "preempted": "the loss of the spot node",
+    "alone": "going on with 1 worker",
+    "again": "2 workers again",
+}
+"""What must have been told by the end."""
 
 
 def conditions_of(status: Status) -> dict[str, dict[str, str]]:
@@ -19,30 +31,45 @@ def conditions_of(status: Status) -> dict[str, dict[str, str]]:
 class TrainingScene:
     """Watches one DiffusionTraining to its end and takes its spot node away on the way.
 
-    `preempt` and `add_spot_node` act on the cluster; everything that is told comes from the run's status.
+    `spot_node` names the node of the spot worker, `preempt` takes a node away and `add_spot_node` brings another;
+    everything that is told comes from the run's status.
     """
 
     commands: ClusterCommands
     narration: Narration
     name: str
     namespace: str
-    preempt: Callable[[], None]
-    add_spot_node: Callable[[], None]
+    spot_node: Callable[[], str | None]
+    preempt: Callable[[str], None]
+    add_spot_node: Callable[[], object]
     preempt_at: float = 0.3
     _told: set[str] = field(default_factory=set)
     _first_loss: float | None = None
+    _life: tuple[object, ...] = ()
 
-    def play(self, seconds: float) -> Status:
-        """Follow the run until it has succeeded; returns its last status, raises CommandFailed when it fails."""
+    def play(self) -> Status:
+        """Follow the run until it has succeeded; returns its last status.
+
+        Raises CommandFailed when it fails, when nothing moves any more, or when a chapter of the story did not happen.
+        """
         with self.narration.bar(1) as bar:
             status: Status = self.commands.wait_for(
-                f"{self.name} has succeeded", lambda: self._look(bar), seconds, every=0.7
+                f"{self.name} has succeeded",
+                lambda: self._look(bar),
+                STILL_SECONDS,
+                every=0.7,
+                sign_of_life=lambda: self._life,
+            )
+        if missing := [chapter for key, chapter in CHAPTERS.items() if key not in self._told]:
+            raise CommandFailed(
+                f"{self.name} has succeeded, but this was not seen on the way: {', '.join(missing)}; "
+                "look at its pods and nodes, and run `make demo` again"
             )
         published = status["published"]
         loss = status["progress"].get("loss")
         fell = f"loss {self._first_loss:.2f} -> {loss:.2f}" if self._first_loss and loss else ""
         self.narration.tell(f"Training is done: step {status['progress']['step']}, {fell}")
-        self.narration.tell(f"Model version published: [green]{published['reference']}[/]")
+        self.narration.tell(f"Model version published: [green]{escape(published['reference'])}[/]")
         return status
 
     def _look(self, bar: StepBar) -> Status | None:
@@ -50,6 +77,8 @@ class TrainingScene:
         conditions = conditions_of(status)
         if conditions.get("Failed", {}).get("status") == "True":
             raise CommandFailed(f"{self.name} failed: {conditions['Failed']['message']}")
+        step = status.get("progress", {}).get("step")
+        self._life = (step, *(status.get(field) for field in ("phase", "worldSize", "generation", "attempt")))
         self._show_progress(bar, status)
         self._tell_sizes(status)
         self._take_the_spot_node_away(status)
@@ -70,10 +99,10 @@ class TrainingScene:
             self._once("two", "Training on 2 workers: one on demand, one on a spot node.")
         if "preempted" not in self._told:
             return
-        if size == 1 and status.get("preemptions"):
-            self._tell_loss(status)
         if size == 2 and "alone" in self._told:
             self._once("again", "A new spot node has arrived: 2 workers again, state sent from the one that went on.")
+        elif status.get("preemptions"):
+            self._tell_loss(status)
 
     def _tell_loss(self, status: Status) -> None:
         newest = status["preemptions"][0]
@@ -91,9 +120,11 @@ class TrainingScene:
     def _take_the_spot_node_away(self, status: Status) -> None:
         progress = status.get("progress", {})
         due = self.preempt_at * progress.get("targetSteps", float("inf"))
-        if status.get("worldSize") == 2 and progress.get("step", 0) >= due and "preempted" not in self._told:
-            self._once("preempted", "The cloud takes the spot node back, with 15 s notice.")
-            self.preempt()
+        if "preempted" in self._told or status.get("worldSize") != 2 or progress.get("step", 0) < due:
+            return
+        if node := self.spot_node():
+            self._once("preempted", f"The cloud takes the spot node back, with {NOTICE_SECONDS} s notice.")
+            self.preempt(node)
 
     def _once(self, key: str, sentence: str) -> None:
         if key not in self._told:
