@@ -57,10 +57,9 @@ def serves_another(revision: str) -> Callable[[dict[str, Any]], bool]:
 
 
 def deployments_of(line: Line, revision: str) -> list[Any]:
-    """The engine Deployments of a revision."""
-    found: list[Any] = get(
-        line.kubernetes, "deploy", "-n", line.namespace, f"--selector=diffusion.dev/revision={revision}"
-    )["items"]
+    """The engine Deployments of a revision of this service; another one of the same content has the same revision."""
+    selector = f"--selector=diffusion.dev/service={NAME},diffusion.dev/revision={revision}"
+    found: list[Any] = get(line.kubernetes, "deploy", "-n", line.namespace, selector)["items"]
     return found
 
 
@@ -78,7 +77,7 @@ def check_rollout(line: Line, before: str, began: float) -> str:
     arrived, after = time.time(), status["stable"]["revision"]
     assert status["router"]["revision"] == after
     assert deployments_of(line, before), "images are finished before the old engines go"
-    wait_for(lambda: not deployments_of(line, before), 60, "the old revision is gone")
+    line.wait(NAME, lambda _: not deployments_of(line, before), 60, "the old revision is gone", kind="dsv")
     visits = visits_since(line, began)
     assert codes(visits) == {200}, [visit for visit in visits if visit["code"] != 200]
     assert {visit["revision"] for visit in visits} == {before, after}
