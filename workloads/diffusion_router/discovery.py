@@ -1,7 +1,8 @@
 """Finding engines: resolve each route's headless Service every second, and ask each address whether it is ready.
 
-A round may meet anything: whatever answers at an address is a stranger until it has said who it is. What goes wrong in
-one round is logged and the next one begins; a router whose rounds do not come to an end any more is not alive.
+A round may meet anything: whatever answers at an address is a stranger until it has said who it is. What goes wrong
+with one engine is logged and disturbs no other, and what goes wrong with a round does not end the search; a router
+whose rounds do not come to an end any more is not alive.
 """
 
 import asyncio
@@ -110,4 +111,7 @@ class Discovery:
         except httpx.TimeoutException:
             engine.timed_out()
         except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
+            engine.unreachable()
+        except Exception:
+            _LOGGER.exception("%s answered what nobody foresaw", engine.url)
             engine.unreachable()

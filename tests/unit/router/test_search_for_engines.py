@@ -69,15 +69,28 @@ async def test_the_moment_in_which_routes_come_into_force_is_told(network: Netwo
     assert network.changes == told + 1
 
 
+async def test_an_engine_that_answers_nonsense_disturbs_no_other(network: Network) -> None:
+    def fault() -> httpx.Response:
+        raise ZeroDivisionError("nobody foresaw this")
+
+    network.names["stable.test"] = ["10.0.0.1", "10.0.0.2"]
+    network.engines = {"10.0.0.1": fault, "10.0.0.2": ready}
+    await network.discovery.one_round()
+    assert network.ready == {"http://10.0.0.2:8000"}
+
+
 async def test_a_round_that_fails_is_not_the_last_one(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("diffusion_router.discovery.ROUND_SECONDS", 0.01)
     network.names["stable.test"] = ["10.0.0.1"]
+    network.engines["10.0.0.1"] = ready
+    told, failures = network.book.settle, iter([ZeroDivisionError("nobody foresaw this")])
 
-    def fault() -> httpx.Response:
-        network.engines["10.0.0.1"] = ready
-        raise ZeroDivisionError("nobody foresaw this")
+    def settle(counts: dict[str, int]) -> None:
+        if failure := next(failures, None):
+            raise failure
+        told(counts)
 
-    network.engines["10.0.0.1"] = fault
+    monkeypatch.setattr(network.book, "settle", settle)
     running = asyncio.create_task(network.discovery.run())
     async with asyncio.timeout(10):
         await network.changed.wait()
