@@ -3,11 +3,18 @@
 Everything is checked here, once, before the first step: that it is there and not empty, that its digest is the one
 asked for, that every image can be read, and that shapes and labels fit the model. What does not fit is refused with
 the field and the remedy. The whole dataset is held in memory, in the type in which it is stored.
+
+A refusal ends the run, so it is for data that is missing or malformed only. Where a volume fails (EIO, ESTALE and the
+like) the OSError goes up: one worker's glitch is a crash that is tried again.
 """
 
+import errno
+import struct
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
@@ -18,11 +25,24 @@ from diffusion_contract.run_config import ModelSpec, RunConfig
 from diffusion_trainer.dataset_digest import dataset_digest, relative_files
 from diffusion_trainer.refusal import ConfigurationRefused
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 URI = "spec.dataset.uri"
 DIGEST = "spec.dataset.digest"
 Samples = tuple[NDArray[np.generic], NDArray[np.int64] | None]
 """Pixels [N, C, H, W] and labels [N], before anything was checked against the model."""
 _IMAGES = (".png", ".jpg", ".jpeg")
+_LASTING = frozenset(
+    {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG}
+)
+"""Errors of a path that trying again does not mend."""
+_MALFORMED = (
+    ValueError, EOFError, KeyError, TypeError, AttributeError, SyntaxError, NotImplementedError, RuntimeError,
+    MemoryError, OverflowError, zipfile.BadZipFile, zlib.error, struct.error,
+)  # fmt: skip
+"""What numpy, zipfile and Pillow raise for content that is torn or is something else; MemoryError for a shape in a
+header that no machine could hold."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +91,14 @@ def _checked_digest(path: Path) -> str:
             URI, f"{path} does not exist: mount the volume that holds it (spec.workers.template), or correct the path"
         ) from error
     except (OSError, ValueError) as error:
+        raise_if_passing(error)
         raise ConfigurationRefused(URI, f"{path} cannot be read: {error}") from error
+
+
+def raise_if_passing(error: BaseException) -> None:
+    """Raise an OSError again that says something of the volume and not of the data."""
+    if isinstance(error, OSError) and error.errno is not None and error.errno not in _LASTING:
+        raise error
 
 
 def _refuse_other_digest(config: RunConfig, digest: str) -> None:
@@ -92,10 +119,11 @@ def _read_npz(path: Path) -> Samples:
                     URI, f"{path} has no array `images` (it has: {', '.join(archive.files) or 'nothing'})"
                 )
             images = archive["images"]
-            labels = archive["labels"].astype(np.int64) if "labels" in archive else None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, ConfigurationRefused):
-            raise
+            labels = archive.get("labels")
+    except ConfigurationRefused:
+        raise
+    except (OSError, *_MALFORMED) as error:
+        raise_if_passing(error)
         raise ConfigurationRefused(
             URI, f"{path} is no complete .npz file ({error}): copy it again, or write it with numpy.savez"
         ) from error
@@ -110,7 +138,18 @@ def _read_npz(path: Path) -> Samples:
         )
     if images.dtype.kind == "f" and not np.isfinite(images).all():
         raise ConfigurationRefused(URI, f"`images` in {path} holds NaN or infinite values: remove them")
-    return images, labels
+    return images, None if labels is None else _whole_numbers(labels, path)
+
+
+def _whole_numbers(labels: NDArray[np.generic], path: Path) -> NDArray[np.int64]:
+    """Labels as int64, whatever number type they are stored in; refuses what is no whole number."""
+    if labels.dtype.kind not in "uifb":
+        raise ConfigurationRefused(
+            URI, f"`labels` in {path} is {labels.dtype}: number the classes from 0 and store those numbers"
+        )
+    if labels.dtype.kind == "f" and not (np.isfinite(labels) & (labels == np.floor(labels))).all():
+        raise ConfigurationRefused(URI, f"`labels` in {path} holds fractions or NaN: a class is a whole number from 0")
+    return labels.astype(np.int64)
 
 
 def _read_folder(folder: Path, model: ModelSpec) -> Samples:
@@ -139,13 +178,24 @@ def _read_image(path: Path, model: ModelSpec) -> NDArray[np.uint8]:
         raise ConfigurationRefused("spec.model.denoiser.channels", "a folder of images needs 1, 3 or 4 channels")
     try:
         with Image.open(path) as image:
-            fitted = ImageOps.fit(image.convert(modes[model.denoiser.channels]), (size, size), Image.Resampling.BOX)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            eight_bits = _in_eight_bits(image).convert(modes[model.denoiser.channels])
+            fitted = ImageOps.fit(eight_bits, (size, size), Image.Resampling.BOX)
+    except (OSError, Image.DecompressionBombError, *_MALFORMED) as error:
+        raise_if_passing(error)
         raise ConfigurationRefused(
             URI, f"{path} is no complete image ({error}): copy it again or remove it, and write the new digest"
         ) from error
     array = np.asarray(fitted, np.uint8)
     return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+
+
+def _in_eight_bits(image: "Image.Image") -> "Image.Image":
+    """An image of 16 bits a pixel (grey PNG), scaled to 8: Pillow would cut every value above 255 off."""
+    from PIL import Image
+
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray((np.asarray(image, np.uint32) * 255 // 65535).astype(np.uint8))
 
 
 def _check_shape(pixels: NDArray[np.generic], model: ModelSpec) -> None:

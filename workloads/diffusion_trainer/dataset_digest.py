@@ -34,10 +34,15 @@ def relative_files(folder: Path) -> list[str]:
         raise FileNotFoundError(2, "No such file or directory", str(folder))
     found = [
         os.path.relpath(Path(root) / name, folder)
-        for root, _folders, names in os.walk(folder, followlinks=True)
+        for root, _folders, names in os.walk(folder, onerror=_raise, followlinks=True)
         for name in names
     ]
     return sorted(found, key=os.fsencode)
+
+
+def _raise(error: OSError) -> None:
+    """A folder that cannot be listed is an error: without its files the digest would be another dataset's."""
+    raise error
 
 
 def _file_hex(path: Path) -> str:

@@ -1,6 +1,10 @@
 """Datasets that work, and a refusal with field and remedy for each that does not."""
 
+import errno
+import os
+import re
 import subprocess
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +105,98 @@ def test_a_truncated_npz(tmp_path, keep):
     assert "is no complete .npz file" in error.why
 
 
+@pytest.mark.parametrize("place", [0.3, 0.5, 0.7])
+def test_a_compressed_npz_with_damaged_bytes(tmp_path, place):
+    path = tmp_path / "a.npz"
+    generator = np.random.default_rng(0)
+    np.savez_compressed(path, images=generator.integers(0, 99, (64, 8, 8)).astype(np.uint8), labels=np.zeros(64, int))
+    content = bytearray(path.read_bytes())
+    at = int(len(content) * place)
+    content[at : at + 40] = bytes(40)
+    path.write_bytes(content)
+    assert "is no complete .npz file" in refusal(config(path)).why
+
+
+@pytest.mark.parametrize("method", [99, 12], ids=["unknown compression", "compression that lies"])
+def test_an_npz_packed_in_another_way(tmp_path, method):
+    path = write_npz(tmp_path / "a.npz")
+    content = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        headers = [entry.header_offset for entry in archive.infolist()]
+    changed = bytearray(content)
+    for local in headers:
+        changed[local + 8 : local + 10] = method.to_bytes(2, "little")
+    at = content.find(b"PK\x01\x02")
+    while at >= 0:
+        changed[at + 10 : at + 12] = method.to_bytes(2, "little")
+        at = content.find(b"PK\x01\x02", at + 1)
+    path.write_bytes(changed)
+    assert refusal(config(path)).path == "spec.dataset.uri"
+
+
+def test_an_encrypted_npz_and_one_with_a_shape_that_no_machine_holds(tmp_path):
+    path = write_npz(tmp_path / "a.npz")
+    content = bytearray(path.read_bytes())
+    at = content.find(b"PK\x01\x02")
+    content[at + 8] |= 1  # The flag that says: encrypted.
+    content[6] |= 1
+    path.write_bytes(content)
+    assert "is no complete .npz file" in refusal(config(path)).why
+    huge = tmp_path / "huge.npz"
+    header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (4000000000000, 8, 8), }"
+    header += b" " * (-(len(header) + 11) % 64) + b"\n"
+    with zipfile.ZipFile(huge, "w") as archive:
+        archive.writestr("images.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    assert refusal(config(huge)).path == "spec.dataset.uri"
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ETIMEDOUT])
+def test_a_volume_that_fails_is_no_refusal(tmp_path, monkeypatch, number):
+    path = write_npz(tmp_path / "a.npz")
+    write_images(tmp_path / "folder", ["a/1.png"])
+
+    def fail(*_given, **_named):
+        raise OSError(number, os.strerror(number), str(path))
+
+    for target in ("np.load", "dataset_digest"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"diffusion_trainer.dataset.{target}", fail)
+            with pytest.raises(OSError, match=re.escape(os.strerror(number))):
+                load_dataset(config(path))
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(OSError, match=re.escape(os.strerror(number))):
+        load_dataset(config(tmp_path / "folder", classes=2))
+
+
+def test_a_folder_that_cannot_be_listed_is_not_left_out(tmp_path, monkeypatch):
+    write_images(tmp_path, ["a/1.png", "b/2.png"])
+    original = os.scandir
+
+    def closed(path):
+        if str(path).endswith("/b"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return original(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    assert "Permission denied" in refusal(config(tmp_path, classes=2)).why
+
+
+def test_grey_images_of_sixteen_bits_are_scaled(tmp_path):
+    (tmp_path / "a").mkdir()
+    ramp = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
+    Image.fromarray(ramp).save(tmp_path / "a/1.png")
+    write_images(tmp_path, ["b/2.png"])
+    pixels = load_dataset(config(tmp_path, classes=2)).pixels[0, 0]
+    assert pixels.astype(int) == pytest.approx(ramp / 257, abs=1)
+    assert pixels[0, 0] == 0
+    assert pixels[-1, -1] == 255
+
+
+def test_labels_may_be_whole_numbers_in_any_number_type(tmp_path):
+    for labels in (np.array([0.0, 1, 2, 0, 1, 2]), np.array([0, 1, 2, 0, 1, 2], np.uint8)):
+        assert load_dataset(config(write_npz(tmp_path / "a.npz", labels=labels))).labels.tolist() == [0, 1, 2, 0, 1, 2]
+
+
 def test_a_truncated_image_is_named(tmp_path):
     write_images(tmp_path, ["a/1.png", "b/2.png"])
     path = tmp_path / "b/2.png"
@@ -127,6 +223,9 @@ def test_pickles_in_an_npz_are_not_opened(tmp_path):
         ({"images": np.full((6, 8, 8), np.nan)}, "spec.dataset.uri", "NaN"),
         ({"labels": None}, "spec.model.conditioning.type", "has no labels"),
         ({"labels": np.arange(5)}, "spec.dataset.uri", "there are 6 images"),
+        ({"labels": np.array([0, 1, 2, 0.5, 1, 2])}, "spec.dataset.uri", "holds fractions"),
+        ({"labels": np.array([0, 1, 2, np.nan, 1, 2])}, "spec.dataset.uri", "holds fractions or NaN"),
+        ({"labels": np.array(["cat", "dog"] * 3)}, "spec.dataset.uri", "number the classes from 0"),
         ({"labels": np.arange(6)}, "spec.model.conditioning.classes", "set classes to 6 or more"),
         ({"labels": np.array([-1] * 6)}, "spec.model.conditioning.classes", "from -1"),
     ],
