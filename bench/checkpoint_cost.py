@@ -1,14 +1,20 @@
-"""Checkpoint cost: what one save takes from the training loop, against the same state written by safetensors.
+"""Checkpoint cost: what one save takes from the training loop, against other ways to save the same state.
 
 One trainer process in a world of one, on one thread, trains a UNet2D of 20 M parameters with AdamW and an average: 328
-MB of state. In every round, in turn: ten steps without a save; our save (the snapshot into preallocated memory, from
-which another process writes, hashes, syncs and commits while training goes on) and ten steps; a plain synchronous
-`save_file` of the same tensors, neither synced nor hashed, and ten steps. Each begins with no writer at work. The first
-save of either is a warm-up: a run has many. The quickest of the rounds counts: what else runs on the machine adds more.
+MB of state. In every round each way has its turn, from a quiet start: a save and the ten steps after it, and ten steps
+without one. The order rotates from round to round. What counts is the difference to the ten steps without a save of the
+same round, and of those the median; a first round is a warm-up. The ways:
+
+- ours: a snapshot into preallocated memory, from which another process writes, hashes, syncs, commits and reads back
+- save_file: safetensors' own, neither synced nor hashed, while the training waits
+- the same promise as ours (digests, fsync, rename, read back) while the training waits
+- torch.distributed.checkpoint.async_save, as it comes
 """
 
 import os
+import shutil
 import socket
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,10 +24,11 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import psutil
 from pydantic import JsonValue
 from rich.console import Console
-from safetensors.torch import save_file
 
+from bench.checkpoint_peers import TorchAsync, save_carefully, save_plainly
 from bench.figure import Figure
 from diffusion_contract.agent_messages import Member, TrainerInstruction
 from diffusion_contract.run_config import (
@@ -42,7 +49,7 @@ from diffusion_trainer.settings import Settings
 from diffusion_trainer.trainer_process import TrainerProcess
 from diffusion_trainer.training_loop import Training
 
-ROUNDS = 3
+ROUNDS = 7
 STEPS = 10
 BATCH = 8
 DISK_SECONDS = 120.0
@@ -63,37 +70,41 @@ class Timed:
     whole: float
 
 
+WITHOUT, OURS, PLAIN, CAREFUL, TORCH = "no save", "ours", "save_file", "the same promise, waiting", "torch async_save"
+Round = dict[str, Timed]
+
+
 def measure(console: Console) -> list[Figure]:
-    """The loop's blocked time for a save, and what save and ten steps take more than ten steps."""
+    """The loop's blocked time for a save, what save and ten steps take more than ten steps, and the writer's CPU."""
     with tempfile.TemporaryDirectory(prefix="diffusion-bench-") as folder, ExitStack() as closing:
         run = _Run(Path(folder), closing)
-        rounds = [run.round() for _ in range(1 + ROUNDS)][1:]
-    none, ours, plain = (list(column) for column in zip(*rounds, strict=True))
-    for number, (without, our, their) in enumerate(rounds):
-        console.print(
-            f"  round {number + 1}: {STEPS} steps {without.whole:.2f} s; ours {our.blocked:.3f} s blocked, "
-            f"{our.whole:.2f} s in all; plain {their.blocked:.3f} s blocked, {their.whole:.2f} s in all"
-        )
-    steps, our_whole, plain_whole = (min(t.whole for t in times) for times in (none, ours, plain))
-    size = f"{run.parameters / 1e6:.0f} M parameters, {run.megabytes:.0f} MB of state, quickest of {ROUNDS}"
-    whole = f"{STEPS} steps alone: {steps:.2f} s; with our save {our_whole:.2f} s, with save_file {plain_whole:.2f} s"
+        run.round(0)
+        before = run.writer_seconds()
+        rounds = []
+        for number in range(1, 1 + ROUNDS):
+            rounds.append(run.round(number))
+            console.print(f"  round {number}: {_told(rounds[-1])}")
+        cpu = (run.writer_seconds() - before) / ROUNDS
+    return _figures(rounds, f"{run.parameters / 1e6:.0f} M parameters, {run.megabytes:.0f} MB of state", cpu)
+
+
+def _told(timed: Round) -> str:
+    return "; ".join(f"{name} {one.whole:.2f} s ({one.blocked * 1000:.0f} ms blocked)" for name, one in timed.items())
+
+
+def _figures(rounds: list[Round], size: str, writer_seconds: float) -> list[Figure]:
+    steps = statistics.median(timed[WITHOUT].whole for timed in rounds)
+    blocked = {name: statistics.median(timed[name].blocked for timed in rounds) * 1000 for name in rounds[0]}
+    extra = {
+        name: statistics.median(timed[name].whole - timed[WITHOUT].whole for timed in rounds) * 1000
+        for name in rounds[0]
+    }
+    note = f"median of {ROUNDS} paired differences; {STEPS} steps alone take {steps:.2f} s"
+    whole = f"Save and the next {STEPS} steps, more than {STEPS} steps without"
     return [
-        Figure(
-            "Loop blocked by one save",
-            min(t.blocked for t in ours) * 1000,
-            "ms",
-            "synchronous save_file",
-            min(t.blocked for t in plain) * 1000,
-            f"{size}; ours is synced, hashed and committed by another process",
-        ),
-        Figure(
-            f"Save and the next {STEPS} steps over {STEPS} steps without",
-            our_whole / steps,
-            "x",
-            "synchronous save_file",
-            plain_whole / steps,
-            whole,
-        ),
+        Figure("Loop blocked by one save", blocked[OURS], "ms", PLAIN, blocked[PLAIN], size),
+        *(Figure(whole, extra[OURS], "ms", name, extra[name], note) for name in (PLAIN, CAREFUL, TORCH)),
+        Figure("CPU of the writer process for one save", writer_seconds, "s", note="written, hashed and read back"),
     ]
 
 
@@ -118,15 +129,33 @@ class _Run:
         self._training: Training = self._process._begin(self._group, inbox.orders)
         closing.callback(self._training.close)
         self._saved: int | None = None
-        self._plain = folder / "plain"
-        self._plain.mkdir()
+        self._folder = folder
+        self._torch = TorchAsync()
+        closing.callback(self._torch.close)
+        self._cpu_of_writer = psutil.Process(writing.pid)
         shards = self._process.state.shards()
         self.parameters = sum(parameter.numel() for parameter in self._process.state.model.parameters())
         self.megabytes = sum(t.numel() * t.element_size() for shard in shards.values() for t in shard.values()) / 1e6
 
-    def round(self) -> tuple[Timed, Timed, Timed]:
-        """Nothing, ours, and plain, each with the steps after it, each from a quiet start."""
-        return self._timed(lambda: None), self._timed(self._save), self._timed(self._save_plainly)
+    def round(self, number: int) -> Round:
+        """Every way once, each with the steps after it; the order rotates with the number."""
+        ways: list[tuple[str, Callable[[], None]]] = [
+            (WITHOUT, lambda: None),
+            (OURS, self._save),
+            (PLAIN, lambda: save_plainly(self._process.state.shards(), self._folder / "plain")),
+            (CAREFUL, lambda: save_carefully(self._process.state.shards(), self._folder / f"careful-{number}")),
+            (TORCH, lambda: self._torch.save(self._process.state.shards(), self._folder / f"torch-{number}")),
+        ]
+        turn = number % len(ways)
+        timed = {name: self._timed(save) for name, save in ways[turn:] + ways[:turn]}
+        for left in (self._folder / f"careful-{number}", self._folder / f"torch-{number}"):
+            shutil.rmtree(left)
+        return {name: timed[name] for name, _save in ways}
+
+    def writer_seconds(self) -> float:
+        """CPU seconds that the writer process has used so far."""
+        times = self._cpu_of_writer.cpu_times()
+        return times.user + times.system
 
     def _timed(self, save: Callable[[], None]) -> Timed:
         os.sync()
@@ -144,12 +173,9 @@ class _Run:
         self._saved = self._process.state.step
         self._process.snapshots.take(self._group, self._training.target)
 
-    def _save_plainly(self) -> None:
-        for name, tensors in self._process.state.shards().items():
-            save_file(tensors, self._plain / name)
-
     def _await_verified(self) -> None:
         """Leave the writer time to commit and read back what it has in hand."""
+        self._torch.wait(DISK_SECONDS)
         saver, step = self._process.saver, self._saved
         self._saved = None
         if step is None:

@@ -14,7 +14,7 @@ from diffusion_trainer.checkpoint import fencing
 from diffusion_trainer.checkpoint.fencing import Fenced, check_fence, fence_level, raise_fence
 from diffusion_trainer.checkpoint.names import TEMPORARY, committed_steps
 
-POINTS = ("raise_fence", "write_new", "check_fence", "_rename", "sync_folder")
+POINTS = ("raise_fence", "write_hashed", "write_new", "check_fence", "_rename", "sync_folder")
 """Functions that a commit calls one after the other: at each a newer attempt may do a part of its opening."""
 
 
@@ -30,7 +30,7 @@ class Newcomer:
     def tick(self) -> None:
         self.moment += 1
         if self.moment == self.first:
-            fencing.write_durably(self.folder / "FENCE", f"{self.attempt}\n".encode())
+            (self.folder / f"FENCE-{self.attempt}").touch()
         if self.moment == self.second:
             fencing.remove_temporaries(self.folder, below_attempt=self.attempt)
             self.seen = committed_steps(self.folder)
@@ -85,6 +85,19 @@ def test_the_fence_only_rises(levels):
             check_fence(folder, highest)
 
 
+def test_two_that_open_the_folder_at_once_cannot_lower_the_fence(tmp_path):
+    original = Path.touch
+
+    def a_newer_one_is_quicker(path, *given, **named):
+        with mock.patch.object(Path, "touch", original):
+            raise_fence(tmp_path, 5)
+        original(path, *given, **named)
+
+    with mock.patch.object(Path, "touch", a_newer_one_is_quicker), pytest.raises(Fenced, match="attempt 5"):
+        raise_fence(tmp_path, 4)
+    assert fence_level(tmp_path) == 5
+
+
 def test_opening_removes_what_older_attempts_left_and_nothing_else(tmp_path):
     commit_sample(tmp_path, 3, attempt=1)
     for name in (".tmp-00000004-0-aa", ".tmp-00000004-1-bb", ".tmp-00000004-2-cc"):
@@ -93,7 +106,8 @@ def test_opening_removes_what_older_attempts_left_and_nothing_else(tmp_path):
     raise_fence(tmp_path, 2)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == [
         ".tmp-00000004-2-cc",
-        "FENCE",
+        "FENCE-1",
+        "FENCE-2",
         "latest",
         "step-00000003",
     ]

@@ -32,4 +32,4 @@ def test_applying_it_removes_whole_folders(tmp_path):
     assert apply_retention(tmp_path, 2, newest_verified=4) == [2]
     assert committed_steps(tmp_path) == [8, 6, 4]
     assert apply_retention(tmp_path, 2, newest_verified=8) == [4]
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["FENCE", "latest", "step-00000006", "step-00000008"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["FENCE-0", "latest", "step-00000006", "step-00000008"]

@@ -5,6 +5,7 @@ OperatorLink, which calls back into the loop) and everything that trains (forked
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -14,15 +15,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from diffusion_contract.agent_channel import AgentChannel
-from diffusion_contract.agent_messages import TerminationMessage, TrainerInstruction, TrainerReport
+from diffusion_contract.agent_messages import TrainerInstruction, TrainerReport
 from diffusion_contract.exit_codes import ExitCode
 from diffusion_trainer.operator_link import OperatorLink
 from diffusion_trainer.own_process import AGENT_SIGNALS, ended_children
 from diffusion_trainer.process_messages import PACKET_BYTES, Orders, ProcessUpdate
 from diffusion_trainer.settings import Settings
+from diffusion_trainer.termination_message import write_last_words
 from diffusion_trainer.thread_limits import cpu_limit, thread_environment
 from diffusion_trainer.worker_report import exit_code_for, is_urgent, last_words, merged, worker_report
 
@@ -32,6 +33,8 @@ REPLACEMENTS = 5
 """How many processes killed by a signal are replaced in a row before the pod gives up. What counts as progress in
 between is only a step that no process of this pod had reached before the kill: one that is killed at the same step
 again and again, after a few steps that it has made already, must not be replaced for ever."""
+WRITER_SECONDS = 10.0
+"""How long the end of a crashed worker may wait for the checkpoint that a process of it had handed over before."""
 MASTER_HOLD_SECONDS = 2.0
 HOLD_SECONDS = 25.0
 
@@ -95,6 +98,7 @@ class Agent:
         self._link = OperatorLink(channel, self._report_and_hold, self._instructed) if channel is not None else None
         self._report = TrainerReport(attempt=settings.attempt, state="Starting")
         self._zygote: socket.socket | None = None
+        self._zygote_gone = asyncio.Event()
         self._zygote_pid = 0
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -124,6 +128,9 @@ class Agent:
         assert self._zygote is not None
         packet, descriptors, _flags, _address = socket.recv_fds(self._zygote, 4096, 4)
         if not packet:
+            assert self._loop is not None
+            self._loop.remove_reader(self._zygote)
+            self._zygote_gone.set()
             self._end(1, "the process that forks the trainers has gone")
             return
         message = json.loads(packet)
@@ -274,20 +281,17 @@ class Agent:
     async def _say_goodbye(self, code: int) -> None:
         """Give the link a moment to tell the last report; the termination message says the same if it cannot."""
         log.info("the worker ends with code %d", code)
+        if code not in (ExitCode.TARGET_COMMITTED, ExitCode.RUN_AGAIN):
+            await self._let_writers_finish()
         if self._link is not None:
             await asyncio.to_thread(self._link.finish, 1.0)
         if self._zygote is not None:
             self._zygote.close()
 
-
-def write_last_words(path: Path, words: TerminationMessage) -> None:
-    """Write the termination message, at most 4,096 bytes as the kubelet takes; failing to is only logged."""
-    content = words.model_dump_json(by_alias=True, exclude_none=True)
-    if len(content.encode()) > 4096:
-        content = words.model_copy(update={"message": words.message[:500]}).model_dump_json(
-            by_alias=True, exclude_none=True
-        )
-    try:
-        path.write_text(content)
-    except OSError as error:
-        log.warning("the termination message could not be written: %s", error)
+    async def _let_writers_finish(self) -> None:
+        """What a process handed over before it crashed may still be committed: PID 1 must not end before."""
+        if self._zygote is None or self._zygote_gone.is_set():
+            return
+        with contextlib.suppress(OSError, TimeoutError):
+            self._zygote.send(json.dumps({"finish": WRITER_SECONDS}).encode())
+            await asyncio.wait_for(self._zygote_gone.wait(), WRITER_SECONDS + 1)

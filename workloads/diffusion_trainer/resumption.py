@@ -1,6 +1,7 @@
 """Where a generation starts when no member holds any state: the newest checkpoint that holds, or step 0."""
 
 import logging
+import os
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from diffusion_trainer.checkpoint.verification import Search, find_newest, manif
 from diffusion_trainer.group import Group
 from diffusion_trainer.inbox import Reporter
 from diffusion_trainer.manifest_of import refuse_other_run
+from diffusion_trainer.refusal import ConfigurationRefused
 from diffusion_trainer.state_agreement import share_state
 from diffusion_trainer.training_loop import Data
 from diffusion_trainer.training_state import RNG, Counters, TrainingState, counters_from
@@ -62,7 +64,12 @@ def _open_newest(folder: Path, config: RunConfig, report: Reporter, resume_step:
     except OSError as error:
         # Reading may still work, and training can: each save will report what is wrong.
         log.warning("the checkpoint folder cannot be written: %s", error)
-    search = find_newest(folder, config.uid)
+    try:
+        search = find_newest(folder, config.uid)
+    except PermissionError as error:
+        raise ConfigurationRefused(
+            "spec.checkpoint.storage", f"{folder} may not be read ({error.strerror}): give user {os.geteuid()} access"
+        ) from error
     for passed in search.passed_over:
         log.warning("checkpoint of step %d is passed over: %s", passed.step, passed.reason)
     if search.passed_over:

@@ -26,6 +26,8 @@ from diffusion_trainer.saver import Saver
 from diffusion_trainer.training_state import TrainingState
 
 log = logging.getLogger(__name__)
+_MOST_OVERFLOWS = 50
+"""Steps in a row that the gradient scaler may skip under FP16; it halves its scale of 65,536 each time."""
 
 
 class Diverged(Exception):
@@ -89,6 +91,7 @@ class Training:
         self.saver, self.inbox, self.report = saver, inbox, report
         self.patience = 0.0
         self.step_under_way = False
+        self._overflows = 0
         self._losses: list[float] = []
         self._window = (time.monotonic(), state.counters.samples_seen)
         training = live.current.training
@@ -166,10 +169,7 @@ class Training:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)  # A broken collective must show here, not after the update.
         norm = self._accelerator.clip_grad_norm_(self._model.parameters(), training.optimizer.gradient_clip)
-        if self._accelerator.scaler is None and not math.isfinite(float(norm)):
-            raise Diverged(
-                f"the gradient is not finite at step {self.state.step + 1}: lower the learning rate or the clip"
-            )
+        self._judge(float(norm))
         for group in self.state.optimizer.param_groups:
             group["lr"] = learning_rate(self.state.step, training, self.target)
         self._optimizer.step()
@@ -177,6 +177,14 @@ class Training:
         self.state.ema.update(self.state.weights)
         self._count(training.global_batch_size)
         return losses
+
+    def _judge(self, norm: float) -> None:
+        """Raise Diverged for a gradient that is not finite; under FP16 the scaler skips some, and only many end it."""
+        self._overflows = 0 if math.isfinite(norm) else self._overflows + 1
+        if self._overflows > (0 if self._accelerator.scaler is None else _MOST_OVERFLOWS):
+            raise Diverged(
+                f"the gradient is not finite at step {self.state.step + 1}: lower the learning rate or the clip"
+            )
 
     def _count(self, batch: int) -> None:
         counters = self.state.counters

@@ -33,6 +33,7 @@ from diffusion_trainer.settings import Settings
 
 log = logging.getLogger(__name__)
 PACKET_BYTES = 4096
+_LOOK_SECONDS = 0.05
 
 
 def import_everything() -> float:
@@ -56,6 +57,8 @@ class Zygote:
     def __init__(self, agent: socket.socket, settings: Settings) -> None:
         self.agent, self.settings = agent, settings
         self.trainers: set[int] = set()
+        self.writers: dict[int, int] = {}
+        """Checkpoint writers that live, with the trainers that they serve."""
 
     def serve(self) -> NoReturn:
         """Fork on demand until the agent goes away."""
@@ -71,7 +74,10 @@ class Zygote:
                     packet = self.agent.recv(PACKET_BYTES)
                     if not packet:
                         os._exit(0)
-                    self.fork_trainer(int(json.loads(packet)["fork"]))
+                    order = json.loads(packet)
+                    if "finish" in order:
+                        self.finish(float(order["finish"]))
+                    self.fork_trainer(int(order["fork"]))
                 else:
                     os.read(wake, 4096)
                     self.reap()
@@ -84,15 +90,25 @@ class Zygote:
         writer = fork(lambda: _writer_main(self.settings, local_rank, writers_end), [writers_end])
         trainer = fork(lambda: _trainer_main(self.settings, local_rank, trainers_end, writers_other_end), keep)
         self.trainers.add(trainer)
+        self.writers[writer] = trainer
         log.info("process %d: trainer is pid %d, its checkpoint writer pid %d", local_rank, trainer, writer)
         message = json.dumps({"forked": local_rank, "pid": trainer}).encode()
         socket.send_fds(self.agent, [message], [ours.fileno()])
         for end in (ours, *keep, writers_end):
             end.close()
 
+    def finish(self, seconds: float) -> NoReturn:
+        """End, once the writers of trainers that have gone have done what they have in hand, or after `seconds`."""
+        deadline = time.monotonic() + seconds
+        while any(trainer not in self.trainers for trainer in self.writers.values()) and time.monotonic() < deadline:
+            time.sleep(_LOOK_SECONDS)
+            self.reap()
+        os._exit(0)
+
     def reap(self) -> None:
         """Collect children that have ended; trainers' exits are told to the agent."""
         for pid, code in ended_children():
+            self.writers.pop(pid, None)
             if pid in self.trainers:
                 self.trainers.discard(pid)
                 self.agent.send(json.dumps({"exited": pid, "code": code}).encode())

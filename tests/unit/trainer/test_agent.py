@@ -1,8 +1,13 @@
 """The agent of a worker, with the process that forks its trainers played by the test."""
 
 import asyncio
+import contextlib
 import json
+import os
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +24,7 @@ class PlayedZygote:
     def __init__(self, step_of: Callable[[int], int], lives: int = 1000) -> None:
         self.step_of, self.lives = step_of, lives
         self.forked = 0
+        self.let_finish = False
         self._task: asyncio.Task[None] | None = None
 
     def start(self, _settings: Settings, link: socket.socket) -> int:
@@ -31,7 +37,10 @@ class PlayedZygote:
         loop = asyncio.get_running_loop()
         with self._link as link:
             link.send(json.dumps({"ready": 0, "threads": 1}).encode())
-            while await loop.sock_recv(link, PACKET_BYTES):
+            while packet := await loop.sock_recv(link, PACKET_BYTES):
+                if "finish" in json.loads(packet):
+                    self.let_finish = True
+                    return
                 self.forked += 1
                 self._fork(link, pid=self.forked)
 
@@ -52,6 +61,7 @@ def live(tmp_path: Path, zygote: PlayedZygote) -> int:
 def test_a_process_killed_again_and_again_at_steps_made_before_is_not_replaced_for_ever(tmp_path, step_of):
     zygote = PlayedZygote(step_of)
     assert live(tmp_path, zygote) == 128 + 9
+    assert zygote.let_finish, "a snapshot that was handed over may still be committed"
     assert zygote.forked <= 3 + REPLACEMENTS
     assert json.loads((tmp_path / "last-words").read_text())["reason"] == "Crashed"
 
@@ -60,3 +70,32 @@ def test_kills_with_progress_in_between_are_not_counted_together(tmp_path):
     zygote = PlayedZygote(lambda process: process, lives=4 * REPLACEMENTS)
     assert live(tmp_path, zygote) == 0
     assert zygote.forked == 4 * REPLACEMENTS
+    assert not zygote.let_finish, "it has waited for its commit by itself"
+
+
+FINISH = """
+import socket, subprocess, sys
+from pathlib import Path
+from diffusion_trainer.settings import Settings
+from diffusion_trainer.zygote import Zygote
+agent, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+zygote = Zygote(ours, Settings(config_file=Path("run.json")))
+quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+writer = subprocess.Popen(["sh", "-c", f"sleep {sys.argv[3]} && echo committed > {sys.argv[1]}"], **quiet)
+idle = subprocess.Popen(["sleep", "60"], **quiet)
+zygote.trainers.add(1)
+zygote.writers = {writer.pid: 2, idle.pid: 1}
+print(writer.pid, idle.pid, flush=True)
+zygote.finish(float(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize(("seconds", "takes", "finished"), [("20", "0.3", True), ("0.01", "60", False)])
+def test_the_writer_of_a_crashed_trainer_finishes_what_it_has_in_hand(tmp_path, seconds, takes, finished):
+    command = [sys.executable, "-c", FINISH, tmp_path / "done", seconds, takes]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    for pid in done.stdout.split():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "done").exists() == finished

@@ -24,9 +24,8 @@ def names(folder: Path) -> list[str]:
 
 def test_a_commit_leaves_the_folder_its_fence_and_a_pointer(tmp_path):
     reference = commit_sample(tmp_path, 40, attempt=2)
-    assert names(tmp_path) == ["FENCE", "latest", "step-00000040"]
+    assert names(tmp_path) == ["FENCE-2", "latest", "step-00000040"]
     assert (tmp_path / "latest").read_text() == "step-00000040\n"
-    assert (tmp_path / "FENCE").read_text() == "2\n"
     content = (tmp_path / "step-00000040/MANIFEST.json").read_bytes()
     assert reference.digest == sha256_of(content)
     assert parse_manifest(content).step == 40
@@ -34,10 +33,16 @@ def test_a_commit_leaves_the_folder_its_fence_and_a_pointer(tmp_path):
 
 def test_the_manifest_is_written_after_everything_else(tmp_path, monkeypatch):
     written = []
-    original = durable.write_new
-    monkeypatch.setattr(
-        commit_module, "write_new", lambda path, content: (written.append(path.name), original(path, content))
-    )
+
+    def noting(original):
+        def write(path, content):
+            written.append(path.name)
+            return original(path, content)
+
+        return write
+
+    for name in ("write_hashed", "write_new"):
+        monkeypatch.setattr(commit_module, name, noting(getattr(durable, name)))
     commit_sample(tmp_path, 1)
     assert written == ["model.safetensors", "ema.safetensors", "MANIFEST.json"]
 
@@ -60,7 +65,7 @@ def test_one_that_does_not_hold_is_replaced(tmp_path):
     (tmp_path / "step-00000007/model.safetensors").write_bytes(b"damaged")
     commit_sample(tmp_path, 7, attempt=1)
     assert verify_checkpoint(tmp_path / "step-00000007").manifest.attempt == 1
-    assert names(tmp_path) == ["FENCE", "latest", "step-00000007"]
+    assert names(tmp_path) == ["FENCE-0", "FENCE-1", "latest", "step-00000007"]
 
 
 def test_two_processes_that_save_the_same_step_have_one_checkpoint(tmp_path, monkeypatch):
@@ -74,7 +79,7 @@ def test_two_processes_that_save_the_same_step_have_one_checkpoint(tmp_path, mon
 
     monkeypatch.setattr(commit_module, "check_fence", the_other_is_quicker)
     assert commit_sample(tmp_path, 7, attempt=0) == others[0], "that it is there already is a success"
-    assert names(tmp_path) == ["FENCE", "latest", "step-00000007"]
+    assert names(tmp_path) == ["FENCE-0", "latest", "step-00000007"]
 
 
 def test_what_a_killed_process_left_aside_is_put_back_if_it_holds(tmp_path):
@@ -103,7 +108,7 @@ def test_a_good_one_that_took_the_place_of_a_damaged_one_meanwhile_stays(tmp_pat
     monkeypatch.setattr(commit_module, "clear_the_way", the_other_is_quicker)
     assert commit_sample(tmp_path, 7) == others[0]
     assert verify_checkpoint(tmp_path / "step-00000007").reference == others[0]
-    assert names(tmp_path) == ["FENCE", "latest", "step-00000007"]
+    assert names(tmp_path) == ["FENCE-0", "latest", "step-00000007"]
 
 
 def test_leftovers_of_a_killed_writer_of_this_attempt_go_with_the_next_commit(tmp_path):

@@ -113,10 +113,11 @@ def test_a_member_that_dies_while_the_group_is_made_costs_seconds(monkeypatch):
     with pytest.raises(PeersLost, match="generation 3 could not be formed"):
         meet(place(0, port=port), "127.0.0.1", lambda: None, SECONDS)
     assert ghost.agreed.is_set()
-    assert time.monotonic() - began < 2 * SECONDS
+    assert time.monotonic() - began < 60, "a busy machine included; it would have been ten minutes"
 
 
-def test_making_the_group_can_be_broken_off_from_another_thread():
+def test_making_the_group_can_be_broken_off_from_another_thread(monkeypatch):
+    monkeypatch.setattr(rendezvous, "FORMING_SECONDS", 600)
     port = free_port()
     ghost, over = Ghost(port), threading.Event()
 
@@ -134,7 +135,7 @@ def test_making_the_group_can_be_broken_off_from_another_thread():
     finally:
         over.set()
         breaker.join(SECONDS)
-    assert time.monotonic() - began < rendezvous.FORMING_SECONDS - 2
+    assert time.monotonic() - began < 60
 
 
 def test_a_newer_generation_ends_the_wait_for_a_member_that_does_not_come():

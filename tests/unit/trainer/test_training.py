@@ -1,8 +1,10 @@
 """Training in one process: the exact mean over slices, a resumed run equal to the last bit, and what ends a run."""
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from diffusion_contract.checkpoint_manifest import run_digest
 from diffusion_contract.model_reference import parse_model_reference
 from diffusion_core.normalization import measure_normalization
 from diffusion_registry.verification import read_model_version
-from diffusion_trainer import finish, live_config, training_loop
+from diffusion_trainer import finish, live_config, resumption, training_loop
 from diffusion_trainer.checkpoint.names import committed_name, committed_steps, run_folder
 from diffusion_trainer.checkpoint.verification import read_manifest, verify_checkpoint
 from diffusion_trainer.dataset import load_dataset
@@ -21,7 +23,7 @@ from diffusion_trainer.live_config import LiveConfig, read_config
 from diffusion_trainer.placement import placement
 from diffusion_trainer.process_messages import Orders
 from diffusion_trainer.sampler import StatelessSampler
-from diffusion_trainer.training_loop import Data, Training
+from diffusion_trainer.training_loop import Data, Diverged, Training
 from diffusion_trainer.training_state import RNG, build_state
 from trainer_in_process import ALONE, train_here
 from trainer_workers import run_document
@@ -188,6 +190,31 @@ def test_a_damaged_final_checkpoint_is_written_again(tmp_path, monkeypatch):
     assert verify_checkpoint(steps_folder(tmp_path) / committed_name(8)).reference == said[-1].committed
 
 
+def test_a_checkpoint_folder_that_may_not_be_read_is_refused_and_not_trained_over(tmp_path, monkeypatch):
+    def closed(*_given):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(resumption, "find_newest", closed)
+    code, said = train_here(tmp_path, training=SHORT)
+    assert (code, said[-1].refused_path) == (64, "spec.checkpoint.storage")
+    assert "may not be read (Permission denied)" in said[-1].message
+
+
+@pytest.mark.parametrize(("scaler", "bearable"), [(None, 0), (object(), training_loop._MOST_OVERFLOWS)])
+def test_gradients_that_are_not_finite_end_the_run_at_once_or_under_fp16_after_many(scaler, bearable):
+    training = Training.__new__(Training)
+    training._accelerator, training.state = SimpleNamespace(scaler=scaler), SimpleNamespace(step=4)
+    training._overflows = 0
+    for _ in range(3):
+        for _ in range(bearable):
+            training._judge(math.inf)
+        training._judge(1.0)
+    for _ in range(bearable):
+        training._judge(math.nan)
+    with pytest.raises(Diverged, match="not finite at step 5"):
+        training._judge(math.nan)
+
+
 def test_a_checkpoint_that_was_passed_over_is_nobodys_parent(tmp_path):
     train_here(tmp_path, training=SHORT, checkpoint=EVERY_FOUR, publish=None)
     (steps_folder(tmp_path) / committed_name(8) / "model.safetensors").write_bytes(b"damaged")
@@ -252,7 +279,7 @@ def test_a_checkpoint_of_another_configuration_is_refused_and_not_trained_over(t
 def test_a_newer_attempt_shuts_this_one_out(tmp_path):
     def newer_attempt_opens(update, inbox):
         if update.state == "Training":
-            (steps_folder(tmp_path) / "FENCE").write_text("7\n")
+            (steps_folder(tmp_path) / "FENCE-7").touch()
 
     code, said = train_here(tmp_path, newer_attempt_opens, training=SHORT, checkpoint=EVERY_FOUR)
     assert code == 75

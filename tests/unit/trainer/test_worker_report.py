@@ -3,8 +3,8 @@
 import pytest
 
 from diffusion_contract.agent_messages import CheckpointReference, PublishedVersion, TrainerReport
-from diffusion_trainer.agent import write_last_words
 from diffusion_trainer.process_messages import ProcessUpdate
+from diffusion_trainer.termination_message import write_last_words
 from diffusion_trainer.worker_report import exit_code_for, is_urgent, last_words, merged, worker_report
 
 DIGEST = "sha256:" + "b" * 64

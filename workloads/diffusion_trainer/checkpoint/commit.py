@@ -10,17 +10,20 @@ latest                           a pointer for people and other tools; readers h
 
 import contextlib
 import errno
+import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from diffusion_contract.agent_messages import CheckpointReference, SaveFailure
-from diffusion_contract.checkpoint_manifest import MANIFEST_NAME, CheckpointManifest, ShardFile, sha256_of
+from diffusion_contract.checkpoint_manifest import MANIFEST_NAME, CheckpointManifest, ShardFile
 from diffusion_trainer.checkpoint.aside import clear_the_way, manifest_if_it_holds, settle_asides
-from diffusion_trainer.checkpoint.durable import sync_folder, write_durably, write_new
+from diffusion_trainer.checkpoint.durable import sync_folder, write_durably, write_hashed, write_new
 from diffusion_trainer.checkpoint.fencing import Fenced, check_fence, raise_fence, remove_folder
 from diffusion_trainer.checkpoint.names import LATEST, TEMPORARY, committed_name, committed_steps, temporary_name
+from diffusion_trainer.checkpoint.verification import find_newest
 
+log = logging.getLogger(__name__)
 _RENAMES = 5
 MakeManifest = Callable[[dict[str, ShardFile]], CheckpointManifest]
 
@@ -52,8 +55,22 @@ def commit_checkpoint(
         raise
     sync_folder(folder)
     if step == max(committed_steps(folder), default=step):
-        write_durably(folder / LATEST, f"{committed_name(step)}\n".encode())
+        _point_at(folder, step)
     return (standing or manifest).reference()
+
+
+def _point_at(folder: Path, step: int) -> None:
+    write_durably(folder / LATEST, f"{committed_name(step)}\n".encode())
+
+
+def point_away_from_damage(folder: Path) -> None:
+    """Move `latest` to the newest checkpoint that holds, if there is one; a volume that refuses is only logged."""
+    found = find_newest(folder).found
+    try:
+        if found is not None:
+            _point_at(folder, found.manifest.step)
+    except OSError as error:
+        log.warning("`latest` still names a checkpoint that does not hold: %s", error)
 
 
 def failure_of(error: Exception) -> SaveFailure:
@@ -76,8 +93,7 @@ def _write_files(
     temporary.mkdir()
     files = {}
     for name, content in shards.items():
-        write_new(temporary / name, content)
-        files[name] = ShardFile(size=len(content), sha256=sha256_of(content))
+        files[name] = ShardFile(size=len(content), sha256=write_hashed(temporary / name, content))
     manifest = make_manifest(files)
     write_new(temporary / MANIFEST_NAME, manifest.to_bytes())
     sync_folder(temporary)

@@ -1,7 +1,8 @@
 """An older attempt cannot commit, whatever it still has in flight.
 
-The file FENCE holds the highest attempt that ever opened the run's folder. Opening raises it (1) and then removes the
-temporary folders of older attempts (2). A commit checks the fence (a) and then renames its temporary folder (b).
+Each attempt that opens the run's folder leaves an empty file FENCE-<attempt> there, and the highest counts: two that
+open it at once cannot lower it. Opening makes that file (1) and then removes the temporary folders of older attempts
+(2). A commit checks the fence (a) and then renames its temporary folder (b).
 No lock is needed: if (a) came before (1), then either (b) comes before (2), and whoever opened the folder finds the
 checkpoint when it reads afterwards; or (2) comes first, and (b) has nothing left to rename.
 """
@@ -10,8 +11,8 @@ import os
 import shutil
 from pathlib import Path
 
-from diffusion_trainer.checkpoint.durable import make_folder, write_durably
-from diffusion_trainer.checkpoint.names import FENCE, TEMPORARY
+from diffusion_trainer.checkpoint.durable import make_folder, sync_folder
+from diffusion_trainer.checkpoint.names import FENCE, TEMPORARY, fence_name
 
 
 class Fenced(Exception):
@@ -21,11 +22,10 @@ class Fenced(Exception):
 def fence_level(folder: Path) -> int:
     """The highest attempt that has opened this folder, or -1."""
     try:
-        return int((folder / FENCE).read_text())
+        names = [entry.name for entry in folder.iterdir()]
     except FileNotFoundError:
         return -1
-    except ValueError:
-        return -1  # Torn by a crash of the machine: the next opening writes it again.
+    return max((int(match["attempt"]) for name in names if (match := FENCE.match(name))), default=-1)
 
 
 def check_fence(folder: Path, attempt: int) -> None:
@@ -45,7 +45,8 @@ def raise_fence(folder: Path, attempt: int) -> None:
     make_folder(folder)
     check_fence(folder, attempt)
     if fence_level(folder) < attempt:
-        write_durably(folder / FENCE, f"{attempt}\n".encode())
+        (folder / fence_name(attempt)).touch()
+        sync_folder(folder)
     remove_temporaries(folder, below_attempt=attempt)
     check_fence(folder, attempt)
 

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-FENCE = "FENCE"
+FENCE = re.compile(r"^FENCE-(?P<attempt>\d+)$")
 LATEST = "latest"
 TEMPORARY = re.compile(r"^\.tmp-(?P<step>\d{8,})-(?P<attempt>\d+)(-[0-9a-z]+)?$")
 COMMITTED = re.compile(r"^step-(?P<step>\d{8,})$")
@@ -12,6 +12,11 @@ COMMITTED = re.compile(r"^step-(?P<step>\d{8,})$")
 def run_folder(root: Path, name: str, uid: str) -> Path:
     """The folder that holds all checkpoints of one run."""
     return root / name / uid
+
+
+def fence_name(attempt: int) -> str:
+    """`FENCE-<attempt>`: an empty file that says that this attempt has opened the run's folder."""
+    return f"FENCE-{attempt}"
 
 
 def committed_name(step: int) -> str:

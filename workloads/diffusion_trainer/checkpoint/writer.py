@@ -11,17 +11,25 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from diffusion_contract.agent_messages import CheckpointReference
-from diffusion_trainer.checkpoint.commit import commit_checkpoint, failure_of
-from diffusion_trainer.checkpoint.fencing import Fenced
+from diffusion_trainer.checkpoint.commit import commit_checkpoint, failure_of, point_away_from_damage
+from diffusion_trainer.checkpoint.fencing import Fenced, fence_level
 from diffusion_trainer.checkpoint.names import committed_name
+from diffusion_trainer.checkpoint.read_back import is_on_disk
 from diffusion_trainer.checkpoint.retention import apply_retention
-from diffusion_trainer.checkpoint.verification import CheckpointInvalid, newest_digest_below, verify_checkpoint
+from diffusion_trainer.checkpoint.verification import (
+    CheckpointInvalid,
+    newest_digest_below,
+    read_manifest,
+    verify_checkpoint,
+)
 from diffusion_trainer.checkpoint.writer_messages import MAX_SHARDS, PACKET_BYTES, SaveOrder, SaveResult
 from diffusion_trainer.log_lines import start_logging
 
+Shards = Mapping[str, memoryview]
 log = logging.getLogger(__name__)
 
 
@@ -42,16 +50,17 @@ def serve_order(trainer: socket.socket, order: SaveOrder, descriptors: list[int]
     """Commit one snapshot and say so; then verify it by reading it back, and apply the retention."""
     started = time.monotonic()
     step = order.manifest.step
-    try:
-        committed = _commit(order, descriptors)
-    except (OSError, Fenced) as error:
-        log.warning("save of step %d failed: %s", step, failure_of(error).message)
-        answer(trainer, SaveResult(step=step, failure=failure_of(error)))
-        return
-    seconds = time.monotonic() - started
-    log.info("checkpoint of step %d committed in %.2f s: %s", step, seconds, committed.digest)
-    answer(trainer, SaveResult(step=step, committed=committed, seconds=seconds))
-    answer(trainer, _verify_and_retain(order))
+    with _mapped(order, descriptors) as shards:
+        try:
+            committed = _commit(order, shards)
+        except (OSError, Fenced) as error:
+            log.warning("save of step %d failed: %s", step, failure_of(error).message)
+            answer(trainer, SaveResult(step=step, failure=failure_of(error)))
+            return
+        seconds = time.monotonic() - started
+        log.info("checkpoint of step %d committed in %.2f s: %s", step, seconds, committed.digest)
+        answer(trainer, SaveResult(step=step, committed=committed, seconds=seconds))
+        answer(trainer, _verify_and_retain(order, committed, shards))
 
 
 def answer(trainer: socket.socket, result: SaveResult) -> None:
@@ -62,31 +71,48 @@ def answer(trainer: socket.socket, result: SaveResult) -> None:
         log.info("the trainer is gone; step %d was handled all the same", result.step)
 
 
-def _commit(order: SaveOrder, descriptors: list[int]) -> CheckpointReference:
-    parent = newest_digest_below(Path(order.folder), order.manifest.step, order.abandoned)
+@contextlib.contextmanager
+def _mapped(order: SaveOrder, descriptors: list[int]) -> Iterator[Shards]:
+    """The snapshot's files by name, as memory."""
     with contextlib.ExitStack() as open_maps:
         shards = {}
         for shard, descriptor in zip(order.shards, descriptors, strict=True):
             image = open_maps.enter_context(mmap.mmap(descriptor, shard.size, prot=mmap.PROT_READ))
             shards[shard.name] = open_maps.enter_context(memoryview(image))
-        return commit_checkpoint(
-            Path(order.folder),
-            order.manifest.step,
-            order.manifest.attempt,
-            shards,
-            lambda files: order.manifest.model_copy(update={"files": files, "parent": parent}),
-        )
+        yield shards
 
 
-def _verify_and_retain(order: SaveOrder) -> SaveResult:
+def _commit(order: SaveOrder, shards: Shards) -> CheckpointReference:
+    parent = newest_digest_below(Path(order.folder), order.manifest.step, order.abandoned)
+    return commit_checkpoint(
+        Path(order.folder),
+        order.manifest.step,
+        order.manifest.attempt,
+        shards,
+        lambda files: order.manifest.model_copy(update={"files": files, "parent": parent}),
+    )
+
+
+def _read_back(folder: Path, run_uid: str, committed: CheckpointReference, shards: Shards) -> CheckpointReference:
+    """What is on the disk: the snapshot byte for byte, or else (it may be another writer's) what its digests say."""
+    manifest = read_manifest(folder)
+    ours = manifest.reference() == committed and manifest.files.keys() == shards.keys()
+    if ours and all(is_on_disk(folder / name, content) for name, content in shards.items()):
+        return committed
+    return verify_checkpoint(folder, run_uid).reference
+
+
+def _verify_and_retain(order: SaveOrder, committed: CheckpointReference, shards: Shards) -> SaveResult:
     folder, step = Path(order.folder), order.manifest.step
     try:
-        verified = verify_checkpoint(folder / committed_name(step), order.manifest.run_uid)
+        verified = _read_back(folder / committed_name(step), order.manifest.run_uid, committed, shards)
     except CheckpointInvalid as error:
         log.error("the checkpoint of step %d does not hold: %s", step, error)
+        point_away_from_damage(folder)
         return SaveResult(step=step, failure=failure_of(error))
-    removed = apply_retention(folder, order.retain_last, step)
-    return SaveResult(step=step, verified=verified.reference, removed=tuple(removed))
+    fenced = fence_level(folder) > order.manifest.attempt  # What is kept is for the newer attempt to say.
+    removed = [] if fenced else apply_retention(folder, order.retain_last, step)
+    return SaveResult(step=step, verified=verified, removed=tuple(removed))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,117 @@
+"""The writer process's work on one order: what it commits it reads back, from the disk and with doubt."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from checkpoint_samples import commit_sample, manifest_for, shards_for
+from diffusion_trainer.checkpoint import writer as writer_module
+from diffusion_trainer.checkpoint.commit import commit_checkpoint
+from diffusion_trainer.checkpoint.fencing import raise_fence
+from diffusion_trainer.checkpoint.names import committed_steps
+from diffusion_trainer.checkpoint.writer import serve_order
+from diffusion_trainer.checkpoint.writer_messages import PACKET_BYTES, SaveOrder, SaveResult, ShardSize
+
+
+@pytest.fixture
+def ends():
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        ours.settimeout(5)
+        yield ours, theirs
+
+
+def snapshot(content: bytes) -> int:
+    descriptor = os.memfd_create("snapshot")
+    os.write(descriptor, content)
+    return descriptor
+
+
+def serve(ends, folder: Path, step: int) -> list[SaveResult]:
+    """Have one sample written; everything that the writer says of it."""
+    ours, theirs = ends
+    shards = shards_for(step)
+    sizes = tuple(ShardSize(name=name, size=len(content)) for name, content in shards.items())
+    order = SaveOrder(folder=str(folder), manifest=manifest_for(step), shards=sizes, retain_last=2)
+    descriptors = [snapshot(content) for content in shards.values()]
+    try:
+        serve_order(theirs, order, descriptors)
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+    theirs.shutdown(socket.SHUT_WR)
+    return [SaveResult.model_validate_json(packet) for packet in iter(lambda: ours.recv(PACKET_BYTES), b"")]
+
+
+def test_a_commit_is_read_back_from_the_disk(ends, tmp_path, monkeypatch):
+    looked_at = []
+    original = writer_module.is_on_disk
+
+    def note(path, content):
+        looked_at.append(path.name)
+        return original(path, content)
+
+    monkeypatch.setattr(writer_module, "is_on_disk", note)
+    committed, verified = serve(ends, tmp_path, 3)
+    assert committed.committed == verified.verified
+    assert looked_at[0] == "model.safetensors"
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "ema.safetensors", "MANIFEST.json"])
+def test_damage_between_the_commit_and_the_reading_back_is_found(ends, tmp_path, monkeypatch, name):
+    original = writer_module._read_back
+
+    def damage_first(folder, *given):
+        content = bytearray((folder / name).read_bytes())
+        content[len(content) // 2] ^= 1
+        (folder / name).write_bytes(content)
+        return original(folder, *given)
+
+    monkeypatch.setattr(writer_module, "_read_back", damage_first)
+    committed, verified = serve(ends, tmp_path, 3)
+    assert committed.committed is not None
+    assert verified.verified is None
+    assert verified.failure.reason == "SaveFailed"
+    assert name in verified.failure.message or name == "MANIFEST.json"
+
+
+def test_the_pointer_moves_off_a_damaged_step(ends, tmp_path, monkeypatch):
+    commit_sample(tmp_path, 2)
+    original = writer_module._read_back
+
+    def damage_first(folder, *given):
+        (folder / "ema.safetensors").write_bytes(b"damaged")
+        return original(folder, *given)
+
+    monkeypatch.setattr(writer_module, "_read_back", damage_first)
+    assert serve(ends, tmp_path, 3)[1].failure is not None
+    assert (tmp_path / "latest").read_text() == "step-00000002\n"
+
+
+def test_an_attempt_that_was_shut_out_meanwhile_removes_nothing(ends, tmp_path, monkeypatch):
+    for step in (1, 2):
+        commit_sample(tmp_path, step)
+    original = writer_module._read_back
+
+    def newer_attempt_opens(*given):
+        raise_fence(tmp_path, 1)
+        return original(*given)
+
+    monkeypatch.setattr(writer_module, "_read_back", newer_attempt_opens)
+    assert serve(ends, tmp_path, 3)[1].removed == ()
+    assert committed_steps(tmp_path) == [3, 2, 1]
+
+
+def test_where_comparing_proves_nothing_the_digests_do(ends, tmp_path, monkeypatch):
+    monkeypatch.setattr(writer_module, "is_on_disk", lambda _path, _content: False)
+    committed, verified = serve(ends, tmp_path, 3)
+    assert committed.committed == verified.verified
+
+
+def test_the_checkpoint_of_another_writer_is_verified_by_its_digests(ends, tmp_path):
+    shards = {"model.safetensors": b"other bytes of the same step"}
+    there = commit_checkpoint(tmp_path, 3, 0, shards, lambda files: manifest_for(3, 0, files))
+    committed, verified = serve(ends, tmp_path, 3)
+    assert committed.committed == verified.verified == there
