@@ -263,6 +263,7 @@ class Agent:
         """Collect the zygote and, as PID 1, whatever orphans the kernel gives us."""
         for pid, code in ended_children():
             if pid == self._zygote_pid:
+                self._zygote_gone.set()
                 self._end(1, f"the process that forks the trainers ended with {code}")
 
     def _end(self, code: int, message: str) -> None:

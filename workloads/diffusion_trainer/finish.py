@@ -37,7 +37,10 @@ class Finish:
         self.settings, self.training, self.snapshots, self.folder = settings, training, snapshots, folder
 
     def run(self) -> Boundary | None:
-        """None when the target is committed and published, else the boundary that ended the generation. Collective."""
+        """None when the target is committed and published, else the boundary with which that ended. Collective.
+
+        It ends the generation, or has a higher target: then training goes on.
+        """
         group, report = self.training.group, self.training.report
         while True:
             self.snapshots.take(group, self.training.target)
@@ -52,11 +55,11 @@ class Finish:
             time.sleep(_RETRY_SECONDS)
 
     def _wait_together(self, work: "InBackground | None") -> Outcome | Boundary:
-        """Wait for what rank 0 has in hand, or for the end of the generation. Collective."""
+        """Wait for what rank 0 has in hand, for the end of the generation, or for a higher target. Collective."""
         group = self.training.group
         while True:
             boundary = self.training.agree()
-            if boundary.ends(group.generation):
+            if boundary.ends(group.generation) or boundary.target > self.training.target:
                 return boundary
             outcome: Outcome | None = group.broadcast_json(work.outcome(_LOOK_SECONDS) if work else None, source=0)
             if outcome is not None:

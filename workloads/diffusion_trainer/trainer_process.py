@@ -175,11 +175,16 @@ class TrainerProcess:
         """Steps until the target or the generation's end; then finish, leave, or go on to the next."""
         interruption, self.interruption = self.interruption, None
         group = training.group
-        boundary = training.run(lambda: self.snapshots.take(group, training.target), interruption)
-        if boundary is None:
-            boundary = Finish(self.settings, training, self.snapshots, self.folder).run()
+        while True:
+            boundary = training.run(lambda: self.snapshots.take(group, training.target), interruption)
+            boundary = boundary or Finish(self.settings, training, self.snapshots, self.folder).run()
             if boundary is None:
                 return ExitCode.TARGET_COMMITTED
+            if boundary.ends(group.generation):
+                break
+            log.info("the target was raised to step %d while the run finished", boundary.target)
+            training.target, interruption = boundary.target, None
+            self.report.tell(state="Training")
         ended = time.monotonic()
         log.info("generation %d ends at step %d", group.generation, self.state.step)
         code = departure.settle(group, boundary, training.target)

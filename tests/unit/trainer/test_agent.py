@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -99,3 +100,25 @@ def test_the_writer_of_a_crashed_trainer_finishes_what_it_has_in_hand(tmp_path, 
             os.kill(int(pid), signal.SIGKILL)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "done").exists() == finished
+
+
+PROCESS_ONE = """
+import asyncio, os, subprocess
+from pathlib import Path
+from diffusion_trainer.agent import Agent
+from diffusion_trainer.settings import Settings
+held = []
+def start(_settings, link):
+    held.append(link.dup())
+    return subprocess.Popen(["sh", "-c", "(sleep 0.2 & echo $! > orphan); sleep 1"]).pid
+assert os.getpid() == 1
+code = asyncio.run(Agent(Settings(config_file=Path("run.json"), termination_file=Path("words")), None, start).run())
+print(code, Path(f"/proc/{Path('orphan').read_text().strip()}").exists())
+"""
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare (util-linux) to be process 1")
+def test_as_process_one_it_collects_orphans(tmp_path):
+    command = ["unshare", "-rpf", "--mount-proc", sys.executable, "-c", PROCESS_ONE]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "1 False\n", done.stderr

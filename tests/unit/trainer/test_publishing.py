@@ -1,11 +1,13 @@
 """The end of a run: its model version is published, or it is said why it could not be."""
 
+import json
 import threading
 
 import pytest
 
-from diffusion_trainer import finish
+from diffusion_trainer import finish, live_config
 from trainer_in_process import train_here
+from trainer_workers import run_document
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SHORT = {"targetSteps": 8, "globalBatchSize": 5, "seed": 1}
@@ -58,3 +60,24 @@ def test_a_fault_of_our_own_while_publishing_is_a_crash(tmp_path, monkeypatch):
     monkeypatch.setattr(finish, "publish_checkpoint", fail)
     code, said = train_here(tmp_path, training=SHORT, checkpoint=EVERY_FOUR)
     assert (code, said[-1].message) == (1, "KeyError: 'a bug'")
+
+
+def test_a_target_that_is_raised_while_the_run_publishes_is_the_new_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(live_config, "_LOOK_SECONDS", 0.0)
+    goes_on, publish = threading.Event(), finish.publish_checkpoint
+
+    def publish_slowly(*given):
+        goes_on.wait(30)
+        return publish(*given)
+
+    def raise_target(update, _inbox):
+        if update.state == "Publishing" and not goes_on.is_set():
+            (tmp_path / "new.json").write_text(json.dumps(run_document(training={**SHORT, "targetSteps": 11})))
+            (tmp_path / "new.json").rename(tmp_path / "run.json")
+        if update.step is not None and update.step > 8:
+            goes_on.set()
+
+    monkeypatch.setattr(finish, "publish_checkpoint", publish_slowly)
+    code, said = train_here(tmp_path, raise_target, training=SHORT, checkpoint=EVERY_FOUR)
+    assert code == 0
+    assert said[-1].published.step == said[-1].committed.step == 11
