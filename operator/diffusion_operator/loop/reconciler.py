@@ -7,12 +7,13 @@ stores nothing; it is last, so that a server that cannot answer it holds up noth
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from diffusion_contract.agent_messages import Instruction
 from diffusion_operator.kube.cluster import REFUSED, Cluster
 from diffusion_operator.kube.errors import FINAL_CODES, ApiRefusal, Conflict, KubeError, NotFound, TooManyRequests
+from diffusion_operator.kube.failing_writes import FailingWrites
 from diffusion_operator.kube.keys import Key
 from diffusion_operator.loop.clock import Clock
 from diffusion_operator.observe.agent_reports import AgentRecord
@@ -50,6 +51,7 @@ class Reconciler:
     kinds: Mapping[str, Kind[Any]]
     reports: ReportBook
     clock: Clock
+    failing: FailingWrites = field(default_factory=FailingWrites)
 
     async def reconcile(self, key: Key) -> float | None:
         """Look, decide, act. Returns the seconds until the next look, or None; raises KubeError to be called again."""
@@ -84,16 +86,20 @@ class Reconciler:
     async def _apply(self, key: Key, manifest: Manifest) -> Refusal | None:
         """Apply one manifest. What the API server refuses for good is a fact for the next pass; the rest goes on."""
         kind, name = manifest["kind"], manifest["metadata"]["name"]
+        what = f"{kind} {name}"
         try:
-            if why := await self.cluster.apply(key, manifest):
-                _log.info("%s: applied %s %s: %s", _said(key), kind, name, why)
+            why = await self.cluster.apply(key, manifest)
         except (Conflict, NotFound, TooManyRequests):
             raise
         except ApiRefusal as refused:
-            if refused.code not in FINAL_CODES:
+            is_fact = refused.code in FINAL_CODES or (refused.code >= 500 and self.failing.failed(key, what))
+            if not is_fact:
                 raise
-            _log.warning("%s: %s %s was refused: %s", _said(key), kind, name, refused)
+            _log.warning("%s: %s was refused: %s", _said(key), what, refused)
             return Refusal(kind, name, refused.code, refused.message)
+        self.failing.succeeded(key, what)
+        if why is not None:
+            _log.info("%s: applied %s: %s", _said(key), what, why)
         return None
 
     async def _say(self, about: Raw, event: Event) -> None:
@@ -108,6 +114,7 @@ class Reconciler:
 
     def _forget(self, key: Key) -> None:
         self.cluster.forget(key)
+        self.failing.forget(key)
         self.reports.forget(key)
 
 

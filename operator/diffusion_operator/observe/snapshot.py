@@ -46,7 +46,10 @@ class Sought(Protocol):
 
 @dataclass(frozen=True)
 class Refusal:
-    """A write of the last pass to which the API server said no: a quota, an admission policy, a name that is taken."""
+    """A write of the last pass to which the API server said no: a quota, an admission policy, a name that is taken.
+
+    Or at which it failed time after time, as it does where an admission webhook does not answer (`code` 500 and above).
+    """
 
     kind: str
     name: str

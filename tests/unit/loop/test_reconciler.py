@@ -7,6 +7,7 @@ import pytest
 
 from diffusion_contract.agent_messages import TrainerInstruction
 from diffusion_operator.kube.errors import ApiRefusal, Conflict
+from diffusion_operator.kube.failing_writes import PATIENCE
 from diffusion_operator.kube.keys import Key
 from diffusion_operator.loop.reconciler import SOON, Reconciler
 from diffusion_operator.observe.snapshot import Snapshot
@@ -188,3 +189,33 @@ async def test_a_server_that_fails_is_no_refusal(code):
     with pytest.raises(ApiRefusal):
         await reconciler(recorder).reconcile(KEY)
     assert recorder.steps == ["apply first"]
+
+
+async def test_a_server_that_goes_on_failing_at_one_object_is_told_to_the_next_pass_and_the_rest_goes_on():
+    said = 'failed calling webhook "policy.example.com"'
+    recorder = Recorder(failing="apply first", error=ApiRefusal(500, "InternalError", said))
+    one = reconciler(recorder)
+    for _ in range(PATIENCE - 1):
+        with pytest.raises(ApiRefusal):
+            await one.reconcile(KEY)
+    recorder.steps.clear()
+    assert await one.reconcile(KEY) == SOON
+    assert recorder.steps == ORDER
+    (told,) = recorder.refusals
+    assert (told.kind, told.code, told.message) == ("ConfigMap", 500, said)
+    assert await one.reconcile(KEY) == 7, "and stays so"
+    recorder.failing = ""
+    assert await one.reconcile(KEY) == SOON
+    assert recorder.refusals == ()
+
+
+async def test_failures_that_are_not_one_after_the_other_are_a_moment_s():
+    recorder = Recorder(error=ApiRefusal(500, "InternalError", "no"))
+    one = reconciler(recorder)
+    for _ in range(PATIENCE):
+        recorder.failing = "apply second"
+        with pytest.raises(ApiRefusal):
+            await one.reconcile(KEY)
+        recorder.failing = ""
+        await one.reconcile(KEY)
+    assert recorder.refusals == ()
