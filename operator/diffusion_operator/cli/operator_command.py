@@ -60,7 +60,7 @@ def main() -> None:
     True,
     "Metrics over TLS to callers who may `get` the URL /metrics, or over HTTP to everyone.",
 )
-@_option("--workers", "DIFFUSION_WORKERS", 8, "Reconciles at a time.", click.IntRange(1, 64))
+@_option("--workers", "DIFFUSION_WORKERS", 32, "Reconciles at a time.", click.IntRange(1, 64))
 @_option("--resync-seconds", "DIFFUSION_RESYNC_SECONDS", 600.0, "Look at everything so often.", click.FloatRange(1))
 @_option("--log-level", "DIFFUSION_LOG_LEVEL", "INFO", "What to log.", click.Choice(LEVELS, case_sensitive=False))
 @click.option("--kubeconfig", envvar="KUBECONFIG", show_envvar=True, help="Outside a cluster.")

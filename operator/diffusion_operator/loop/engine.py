@@ -75,7 +75,9 @@ class Engine:
             metrics.watch_silence(resource.kind, lambda resource=resource: self.hearing.heard_at[resource])  # type: ignore[misc]
 
     @asynccontextmanager
-    async def running(self, workers: int = 8, *, hears_itself: bool = False) -> AsyncIterator[list[asyncio.Task[None]]]:
+    async def running(
+        self, workers: int = 32, *, hears_itself: bool = False
+    ) -> AsyncIterator[list[asyncio.Task[None]]]:
         """Sync, then work on `workers` keys at once. Yields the tasks, none of which ever ends by itself.
 
         `hears_itself`: watch the custom resources by informers too, where no kopf feeds the store.

@@ -31,7 +31,8 @@ class OperatorSettings:
     metrics_port: int = METRICS_PORT
     metrics_secure: bool = True
     """Serve metrics over TLS to those who may `get` the URL /metrics; else plainly to everyone."""
-    workers: int = 8
+    workers: int = 32
+    """Custom resources that are worked on at once. Most of a reconcile is waiting for the API server."""
     resync_seconds: float = 600.0
     lease_seconds: int = 15
     renew_seconds: float = 10.0
