@@ -2,7 +2,8 @@
 
 401  the token is missing, wrong, or meant for someone else
 403  the token is good, but it is not one of a pod that this operator made
-422  the body is not a PollRequest
+413  the body is longer than MAX_REPORT_BYTES
+422  the body is not a PollRequest, or asks to be held for longer than that allows
 503  the pod is not known yet, or the API server could not be asked: try again
 """
 

@@ -127,6 +127,7 @@ class Engine:
             try:
                 return await self.resync()
             except KubeError as error:
+                self.metrics.failed("resync", error)
                 _log.warning("the custom resources cannot be listed: %s", error)
                 await asyncio.sleep(1)
 

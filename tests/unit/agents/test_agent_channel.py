@@ -13,7 +13,7 @@ from diffusion_contract.agent_messages import PollRequest, TrainerInstruction, T
 from diffusion_contract.names import AGENT_AUDIENCE, MANAGED_BY, MANAGED_BY_LABEL, TRAINING_LABEL
 from diffusion_operator.agents.authentication import Authentication
 from diffusion_operator.agents.reports import Reports
-from diffusion_operator.agents.server import Membership, agent_app
+from diffusion_operator.agents.server import MAX_REPORT_BYTES, Membership, agent_app
 from diffusion_operator.agents.tls import renewed
 from diffusion_operator.kube.client import ApiClient
 from diffusion_operator.kube.keys import Key
@@ -216,6 +216,26 @@ async def test_a_body_that_makes_no_sense_is_told_so(tmp_path):
         bad = request().model_copy(update={"wait_seconds": 1e9})
         with pytest.raises(ChannelUnavailable, match="422"):
             await asyncio.to_thread(channel.poll, bad, 5.0)
+
+
+@pytest.mark.parametrize("wait", [60.1, -1.0, float("inf"), float("nan")])
+async def test_nobody_is_held_for_longer_than_a_minute(tmp_path, wait):
+    line = Line(tmp_path)
+    async with line.up() as channel:
+        bad = request().model_copy(update={"wait_seconds": wait})
+        with pytest.raises(ChannelUnavailable, match="422"):
+            await asyncio.to_thread(channel.poll, bad, 5.0)
+    assert not line.enqueued
+
+
+async def test_a_report_that_is_too_long_is_not_even_read(tmp_path):
+    line = Line(tmp_path)
+    async with line.up() as channel:
+        with pytest.raises(ChannelUnavailable, match="413"):
+            await asyncio.to_thread(channel.poll, request(seen="x" * MAX_REPORT_BYTES), 5.0)
+        assert not line.enqueued
+        await asyncio.to_thread(channel.poll, request(seen="x" * (MAX_REPORT_BYTES - 4096)), 5.0)
+        assert line.enqueued == [KEY]
 
 
 @pytest.mark.parametrize("url", ["http://host:1", "host:1", "https://"])

@@ -36,6 +36,7 @@ async def started(**faults):
         lease_seconds=2,
         renew_seconds=1.0,
         retry_seconds=0.1,
+        metrics_secure=False,
         **ports,
     )
     server = ProcessApi()
@@ -94,6 +95,17 @@ async def test_a_leader_that_waits_for_the_crds_ends_when_it_loses_the_lease():
         server.take_the_lease("another")
         assert await asyncio.wait_for(running, 10) == 1
         assert (server.holder, server.label) == ("another", None)
+
+
+async def test_failures_are_counted_by_kind_and_place():
+    async with started(failing={"GET /api/v1/pods": 2, TRAININGS: 1}, code=403) as (_, _, settings):
+        await ready(settings)
+        url = f"http://127.0.0.1:{settings.metrics_port}/metrics"
+        _, text = await asyncio.to_thread(fetch, url)
+        assert 'diffusion_operator_errors_total{kind="ApiRefusal",where="watch Pod"} 2.0' in text
+        assert 'diffusion_operator_errors_total{kind="ApiRefusal",where="resync"} 1.0' in text
+        assert 'diffusion_operator_api_calls_total{code="403",verb="GET"} 3.0' in text
+        assert 'diffusion_operator_api_calls_total{code="404",verb="GET"}' in text, "no certificates yet"
 
 
 async def test_agents_that_hold_a_poll_do_not_hold_up_the_next_leader():
