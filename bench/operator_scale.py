@@ -3,57 +3,69 @@
 A real control plane without nodes, so that no pod runs, and the operator as a process of this machine. One object of
 each kind comes first: its children are the measure. Then 100 DiffusionTrainings and 100 DiffusionServices are created
 over 16 connections; the time runs from the first request until each of them has as many children as the first of its
-kind. Scheduler and controller manager make and weigh some 500 pods meanwhile on the same cores. The baseline is a bare
-client that creates as many ConfigMaps over 16 connections as the operator has made writes: what the API server allows.
+kind. Scheduler and controller manager make and weigh some 500 pods meanwhile on the same cores. Two bare clients stand
+beside it, on a second control plane. One creates as many ConfigMaps, to which no controller reacts, as the operator has
+made writes: what the API server alone allows. The other applies the same children from a list (operator_peer.py), so
+that the controllers have the same work.
 """
 
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
 
+from bench import operator_peer
 from bench.embedded import REPOSITORY, commands_for, embedded
 from bench.figure import Figure
+from bench.operator_children import DEADLINE_SECONDS, Children, Object
 from bench.operator_metrics import count_writes, difference, told
 from bench.operator_process import OperatorProcess, running_operator
-from diffusion_local.api import ApiClient, Store
 from diffusion_local.cluster import Cluster
 from diffusion_local.demo.cluster_commands import ClusterCommands
+from diffusion_operator.kube.client import ApiClient
+from diffusion_operator.kube.connection import connect
+from diffusion_operator.kube.resources import (
+    CLAIM,
+    CONFIG_MAP,
+    MODEL_SERVICE,
+    SECRET,
+    TRAINING,
+    Resource,
+    resource_of,
+)
+from diffusion_operator.kube.transport import HttpTransport
+from diffusion_operator.observe.snapshot import Reference
 
 OF_EACH_KIND = 100
 CONNECTIONS = 16
-DEADLINE_SECONDS = 600.0
 QUIET_SECONDS = 5.0
 NAMESPACE = "bench"
-GROUP = "/apis/diffusion.dev/v1alpha1"
-CHILDREN = (
-    "/api/v1/{}/configmaps",
-    "/api/v1/{}/persistentvolumeclaims",
-    "/api/v1/{}/services",
-    "/apis/apps/v1/{}/deployments",
-    "/apis/batch/v1/{}/jobs",
-    "/apis/policy/v1/{}/poddisruptionbudgets",
-)
-IN_NAMESPACE = f"namespaces/{NAMESPACE}"
 MEBIBYTE = 2**20
-Object = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Crowd:
-    """What the crowd took: seconds, the operator's CPU seconds and peak memory (bytes), its writes and their number."""
+    """What the crowd took: seconds, the operator's CPU seconds and peak memory (bytes), its writes, the objects."""
 
     seconds: float
     cpu_seconds: float
     memory: int
     calls: Counter[str]
     children: int
-    bare_seconds: float
+    custom_resources: Sequence[Object]
+
+
+@dataclass(frozen=True)
+class Peers:
+    """Seconds of the two bare clients: for the same children, and for as many small objects as there were writes."""
+
+    same_children: float
+    small_objects: float
 
 
 def measure(console: Console) -> list[Figure]:
@@ -64,17 +76,22 @@ def measure(console: Console) -> list[Figure]:
         commands.kubectl("apply", "--server-side", "--filename", str(REPOSITORY / "crds"))
         commands.kubectl("wait", "--for=condition=Established", "crd", "--all")
         with running_operator(cluster, NAMESPACE) as operator:
-            crowd = asyncio.run(_measure(cluster, commands, operator, console))
-    number = 2 * OF_EACH_KIND
-    made = crowd.calls.total()
+            crowd = asyncio.run(_measure(cluster, Count(commands, operator), console))
+    with embedded(nodes=0) as cluster:
+        commands_for(cluster).kubectl("create", "namespace", NAMESPACE)
+        peers = asyncio.run(_measure_peers(cluster, crowd))
+    console.print(f"  bare clients: {peers.same_children:.1f} s and {peers.small_objects:.1f} s")
+    return _figures(crowd, peers)
+
+
+def _figures(crowd: Crowd, peers: Peers) -> list[Figure]:
+    number, made = len(crowd.custom_resources), crowd.calls.total()
+    pace = f"{number / crowd.seconds:.1f} objects/s, {made / crowd.seconds:.0f} writes/s"
+    what = f"All {crowd.children} children of {number} objects stand"
     return [
+        Figure(what, crowd.seconds, "s", "bare client, the same children", peers.same_children, pace),
         Figure(
-            f"All {crowd.children} children of {number} objects stand",
-            crowd.seconds,
-            "s",
-            "bare client, as many writes",
-            crowd.bare_seconds,
-            f"{number / crowd.seconds:.1f} objects/s, {made / crowd.seconds:.0f} writes/s",
+            what, crowd.seconds, "s", f"bare client, {made} ConfigMaps", peers.small_objects, "no controller reacts"
         ),
         Figure("CPU of the operator", crowd.cpu_seconds, "s", note=f"{crowd.cpu_seconds / number * 1000:.0f} ms each"),
         Figure("Peak memory of the operator", crowd.memory / MEBIBYTE, "MiB", note="resident"),
@@ -82,76 +99,64 @@ def measure(console: Console) -> list[Figure]:
     ]
 
 
-async def _measure(cluster: Cluster, commands: ClusterCommands, operator: OperatorProcess, console: Console) -> Crowd:
-    admin = cluster.client_certificate("bench", ["system:masters"]).files
-    count = Count(commands, operator)
-    async with AsyncExitStack() as closing:
-        client = ApiClient(cluster.server, str(cluster.authority), admin)
-        closing.push_async_callback(client.close)
-        await _all(client, [("/api/v1", "persistentvolumeclaims", _claim()), ("/api/v1", "secrets", _keys())])
-        family = await closing.enter_async_context(asyncio.TaskGroup())
-        children = Children(client)
-        followers = [family.create_task(store.run()) for store in children.stores]
-        closing.callback(lambda: [follower.cancel() for follower in followers])
+async def _measure(cluster: Cluster, count: "Count", console: Console) -> Crowd:
+    async with _client(cluster) as client, Children().watched(client, NAMESPACE) as children:
+        await _all(client, [_claim(), _keys()])
         first = await _all(client, [_training("first"), _service("first")])
         before = await count.when_quiet()
-        per_object = {item["kind"]: children.of(item) for item in first}
+        per_object = {item["kind"]: children.of[item["metadata"]["uid"]] for item in first}
         console.print(f"  children: {', '.join(f'{kind} {count}' for kind, count in per_object.items())}")
-        cpu = operator.cpu_seconds()
+        cpu = count.operator.cpu_seconds()
         began = time.monotonic()
         names = [f"run-{number}" for number in range(OF_EACH_KIND)]
         crowd = await _all(client, [make(name) for name in names for make in (_training, _service)])
-        await children.wait(lambda: all(children.of(item) >= per_object[item["kind"]] for item in crowd))
-        seconds, cpu_seconds = time.monotonic() - began, operator.cpu_seconds() - cpu
+        wanted = {item["metadata"]["uid"]: per_object[item["kind"]] for item in crowd}
+        await children.until(wanted)
+        seconds, cpu_seconds = time.monotonic() - began, count.operator.cpu_seconds() - cpu
         made = difference(await count.when_quiet(), before)
         console.print(f"  {seconds:.1f} s, {cpu_seconds:.1f} s of CPU; settled with {told(made)}")
-        bare = await _bare_seconds(client, made.total())
-        return Crowd(seconds, cpu_seconds, operator.peak_memory(), made, sum(map(children.of, crowd)), bare)
+        return Crowd(seconds, cpu_seconds, count.operator.peak_memory(), made, sum(wanted.values()), crowd)
 
 
-class Children:
-    """All objects of the kinds that children have, kept by watches, counted by their owner."""
-
-    def __init__(self, client: ApiClient) -> None:
-        self._changed = asyncio.Event()
-        self.stores = [Store(client, path.format(IN_NAMESPACE), self._changed.set) for path in CHILDREN]
-
-    def of(self, owner: Object) -> int:
-        """How many children of this object there are now."""
-        return self._by_owner()[owner["metadata"]["uid"]]
-
-    def _by_owner(self) -> Counter[str]:
-        return Counter(
-            reference["uid"]
-            for store in self.stores
-            for item in store.objects.values()
-            for reference in item["metadata"].get("ownerReferences", ())
-        )
-
-    async def wait(self, enough: Callable[[], bool]) -> None:
-        """Return when a change has made `enough` true; TimeoutError after the deadline."""
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            while not enough():
-                self._changed.clear()
-                await self._changed.wait()
+async def _measure_peers(cluster: Cluster, crowd: Crowd) -> Peers:
+    async with _client(cluster) as client, Children().watched(client, NAMESPACE) as children:
+        claim, keys = await _all(client, [_claim(), _keys()])
+        named = {"PersistentVolumeClaim": claim, "Secret": {**keys, "data": {"me": ""}}}
+        referenced = {
+            Reference("v1", kind, NAMESPACE, item["metadata"]["name"]): {**item, "kind": kind}
+            for kind, item in named.items()
+        }
+        families = [operator_peer.children_of(item, referenced) for item in crowd.custom_resources]
+        number = sum(map(len, families))
+        if number != crowd.children:
+            raise RuntimeError(
+                f"the peer makes {number} children, and the operator {crowd.children}: not the same work"
+            )
+        small = [_config_map(f"bare-{number}") for number in range(crowd.calls.total())]
+        began = time.monotonic()
+        await _all(client, small)
+        small_objects = time.monotonic() - began
+        return Peers(await operator_peer.seconds_for(client, children, families, NAMESPACE), small_objects)
 
 
-async def _all(client: ApiClient, wanted: Sequence[tuple[str, str, Object]]) -> list[Object]:
+@asynccontextmanager
+async def _client(cluster: Cluster) -> AsyncIterator[ApiClient]:
+    client = ApiClient(HttpTransport(connect(str(cluster.kubeconfig))))
+    try:
+        yield client
+    finally:
+        await client.transport.close()
+
+
+async def _all(client: ApiClient, wanted: Sequence[Object]) -> list[Object]:
     """Create objects of the namespace, some at a time; returns what the server made of them."""
     free = asyncio.Semaphore(CONNECTIONS)
 
-    async def create(group: str, kinds: str, manifest: Object) -> Object:
+    async def create(manifest: Object) -> Object:
         async with free:
-            return await client.request("POST", f"{group}/{IN_NAMESPACE}/{kinds}", manifest)
+            return dict(await client.create(resource_of(manifest["apiVersion"], manifest["kind"]), manifest))
 
-    return await asyncio.gather(*(create(*order) for order in wanted))
-
-
-async def _bare_seconds(client: ApiClient, count: int) -> float:
-    """Seconds in which the API server takes as many small objects from a client that does nothing else."""
-    began = time.monotonic()
-    await _all(client, [("/api/v1", "configmaps", _config_map(f"bare-{number}")) for number in range(count)])
-    return time.monotonic() - began
+    return await asyncio.gather(*(create(manifest) for manifest in wanted))
 
 
 @dataclass(frozen=True)
@@ -175,24 +180,25 @@ class Count:
         return count_writes(self.operator.metrics(), self.commands.kubectl("get", "--raw", "/metrics"))
 
 
-def _object(api_version: str, kind: str, name: str, **parts: Any) -> Object:
-    return {"apiVersion": api_version, "kind": kind, "metadata": {"name": name}, **parts}
+def _object(resource: Resource, name: str, **parts: Any) -> Object:
+    metadata = {"name": name, "namespace": NAMESPACE}
+    return {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata, **parts}
 
 
 def _config_map(name: str) -> Object:
-    return _object("v1", "ConfigMap", name, data={"key": "value " * 40})
+    return _object(CONFIG_MAP, name, data={"key": "value " * 40})
 
 
 def _claim() -> Object:
     spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
-    return _object("v1", "PersistentVolumeClaim", "models", spec=spec)
+    return _object(CLAIM, "models", spec=spec)
 
 
 def _keys() -> Object:
-    return _object("v1", "Secret", "keys", stringData={"me": f"sha256:{'0' * 64}"})
+    return _object(SECRET, "keys", stringData={"me": f"sha256:{'0' * 64}"})
 
 
-def _training(name: str) -> tuple[str, str, Object]:
+def _training(name: str) -> Object:
     """One worker on demand and one on spot, with a claim for checkpoints and one for the model."""
     spec = {
         "dataset": {"uri": "builtin://digits"},
@@ -205,10 +211,10 @@ def _training(name: str) -> tuple[str, str, Object]:
         "checkpoint": {"storage": {"claim": {"size": "1Gi"}}},
         "publish": {"claim": {"size": "1Gi"}},
     }
-    return GROUP, "diffusiontrainings", _object("diffusion.dev/v1alpha1", "DiffusionTraining", name, spec=spec)
+    return _object(TRAINING, name, spec=spec)
 
 
-def _service(name: str) -> tuple[str, str, Object]:
+def _service(name: str) -> Object:
     """One engine behind a router, of a model version on a claim that stands."""
     spec = {"model": {"ref": f"pvc://models/digits@sha256:{'d' * 64}"}, "auth": {"keysRef": {"name": "keys"}}}
-    return GROUP, "diffusionservices", _object("diffusion.dev/v1alpha1", "DiffusionService", name, spec=spec)
+    return _object(MODEL_SERVICE, name, spec=spec)
