@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from diffusion_operator.kube.client import ApiClient
-from diffusion_operator.kube.informer import Informer
+from diffusion_operator.kube.informer import Informer, synced
 from diffusion_operator.kube.resources import (
     CLAIM,
     CONFIG_MAP,
@@ -37,15 +37,8 @@ class Children:
     async def watched(self, client: ApiClient, namespace: str) -> AsyncIterator["Children"]:
         """Watch until left."""
         informers = [Informer(client, self._store, kind, failed=lambda *_: None, namespace=namespace) for kind in KINDS]
-        tasks = [asyncio.create_task(informer.run()) for informer in informers]
-        try:
-            for informer in informers:
-                await informer.synced.wait()
+        async with synced(informers):
             yield self
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def until(self, wanted: Mapping[str, int]) -> None:
         """Return when each of these owners has so many; TimeoutError after the deadline."""

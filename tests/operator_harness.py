@@ -12,7 +12,7 @@ from typing import Any
 from diffusion_contract.names import MANAGED_BY, MANAGED_BY_LABEL
 from diffusion_operator.kube.client import ApiClient
 from diffusion_operator.kube.connection import connect
-from diffusion_operator.kube.informer import Informer
+from diffusion_operator.kube.informer import Informer, synced
 from diffusion_operator.kube.resources import CHILDREN, CUSTOM_RESOURCES
 from diffusion_operator.kube.store import Change, Store
 from diffusion_operator.kube.transport import HttpTransport
@@ -62,15 +62,10 @@ class Witness:
             for resources, chosen in ((CHILDREN, selector), (CUSTOM_RESOURCES, ""))
             for resource in resources
         ]
-        tasks = [asyncio.create_task(informer.run()) for informer in informers]
         try:
-            for informer in informers:
-                await informer.synced.wait()
-            yield self
+            async with synced(informers):
+                yield self
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             await self.client.transport.close()
 
     def objects(self, namespace: str) -> list[Raw]:

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import orjson
@@ -122,3 +122,17 @@ class Informer:
         self._version = item["metadata"]["resourceVersion"]
         position = self._store.position(self.resource, self.namespace)
         position.resource_version = max(position.resource_version, version_of(item))
+
+
+@contextlib.asynccontextmanager
+async def synced(informers: Sequence[Informer]) -> AsyncIterator[None]:
+    """Run informers as long as the block, which begins when each has its first whole list."""
+    tasks = [asyncio.create_task(informer.run()) for informer in informers]
+    try:
+        for informer in informers:
+            await informer.synced.wait()
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
