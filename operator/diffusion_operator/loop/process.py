@@ -105,6 +105,8 @@ class OperatorProcess:
             raise
         finally:
             await _cancelled(holding)
+            if not self._health.is_synced:
+                await _cancelled(working)  # It may be about to label this pod. Kopf, which takes its time, is not up.
             self._end_work()
             await self._step_down()
             await _cancelled(working)
