@@ -14,6 +14,8 @@ from kubernetes.client.exceptions import ApiException
 
 from cluster_fixtures import Kubernetes, fresh_namespace
 from deadline import wait_until
+from diffusion_operator.api.service_spec import parse_service_spec
+from diffusion_operator.api.training_spec import parse_training
 
 CRDS = Path(__file__).parents[1] / "crds"
 DIGEST = "sha256:" + "0123456789abcdef" * 4
@@ -56,6 +58,11 @@ def _changed(raw: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         else:
             place[last] = value
     return changed
+
+
+def parse(raw: dict[str, Any]) -> Any:
+    """The typed spec of a custom resource; raises SpecInvalid."""
+    return parse_training(raw).spec if raw["kind"] == "DiffusionTraining" else parse_service_spec(raw)
 
 
 @cache

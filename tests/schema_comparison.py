@@ -1,7 +1,7 @@
 """CRD schemas and typed specs in one common form, the differences between them, and what a schema makes of a document.
 
 Common form of a node: `type` (an int-or-string counts as string), `properties`, `required`, `enum`, `default`, the
-bounds of numbers (`minimum`, `exclusiveMinimum`, `maximum`, `exclusiveMaximum`, as numbers), `minItems`, `pattern`,
+bounds of numbers (`minimum`, `exclusiveMinimum`, `maximum`, `exclusiveMaximum`, as numbers) and of lengths, `pattern`,
 `items`, and `values` for maps. `free` marks content that passes through to Kubernetes or a library as it is.
 """
 
@@ -13,7 +13,8 @@ from typing import Any
 from pydantic import BaseModel
 
 Node = dict[str, Any]
-_KEPT = ("enum", "pattern", "minItems", "required")
+_LENGTHS = ("minLength", "maxLength", "minItems", "maxItems", "maxProperties")
+_KEPT = ("enum", "pattern", "required", *_LENGTHS)
 
 
 def typed_node(model: type[BaseModel]) -> Node:
@@ -84,13 +85,9 @@ def differences(declared: Node, typed: Node, path: str) -> Iterator[str]:
     """Each difference as `path: what differs`; none where both say the same."""
     if typed.get("free") or declared.get("free"):
         return
-    if typed.get("values", {}).get("free") and "properties" in declared:
-        return  # Typed by the CRD, passed through to Kubernetes by the operator.
-    for key in ("type", "enum", "minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"):
+    for key in ("type", "enum", "pattern", "minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum", *_LENGTHS):
         if declared.get(key) != typed.get(key):
             yield f"{path}: {key} is {declared.get(key)} in the CRD and {typed.get(key)} in the typed spec"
-    if typed.get("pattern") not in (None, declared.get("pattern")):
-        yield f"{path}: pattern is {declared.get('pattern')} in the CRD and {typed['pattern']} in the typed spec"
     if sorted(declared.get("required", [])) != sorted(typed.get("required", [])):
         yield f"{path}: the CRD requires {declared.get('required')} and the typed spec {typed.get('required')}"
     ours, theirs = declared.get("default"), typed.get("default")

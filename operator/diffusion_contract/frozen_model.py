@@ -4,6 +4,14 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 
+class Misfit(ValueError):
+    """A rule between fields is broken: `field` is the path of the one to change, below the model that says so."""
+
+    def __init__(self, field: str, why: str) -> None:
+        super().__init__(why)
+        self.field = field
+
+
 class FrozenModel(BaseModel):
     """A value: compared by content, never changed after it was parsed, and strict about what it does not know."""
 

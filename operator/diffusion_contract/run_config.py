@@ -8,13 +8,20 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
-from diffusion_contract.frozen_model import FrozenModel
+from diffusion_contract.frozen_model import FrozenModel, Misfit
 
 RUN_CONFIG_KEY = "run.json"
 """Key of the run's ConfigMap under which the document stands."""
 
-Positive = Annotated[int, Field(gt=0)]
-Sha256 = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+MOST_STEPS = 1_000_000_000
+MOST_SAMPLES = 1_000_000
+"""Most optimizer steps of a run, and samples of one step: their product stays a whole number wherever it is read."""
+
+LONGEST_INTERVAL_SECONDS = 31_536_000
+"""A year."""
+
+Steps = Annotated[int, Field(ge=1, le=MOST_STEPS)]
+Sha256 = Annotated[str, Field(max_length=71, pattern=r"^sha256:[0-9a-f]{64}$")]
 
 
 class DenoiserSpec(FrozenModel):
@@ -36,7 +43,9 @@ class ConditioningSpec(FrozenModel):
     @model_validator(mode="after")
     def _classes_belong_to_class_conditioning(self) -> "ConditioningSpec":
         if (self.type == "Class") != (self.classes is not None):
-            raise ValueError("classes must be set when type is Class, and only then")
+            raise Misfit("classes", "classes goes with type Class: set both, or neither")
+        if self.type != "Class" and self.dropout != ConditioningSpec.model_fields["dropout"].default:
+            raise Misfit("dropout", "dropout goes with type Class: remove dropout, or set type to Class")
         return self
 
 
@@ -56,6 +65,17 @@ class ScheduleSpec(FrozenModel):
     beta_end: Annotated[float, Field(gt=0, lt=1)] = 0.02
     shift: Annotated[float, Field(gt=0, le=100)] = 1.0
 
+    @model_validator(mode="after")
+    def _parameters_belong_to_the_type(self) -> "ScheduleSpec":
+        plain = ScheduleSpec.model_construct()
+        if self.beta_start >= self.beta_end:
+            raise Misfit("betaStart", "betaStart must be below betaEnd")
+        if self.type != "Linear" and (self.beta_start, self.beta_end) != (plain.beta_start, plain.beta_end):
+            raise Misfit("type", "betaStart and betaEnd go with type Linear: remove them, or set type to Linear")
+        if self.type != "FlowMatching" and self.shift != plain.shift:
+            raise Misfit("shift", "shift goes with type FlowMatching: remove shift, or set type to FlowMatching")
+        return self
+
 
 class DiffusionSpec(FrozenModel):
     """The forward process and what the network predicts."""
@@ -66,14 +86,18 @@ class DiffusionSpec(FrozenModel):
     @model_validator(mode="after")
     def _flow_goes_with_flow_matching(self) -> "DiffusionSpec":
         if (self.prediction == "Flow") != (self.schedule.type == "FlowMatching"):
-            raise ValueError("prediction Flow goes with schedule FlowMatching, and with no other")
+            raise Misfit(
+                "prediction",
+                "prediction Flow goes with schedule.type FlowMatching, and Epsilon with Linear or Cosine: "
+                "change one of the two",
+            )
         return self
 
 
 class DatasetSpec(FrozenModel):
     """Where the samples are: `builtin://digits`, or `file:///path` of a folder or an `.npz`, with its digest."""
 
-    uri: Annotated[str, Field(pattern=r"^(builtin://digits|file:///.+)$")]
+    uri: Annotated[str, Field(max_length=1024, pattern=r"^(builtin://digits|file:///.+)$")]
     digest: Sha256 | None = None
 
 
@@ -90,7 +114,7 @@ class LearningRateScheduleSpec(FrozenModel):
     """Linear warm-up, then constant or a half cosine to zero at the target step."""
 
     type: Literal["Constant", "Cosine"] = "Constant"
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    warmup_steps: Annotated[int, Field(ge=0, le=MOST_STEPS)] = 0
 
 
 class EMASpec(FrozenModel):
@@ -102,8 +126,8 @@ class EMASpec(FrozenModel):
 class TrainingSpec(FrozenModel):
     """The optimisation: `global_batch_size` samples a step at every world size, until `target_steps`."""
 
-    target_steps: Positive
-    global_batch_size: Positive = 64
+    target_steps: Steps
+    global_batch_size: Annotated[int, Field(ge=1, le=MOST_SAMPLES)] = 64
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     optimizer: OptimizerSpec = OptimizerSpec()
     learning_rate_schedule: LearningRateScheduleSpec = LearningRateScheduleSpec()
@@ -111,12 +135,18 @@ class TrainingSpec(FrozenModel):
     precision: Literal["FP32", "BF16", "FP16"] = "FP32"
     strategy: Literal["DDP"] = "DDP"
 
+    @model_validator(mode="after")
+    def _warms_up_before_it_ends(self) -> "TrainingSpec":
+        if self.learning_rate_schedule.warmup_steps >= self.target_steps:
+            raise Misfit("learningRateSchedule.warmupSteps", "warmupSteps must be below targetSteps")
+        return self
+
 
 class CheckpointInterval(FrozenModel):
     """Save every so many optimizer steps, or every so many seconds: one of the two."""
 
-    steps: Positive | None = None
-    seconds: Positive | None = None
+    steps: Steps | None = None
+    seconds: Annotated[int, Field(ge=1, le=LONGEST_INTERVAL_SECONDS)] | None = None
 
     @model_validator(mode="after")
     def _one_of_the_two(self) -> "CheckpointInterval":

@@ -13,7 +13,7 @@ Sampler = Literal["DDIM", "Euler"]
 class ServiceClass(FrozenModel):
     """A named number of sampling steps that a request may ask for."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
+    name: Annotated[str, Field(min_length=1, max_length=31, pattern=r"^[a-z][a-z0-9-]{0,30}$")]
     steps: Annotated[int, Field(ge=1, le=1000)]
 
 

@@ -24,7 +24,15 @@ FORBIDDEN_CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "another batch": ({"training": {"globalBatchSize": 128}}, "globalBatchSize cannot be changed"),
     "another learning rate": ({"training": {"optimizer": {"learningRate": 0.01}}}, "optimizer cannot be changed"),
     "fewer steps": ({"training": {"targetSteps": 99}}, "targetSteps may only be raised"),
-    "another volume": ({"checkpoint": {"storage": {"claim": {"size": "2Gi"}}}}, "storage cannot be changed"),
+    "another volume": (
+        {"checkpoint": {"storage": {"claim": None, "existingClaim": "other"}}},
+        "checkpoint.storage cannot be changed",
+    ),
+    "another kind of volume": (
+        {"checkpoint": {"storage": {"claim": {"storageClassName": "fast"}}}},
+        "storageClassName and accessModes cannot be changed",
+    ),
+    "a smaller volume": ({"checkpoint": {"storage": {"claim": {"size": "512Mi"}}}}, "size may only be raised"),
     "to publish after all": ({"publish": {"claim": {"size": "1Gi"}}}, "publish cannot be changed"),
 }
 
@@ -39,6 +47,7 @@ def test_what_a_run_is_made_of_cannot_be_changed(resources: CustomResources, pat
 
 ALLOWED_CHANGES: dict[str, dict[str, Any]] = {
     "more steps": {"training": {"targetSteps": 1000}},
+    "a larger volume": {"checkpoint": {"storage": {"claim": {"size": "1.5Gi"}}}},
     "more workers": {"workers": {"max": 4}},
     "more resources": {"workers": {"resources": {"limits": {"cpu": "2"}}}},
     "pools": {"workers": {"max": 4}, "pools": [{"name": "a", "replicas": 1}, {"name": "b", "max": 3}]},
@@ -73,4 +82,6 @@ def test_publish_can_neither_be_taken_away_nor_changed(resources: CustomResource
     stored = resources.create(training(spec__publish={"claim": {"size": "1Gi"}}))
     assert "publish cannot be changed" in resources.refusal_of_change(stored, {"publish": None})
     assert "publish cannot be changed" in resources.refusal_of_change(stored, {"publish": {"name": "other"}})
+    assert "size may only be raised" in resources.refusal_of_change(stored, {"publish": {"claim": {"size": "1Mi"}}})
+    assert resources.refusal_of_change(stored, {"publish": {"claim": {"size": "2Gi"}}}) == ""
     assert resources.refusal_of_change(stored, {"suspend": True}) == ""

@@ -72,7 +72,7 @@ def test_defaults_of_a_service(resources: CustomResources) -> None:
     ("path", "words"),
     [
         ("dt.spec.workers.min", "Fewest workers with which the run goes on, 1 to 256"),
-        ("dt.spec.checkpoint.interval.seconds", "Seconds between two checkpoints, 1 or more"),
+        ("dt.spec.checkpoint.interval.seconds", "Seconds between two checkpoints, 1 to 31536000"),
         ("dt.status.progress.estimatedRemainingSeconds", "Estimated seconds until the target step"),
         ("dsv.spec.sampling.guidanceScale", "0 to 50"),
         ("dsv.spec.model.ref", "A tag is refused"),

@@ -226,6 +226,8 @@ def test_nothing_that_is_stored_makes_it_raise(data: st.DataObject) -> None:
     assert plan.status is not None
 
 
+PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
+NEAR = {"weight": 1, "podAffinityTerm": {"topologyKey": "zone"}}
 FIELDS: dict[str, dict[str, Any]] = {
     "model.ref": {"model": {"ref": model("b")}},
     "model.fromTraining": {"model": {"fromTraining": {"name": "run"}}},
@@ -236,7 +238,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "template.annotations": {"template": {"annotations": {"a": "b"}}},
     "template.nodeSelector": {"template": {"nodeSelector": {"a": "b"}}},
     "template.tolerations": {"template": {"tolerations": [{"key": "a"}]}},
-    "template.affinity": {"template": {"affinity": {"nodeAffinity": {"a": "b"}}}},
+    "template.affinity": {"template": {"affinity": {"podAffinity": {PREFERRED: [NEAR]}}}},
     "template.topologySpreadConstraints": {"template": {"topologySpreadConstraints": [{"topologyKey": "zone"}]}},
     "template.env": {"template": {"env": [{"name": "A", "value": "b"}]}},
     "template.volumes": {"template": {"volumes": [{"name": "a", "emptyDir": {}}]}},

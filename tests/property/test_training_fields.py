@@ -39,9 +39,20 @@ FULL: dict[str, Any] = {
             "annotations": {"a": "b"},
             "nodeSelector": {"a": "b"},
             "tolerations": [{"key": "k", "operator": "Equal", "value": "v", "effect": "NoSchedule"}],
-            "affinity": {"podAffinity": {"x": []}},
+            "affinity": {
+                "podAffinity": {
+                    "preferredDuringSchedulingIgnoredDuringExecution": [
+                        {"weight": 1, "podAffinityTerm": {"topologyKey": "zone"}}
+                    ]
+                }
+            },
             "topologySpreadConstraints": [
-                {"topologyKey": "zone", "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {"x": "y"}}
+                {
+                    "topologyKey": "zone",
+                    "maxSkew": 1,
+                    "whenUnsatisfiable": "DoNotSchedule",
+                    "labelSelector": {"matchLabels": {"x": "y"}},
+                }
             ],
             "env": [{"name": "A", "value": "1"}],
             "volumes": [{"name": "v", "configMap": {"name": "c", "items": [{"key": "k", "path": "p"}]}}],

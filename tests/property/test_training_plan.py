@@ -92,7 +92,9 @@ def snapshots(draw: st.DrawFn) -> tuple[Snapshot, dict[str, Any]]:
     uids = draw(st.lists(st.sampled_from(UIDS), unique=True))
     jobs = [job(pool, attempt=attempt) for pool in ("base", "spot") for attempt in (1, 2) if draw(st.booleans())]
     nodes = {"n1": node(draw(st.sampled_from(["", "karpenter.sh/disrupted", "node.kubernetes.io/unreachable"])))}
-    spec = draw(st.sampled_from([MINIMAL, TWO_POOLS, spec_with(TWO_POOLS, suspend=True), {"nonsense": 1}]))
+    limits = {"cpu": draw(st.sampled_from(["1", 4, "1500m", "0", "1e99", "1e400", "9" * 32, "9" * 400, -1]))}
+    small, tiny = spec_with(TWO_POOLS, workers__resources={"limits": limits}), spec_with(workers__min=0)
+    spec = draw(st.sampled_from([small, tiny, MINIMAL, TWO_POOLS, spec_with(TWO_POOLS, suspend=True), {"nonsense": 1}]))
     raw = custom_resource(spec, draw(statuses()))
     said = {uid: draw(records(uid)) for uid in uids if draw(st.booleans())}
     return Snapshot(raw, OPERATOR, (*jobs, *(draw(pods(uid)) for uid in uids)), nodes), said

@@ -2,6 +2,8 @@
 
 from pydantic import ValidationError
 
+from diffusion_contract.frozen_model import Misfit
+
 
 class SpecInvalid(ValueError):
     """A custom resource's spec is refused: `path` names the field (`spec.workers.min`), `why` is a sentence."""
@@ -18,4 +20,7 @@ def spec_invalid(error: ValidationError, prefix: str = "spec") -> SpecInvalid:
     path = prefix
     for part in finding["loc"]:
         path += f"[{part}]" if isinstance(part, int) else f".{part}"
+    broken = (finding.get("ctx") or {}).get("error")
+    if isinstance(broken, Misfit):
+        path += broken.field if broken.field.startswith("[") else f".{broken.field}"
     return SpecInvalid(path, str(finding["msg"]).removeprefix("Value error, "))

@@ -9,7 +9,8 @@ import json
 
 from diffusion_contract.frozen_model import FrozenModel
 from diffusion_contract.model_reference import ModelReference, parse_model_reference
-from diffusion_operator.api.pod_template import PodTemplate, ResourcesSpec
+from diffusion_operator.api.pod_template import PodTemplate
+from diffusion_operator.api.resources import ResourcesSpec
 from diffusion_operator.api.service_spec import ServiceSampling
 
 REVISION_KEY = "revision.json"

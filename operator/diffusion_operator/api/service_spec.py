@@ -9,19 +9,21 @@ from diffusion_contract.frozen_model import FrozenModel
 from diffusion_contract.model_reference import parse_model_reference
 from diffusion_contract.serving_config import SamplingSpec, ServiceClass
 from diffusion_operator.api.errors import SpecInvalid, spec_invalid
-from diffusion_operator.api.pod_template import PodTemplate, ResourcesSpec
+from diffusion_operator.api.kubernetes_names import SUBDOMAIN_PATTERN, ObjectName, once
+from diffusion_operator.api.pod_template import PodTemplate
+from diffusion_operator.api.resources import ResourcesSpec
 
 
 class TrainingReference(FrozenModel):
     """A DiffusionTraining of the same namespace."""
 
-    name: str
+    name: Annotated[str, Field(min_length=1, max_length=50, pattern=SUBDOMAIN_PATTERN)]
 
 
 class ServedModel(FrozenModel):
     """The model version: `ref`, or the one that a training publishes. Exactly one of the two."""
 
-    ref: str | None = None
+    ref: Annotated[str, Field(min_length=1, max_length=512)] | None = None
     from_training: TrainingReference | None = None
 
     @field_validator("ref")
@@ -44,10 +46,7 @@ class ServiceSampling(SamplingSpec):
     @field_validator("classes")
     @classmethod
     def _each_name_once(cls, classes: tuple[ServiceClass, ...]) -> tuple[ServiceClass, ...]:
-        names = [service_class.name for service_class in classes]
-        if len(set(names)) != len(names):
-            raise ValueError("each class name may stand once")
-        return classes
+        return once("name")(classes)
 
 
 class BatchingSpec(FrozenModel):
@@ -65,7 +64,7 @@ class ReplicasSpec(FrozenModel):
 class SecretReference(FrozenModel):
     """A Secret of the same namespace."""
 
-    name: str
+    name: ObjectName
 
 
 class AuthSpec(FrozenModel):
@@ -78,7 +77,7 @@ class DiffusionServiceSpec(FrozenModel):
     """The whole spec. A field that is not named here is refused."""
 
     model: ServedModel
-    image: Annotated[str, Field(min_length=1)] | None = None
+    image: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\s]+$")] | None = None
     resources: ResourcesSpec = ResourcesSpec()
     template: PodTemplate = PodTemplate()
     sampling: ServiceSampling = ServiceSampling()
@@ -89,8 +88,10 @@ class DiffusionServiceSpec(FrozenModel):
 
 def parse_service_spec(raw: Mapping[str, Any]) -> DiffusionServiceSpec:
     """Parse the `spec` of a custom resource; raises SpecInvalid with the path of the first field that is refused."""
+    if raw.get("spec") is None:
+        raise SpecInvalid("spec", "Field required")
     try:
-        return DiffusionServiceSpec.model_validate(raw.get("spec") or {})
+        return DiffusionServiceSpec.model_validate(raw["spec"])
     except ValidationError as error:
         raise spec_invalid(error) from error
 

@@ -20,8 +20,8 @@ from diffusion_contract.names import (
     MODELS_DIRECTORY,
     WORKER_HASH_ANNOTATION,
 )
+from diffusion_contract.quantity import quantity_value
 from diffusion_contract.run_config import RUN_CONFIG_KEY
-from diffusion_operator.api.pod_template import Affinity
 from diffusion_operator.api.training_spec import PoolSpec, TrainingCustomResource
 from diffusion_operator.children.capacity import SPOT_TOLERATIONS, node_affinity
 from diffusion_operator.children.metadata import Manifest, child_metadata, spec_hash
@@ -40,6 +40,8 @@ from diffusion_operator.children.training_names import (
 NO_BACKOFF_LIMIT = 2**31 - 1
 NODE_LOSS_SECONDS = 30
 """A worker on a node that does not answer is given up after this time (Kubernetes' default is 300)."""
+MOST_THREADS = 1024
+"""No machine has more cores, whatever a limit says."""
 GRACE_SECONDS = {"OnDemand": 110, "Spot": 15}
 """From SIGTERM to SIGKILL. Two minutes is the longest notice of a cloud, 15 s what GKE gives user pods on spot."""
 
@@ -99,8 +101,8 @@ def _exit_codes(values: list[int]) -> dict[str, Any]:
 
 def _recipe(training: TrainingCustomResource, pool: PoolSpec, attempt: int, image: str, agent_url: str) -> PodRecipe:
     workers = training.spec.workers
-    affinity = workers.template.affinity or Affinity()
-    theirs = affinity.model_copy(update={"node_affinity": node_affinity(pool.capacity, affinity.node_affinity)})
+    affinity = workers.template.affinity
+    theirs = affinity.node_affinity.to_wire() if affinity and affinity.node_affinity else {}
     return PodRecipe(
         container=COMPONENT,
         image=workers.image or image,
@@ -109,10 +111,11 @@ def _recipe(training: TrainingCustomResource, pool: PoolSpec, attempt: int, imag
         config_map=run_config_name(training),
         agent_url=agent_url,
         resources=workers.resources,
-        template=workers.template.model_copy(update={"affinity": theirs}),
+        template=workers.template,
         environment=_environment(training, pool, attempt),
         mounts=_mounts(training),
         node_selector=pool.node_selector,
+        node_affinity=node_affinity(pool.capacity, theirs),
         tolerations=_tolerations(pool),
         restart_policy="Never",
         grace_seconds=GRACE_SECONDS[pool.capacity],
@@ -132,18 +135,14 @@ def _environment(training: TrainingCustomResource, pool: PoolSpec, attempt: int)
 
 
 def threads(limits: Mapping[str, str], processes: int) -> int:
-    """CPU threads for each of `processes`: their share of the CPU limit, at least one, and one without a limit."""
-    return max(1, math.floor(cores(limits.get("cpu", "1")) / processes))
+    """CPU threads for each of `processes`: their share of the CPU limit, 1 to MOST_THREADS, and one without a limit."""
+    return max(1, math.floor(min(cores(limits.get("cpu", "1")) / processes, MOST_THREADS)))
 
 
 def cores(quantity: str) -> float:
-    """A CPU quantity in cores: `1500m` is 1.5. Sizes that nobody gives a CPU count as one."""
-    if quantity.endswith("m"):
-        return float(quantity[:-1]) / 1000
-    try:
-        return float(quantity)
-    except ValueError:
-        return 1.0
+    """A CPU quantity in cores: `1500m` is 1.5. What is no quantity counts as one."""
+    value = quantity_value(quantity)
+    return 1.0 if value is None else float(value)
 
 
 def _mounts(training: TrainingCustomResource) -> tuple[Mount, ...]:

@@ -21,8 +21,10 @@ from diffusion_contract.names import (
     SCRATCH_DIRECTORY,
     TERMINATION_FILE,
 )
-from diffusion_operator.api.pod_template import PodTemplate, ResourcesSpec
+from diffusion_operator.api.pod_template import PodTemplate
+from diffusion_operator.api.resources import ResourcesSpec
 from diffusion_operator.children.metadata import Manifest
+from diffusion_operator.children.volumes import each_claim_once
 
 RUN_AS = 65532
 """User and group of every container (the `nonroot` of distroless images)."""
@@ -56,8 +58,8 @@ class Mount:
 class PodRecipe:
     """All that distinguishes one kind of workload pod from another.
 
-    `labels` are complete (metadata.common_labels and more) and win over those of `template`. `probes` has the keys of
-    a container (`readinessProbe`, ...).
+    `labels` are complete (metadata.common_labels and more) and win over those of `template`; so does `node_affinity`,
+    where it is not empty. `probes` has the keys of a container (`readinessProbe`, ...).
     """
 
     container: str
@@ -73,6 +75,7 @@ class PodRecipe:
     ports: Mapping[str, int] = field(default_factory=dict)
     probes: Mapping[str, Any] = field(default_factory=dict)
     node_selector: Mapping[str, str] = field(default_factory=dict)
+    node_affinity: Mapping[str, Any] = field(default_factory=dict)
     tolerations: Sequence[Mapping[str, Any]] = ()
     restart_policy: str = "Always"
     grace_seconds: int = 30
@@ -90,6 +93,7 @@ def pod_template(recipe: PodRecipe) -> Manifest:
 
 def _pod_spec(recipe: PodRecipe) -> dict[str, Any]:
     template = recipe.template
+    volumes, mounts = each_claim_once(_volumes(recipe), _volume_mounts(recipe))
     spec: dict[str, Any] = {
         "restartPolicy": recipe.restart_policy,
         "terminationGracePeriodSeconds": recipe.grace_seconds,
@@ -103,14 +107,14 @@ def _pod_spec(recipe: PodRecipe) -> dict[str, Any]:
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "containers": [_container(recipe)],
-        "volumes": _volumes(recipe),
+        "containers": [_container(recipe, mounts)],
+        "volumes": volumes,
     }
     optional = {
         "subdomain": recipe.subdomain,
         "nodeSelector": {**template.node_selector, **recipe.node_selector},
         "tolerations": [*recipe.tolerations, *(toleration.to_wire() for toleration in template.tolerations)],
-        "affinity": template.affinity.to_wire() if template.affinity else None,
+        "affinity": _affinity(recipe),
         "topologySpreadConstraints": _spread(recipe),
         "imagePullSecrets": [reference.to_wire() for reference in template.image_pull_secrets],
         "runtimeClassName": template.runtime_class_name,
@@ -119,15 +123,18 @@ def _pod_spec(recipe: PodRecipe) -> dict[str, Any]:
     return spec | {key: value for key, value in optional.items() if value}
 
 
-def _container(recipe: PodRecipe) -> dict[str, Any]:
-    own = [*_own_mounts(recipe), *recipe.mounts]
-    mounts = [{"name": m.name, "mountPath": m.path} | ({"readOnly": True} if m.read_only else {}) for m in own]
+def _affinity(recipe: PodRecipe) -> dict[str, Any]:
+    theirs = recipe.template.affinity.to_wire() if recipe.template.affinity else {}
+    return theirs | ({"nodeAffinity": dict(recipe.node_affinity)} if recipe.node_affinity else {})
+
+
+def _container(recipe: PodRecipe, mounts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     container: dict[str, Any] = {
         "name": recipe.container,
         "image": recipe.image,
         "args": list(recipe.arguments),
         "env": _environment(recipe),
-        "volumeMounts": [*mounts, *(mount.to_wire() for mount in recipe.template.volume_mounts)],
+        "volumeMounts": mounts,
         "terminationMessagePath": TERMINATION_FILE,
         "terminationMessagePolicy": "File",
         "securityContext": {
@@ -171,7 +178,13 @@ def _own_mounts(recipe: PodRecipe) -> tuple[Mount, ...]:
     )
 
 
-def _volumes(recipe: PodRecipe) -> list[dict[str, Any]]:
+def _volume_mounts(recipe: PodRecipe) -> list[Mapping[str, Any]]:
+    own = [*_own_mounts(recipe), *recipe.mounts]
+    ours = [{"name": m.name, "mountPath": m.path} | ({"readOnly": True} if m.read_only else {}) for m in own]
+    return [*ours, *(mount.to_wire() for mount in recipe.template.volume_mounts)]
+
+
+def _volumes(recipe: PodRecipe) -> list[Mapping[str, Any]]:
     ours = [{"name": mount.name, **mount.source} for mount in (*_own_mounts(recipe), *recipe.mounts)]
     return [*ours, *(volume.to_wire() for volume in recipe.template.volumes)]
 

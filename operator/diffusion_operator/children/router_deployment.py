@@ -10,12 +10,9 @@ from diffusion_contract.names import (
     STATE_DIRECTORY,
 )
 from diffusion_contract.serving_config import SamplingSpec
-from diffusion_operator.api.pod_template import (
-    LocalReference,
-    PodTemplate,
-    ResourcesSpec,
-    TopologySpreadConstraint,
-)
+from diffusion_operator.api.affinity import TopologySpreadConstraint
+from diffusion_operator.api.pod_template import LocalReference, PodTemplate
+from diffusion_operator.api.resources import ResourcesSpec
 from diffusion_operator.children.metadata import Manifest, Owner, spec_hash
 from diffusion_operator.children.pod import Mount, PodRecipe, pod_template
 from diffusion_operator.children.service_names import ROUTER, router_name, service_labels

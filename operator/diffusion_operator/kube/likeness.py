@@ -4,10 +4,10 @@ Others may add: keys anywhere, and items in the lists that Kubernetes merges by 
 there with the same meaning: quantities are compared as numbers, and an empty value may be left out by the server.
 """
 
-import re
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from typing import Any
+
+from diffusion_contract.quantity import quantity_value
 
 _MERGE_KEYS: Mapping[str, tuple[str, ...]] = {
     "containers": ("name",),
@@ -28,14 +28,6 @@ _MERGE_KEYS: Mapping[str, tuple[str, ...]] = {
 _ATOMIC_MAPS = frozenset({"selector", "matchLabels", "nodeSelector", "podSelector"})
 """Maps that belong to one writer as a whole (x-kubernetes-map-type: atomic): an added key changes what ours mean."""
 
-_QUANTITY = re.compile(r"^([+-]?[0-9.]+)([eE][+-]?[0-9]+|[KMGTPE]i|[numkMGTPE]|)$")
-_SUFFIX = {
-    **{
-        suffix: Decimal(1000) ** power
-        for power, suffix in enumerate(("n", "u", "m", "", "k", "M", "G", "T", "P", "E"), -3)
-    },
-    **{suffix: Decimal(1024) ** power for power, suffix in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"), 1)},
-}
 _QUANTITIES_UNDER = ("requests", "limits", "capacity", "hard")
 
 
@@ -90,13 +82,5 @@ def _is_empty(value: Any) -> bool:
 
 
 def _same_quantity(one: Any, other: Any) -> bool:
-    first, second = _quantity(one), _quantity(other)
-    return first is not None and first == second
-
-
-def _quantity(value: Any) -> Decimal | None:
-    match = _QUANTITY.match(str(value))
-    if match is None:
-        return None
-    number, suffix = match.groups()
-    return Decimal(number) * _SUFFIX[suffix] if suffix in _SUFFIX else Decimal(number + suffix)
+    value = quantity_value(one)
+    return value is not None and value == quantity_value(other)

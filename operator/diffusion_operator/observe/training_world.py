@@ -129,7 +129,7 @@ class TrainingWorld:
     missing_claims: tuple[str, ...] = ()
     refusals: tuple[str, ...] = ()
     has_applied: bool = True
-    claims: frozenset[str] = frozenset()
+    claims: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     retry: str = ""
     run: RunConfig | None = None
     rehearsals: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
@@ -168,7 +168,7 @@ def observe_training(snapshot: Snapshot, reports: Mapping[str, AgentRecord]) -> 
         jobs=current,
         previous=tuple(job for job in jobs if job.attempt != history.attempt),
         workers=_workers(snapshot, reports, history),
-        claims=frozenset(_claims(snapshot)),
+        claims=dict(_claims(snapshot)),
         retry=text_at(raw, "metadata", "annotations", RETRY_ANNOTATION),
         run=_run(snapshot),
         rehearsals={digest: _REQUEST.sub("", sentence) for digest, sentence in snapshot.rehearsals.items()},
@@ -178,10 +178,10 @@ def observe_training(snapshot: Snapshot, reports: Mapping[str, AgentRecord]) -> 
     )
 
 
-def _claims(snapshot: Snapshot) -> Iterator[str]:
+def _claims(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
     for child in snapshot.children:
         if child.get("kind") == "PersistentVolumeClaim" and not text_at(child, "metadata", "deletionTimestamp"):
-            yield text_at(child, "metadata", "name")
+            yield text_at(child, "metadata", "name"), text_at(child, "spec", "resources", "requests", "storage")
 
 
 def _run(snapshot: Snapshot) -> RunConfig | None:

@@ -29,7 +29,7 @@ def wanted_children(world: TrainingWorld, training: TrainingCustomResource, now:
     """What every pass applies, those that others need first."""
     attempt = max(world.history.attempt, 1)
     return (
-        *claims(training),
+        *claims(training, world.claims),
         run_config_map(training, world.operator.agent_ca),
         headless_service(training),
         training_disruption_budget(training, attempt),
@@ -40,7 +40,7 @@ def wanted_children(world: TrainingWorld, training: TrainingCustomResource, now:
 def _jobs(world: TrainingWorld, training: TrainingCustomResource, now: datetime) -> tuple[Manifest, ...]:
     if world.history.attempt == 0 or training.spec.suspend or world.history.rendezvous.stop:
         return ()
-    if any(claim["metadata"]["name"] not in world.claims for claim in claims(training)):
+    if any(claim["metadata"]["name"] not in world.claims for claim in claims(training, world.claims)):
         return ()  # A claim by that name may be somebody else's, and no pod is to write there.
     if not world.jobs and seconds_until_start(world.history.next_attempt_time, now):
         return ()  # This attempt follows one that failed, and waits a little.

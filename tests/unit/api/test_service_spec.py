@@ -17,7 +17,7 @@ def test_the_smallest_spec_gets_every_default() -> None:
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
-    "no spec": ({}, "spec.model", "required"),
+    "no spec": ({}, "spec", "required"),
     "an unknown field": (service(spec__sampling__temperature=1), "spec.sampling.temperature", "not permitted"),
     "a tag": (service(spec__model={"ref": "pvc://m/d:latest"}), "spec.model.ref", "has no digest"),
     "two models": (
@@ -27,8 +27,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "a class twice": (
         service(spec__sampling__classes=[{"name": "a", "steps": 1}, {"name": "a", "steps": 2}]),
-        "spec.sampling.classes",
-        "each class name may stand once",
+        "spec.sampling.classes[1]",
+        "a stands twice",
     ),
     "steps out of range": (
         service(spec__sampling__classes=[{"name": "a", "steps": 0}]),

@@ -7,6 +7,8 @@ from pydantic import ValidationError
 
 from diffusion_operator.api.pod_template import PodTemplate
 
+REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+NEAR = {"topologyKey": "zone"}
 VOLUME = {"name": "data", "persistentVolumeClaim": {"claimName": "faces"}}
 
 
@@ -16,7 +18,12 @@ def test_everything_that_may_be_added_is_read() -> None:
         "annotations": {"note": "x"},
         "nodeSelector": {"zone": "a"},
         "tolerations": [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}],
-        "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}},
+        "affinity": {
+            "nodeAffinity": {
+                REQUIRED: {"nodeSelectorTerms": [{"matchExpressions": [{"key": "a", "operator": "Exists"}]}]}
+            },
+            "podAntiAffinity": {REQUIRED: [{**NEAR, "labelSelector": {"matchLabels": {"a": "b"}}}]},
+        },
         "topologySpreadConstraints": [{"topologyKey": "zone", "maxSkew": 1, "whenUnsatisfiable": "ScheduleAnyway"}],
         "env": [
             {"name": "A", "value": "1"},
@@ -40,24 +47,24 @@ def test_everything_that_may_be_added_is_read() -> None:
         ({"volumes": [{"name": "v", "hostPath": {"path": "/"}}]}, "Extra inputs"),
         ({"volumes": [{"name": "v"}]}, "exactly one of"),
         ({"volumes": [VOLUME | {"emptyDir": {}}]}, "exactly one of"),
-        ({"volumes": [{"name": "diffusion-config", "emptyDir": {}}]}, "are the operator's"),
-        ({"volumeMounts": [{"name": "absent", "mountPath": "/x"}]}, "which volumes does not have"),
-        ({"volumes": [VOLUME], "volumeMounts": [{"name": "data", "mountPath": "/tmp"}]}, "mount it elsewhere"),
+        ({"volumes": [{"name": "diffusion-config", "emptyDir": {}}]}, "made by the operator"),
+        ({"volumeMounts": [{"name": "absent", "mountPath": "/x"}]}, "every mount must name a volume"),
+        ({"volumes": [VOLUME], "volumeMounts": [{"name": "data", "mountPath": "/tmp"}]}, "mount the volume elsewhere"),
         (
             {"volumes": [VOLUME], "volumeMounts": [{"name": "data", "mountPath": "/var/run/secrets/x"}]},
-            "mount it elsewhere",
+            "mount the volume elsewhere",
         ),
-        ({"env": [{"name": "DIFFUSION_POD_UID", "value": "x"}]}, "without the prefix DIFFUSION_"),
+        ({"env": [{"name": "DIFFUSION_POD_UID", "value": "x"}]}, "set by the operator"),
         (
             {"env": [{"name": "A", "value": "1", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]},
-            "one of them",
+            "exactly one of value and valueFrom",
         ),
         ({"env": [{"name": "A", "valueFrom": {}}]}, "exactly one of configMapKeyRef and secretKeyRef"),
         ({"env": [{"name": "A", "valueFrom": {"fieldRef": {}}}]}, "Extra inputs"),
-        ({"labels": {"diffusion.dev/training": "other"}}, "belongs to the operator"),
-        ({"labels": {"app.kubernetes.io/managed-by": "me"}}, "belongs to the operator"),
-        ({"affinity": {"podAffinity": {"x": [{"namespaces": ["kube-system"]}]}}}, "may not name namespaces"),
-        ({"affinity": {"podAntiAffinity": {"x": [{"namespaceSelector": {}}]}}}, "may not name namespaces"),
+        ({"labels": {"diffusion.dev/training": "other"}}, "use another prefix"),
+        ({"labels": {"app.kubernetes.io/managed-by": "me"}}, "use another prefix"),
+        ({"affinity": {"podAffinity": {REQUIRED: [NEAR | {"namespaces": ["kube-system"]}]}}}, "Extra inputs"),
+        ({"affinity": {"podAntiAffinity": {REQUIRED: [NEAR | {"namespaceSelector": {}}]}}}, "Extra inputs"),
     ],
 )
 def test_what_would_reach_further_is_refused(wire: dict[str, Any], why: str) -> None:

@@ -8,7 +8,8 @@ import pytest
 from diffusion_contract.agent_messages import RouterInstruction
 from diffusion_contract.names import KEYS_DIRECTORY, MANAGED_BY, MANAGED_BY_LABEL, SERVICE_LABEL
 from diffusion_contract.serving_config import EngineConfig, RouterConfig, SamplingSpec
-from diffusion_operator.api.pod_template import LocalReference, ResourcesSpec
+from diffusion_operator.api.pod_template import LocalReference
+from diffusion_operator.api.resources import ResourcesSpec
 from diffusion_operator.api.service_revision import RevisionSpec
 from diffusion_operator.children.engine_deployment import engine_deployment
 from diffusion_operator.children.engine_service import engine_service

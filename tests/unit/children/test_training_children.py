@@ -22,7 +22,7 @@ def training(spec: Any = MINIMAL) -> TrainingCustomResource:
 def test_every_child_belongs_to_its_custom_resource() -> None:
     parsed = training(spec_with(publish={"claim": {"size": "1Gi"}}))
     children = [
-        *claims(parsed),
+        *claims(parsed, {}),
         run_config_map(parsed, "PEM"),
         headless_service(parsed),
         training_disruption_budget(parsed, 1),
@@ -37,13 +37,13 @@ def test_every_child_belongs_to_its_custom_resource() -> None:
 
 def test_claims_that_are_there_already_are_not_made() -> None:
     spec = spec_with(checkpoint__storage={"existingClaim": "mine"}, publish={"existingClaim": "models"})
-    assert claims(training(spec)) == ()
+    assert claims(training(spec), {}) == ()
 
 
 def test_claims_are_made_as_asked() -> None:
     claim = {"size": "20Gi", "storageClassName": "fast", "accessModes": ["ReadWriteOnce"]}
     first, second = claims(
-        training(spec_with(checkpoint__storage={"claim": claim}, publish={"claim": {"size": "1Gi"}}))
+        training(spec_with(checkpoint__storage={"claim": claim}, publish={"claim": {"size": "1Gi"}})), {}
     )
     assert first["metadata"]["name"] == "digits-checkpoints"
     assert first["spec"] == {
@@ -52,6 +52,16 @@ def test_claims_are_made_as_asked() -> None:
         "storageClassName": "fast",
     }
     assert (second["metadata"]["name"], second["spec"]["accessModes"]) == ("digits-models", ["ReadWriteMany"])
+
+
+@pytest.mark.parametrize(
+    ("asked", "live", "sent"),
+    [("1Gi", "2Gi", "2Gi"), ("2Gi", "1Gi", "2Gi"), ("1Gi", "1024Mi", "1024Mi"), ("1Gi", "", "1Gi")],
+)
+def test_a_claim_never_shrinks(asked: str, live: str, sent: str) -> None:
+    spec = spec_with(checkpoint__storage={"claim": {"size": asked}})
+    (made,) = claims(training(spec), {"digits-checkpoints": live, "other": "9Ti"})
+    assert made["spec"]["resources"]["requests"]["storage"] == sent
 
 
 def test_the_run_config_is_what_the_trainer_parses() -> None:

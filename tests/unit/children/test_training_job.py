@@ -70,7 +70,17 @@ def test_pods_know_who_they_are() -> None:
 
 @pytest.mark.parametrize(
     ("limit", "processes", "expected"),
-    [("4", 2, 2), ("1500m", 1, 1), ("500m", 1, 1), ("8", 3, 2), ("2k", 1, 1), (None, 2, 1)],
+    [
+        ("4", 2, 2),
+        ("1500m", 1, 1),
+        ("500m", 1, 1),
+        ("8", 3, 2),
+        ("2k", 1, 1024),
+        ("1e400", 1, 1024),
+        ("1e9999", 2, 1024),
+        ("many", 1, 1),
+        (None, 2, 1),
+    ],
 )
 def test_threads_are_the_share_of_the_cpu_limit(limit: str | None, processes: int, expected: int) -> None:
     assert threads({"cpu": limit} if limit else {}, processes) == expected

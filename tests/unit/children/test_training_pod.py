@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from diffusion_operator.api.pod_template import PodTemplate, ResourcesSpec
+from diffusion_operator.api.pod_template import PodTemplate
+from diffusion_operator.api.resources import ResourcesSpec
 from diffusion_operator.children.pod import Mount, PodRecipe, pod_template
 
 

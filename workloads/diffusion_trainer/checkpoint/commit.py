@@ -80,7 +80,8 @@ def failure_of(error: Exception) -> SaveFailure:
     if isinstance(error, OSError):
         text = f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return SaveFailure(reason="StorageFull", message=f"the checkpoint volume is full ({text})")
+            remedy = "raise checkpoint.storage.claim.size, or enlarge the claim that it names"
+            return SaveFailure(reason="StorageFull", message=f"the checkpoint volume is full ({text}): {remedy}")
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             return SaveFailure(reason="StorageReadOnly", message=f"the checkpoint volume cannot be written ({text})")
         return SaveFailure(reason="SaveFailed", message=f"the checkpoint could not be written ({text})")
