@@ -33,6 +33,7 @@ class PodFacts:
     `last_words`: what the container wrote to its termination file; None where it wrote nothing that can be read.
     `disruption`: reason of the DisruptionTarget condition, empty without one. `waiting`, `waiting_message`: why a
     container does not start (ImagePullBackOff, ...). `unschedulable`: the scheduler's sentence, empty once placed.
+    `creating_since`: since when its node has been making its container, which it has not yet begun to start.
     """
 
     name: str
@@ -51,6 +52,7 @@ class PodFacts:
     waiting: str = ""
     waiting_message: str = ""
     unschedulable: str = ""
+    creating_since: str = ""
 
     @property
     def terminal(self) -> bool:
@@ -85,7 +87,15 @@ def observe_pod(raw: Raw, container: str) -> PodFacts:
         waiting=text_at(waiting, "reason"),
         waiting_message=text_at(waiting, "message"),
         unschedulable=unschedulable(raw),
+        creating_since=creating_since(raw, state),
     )
+
+
+def creating_since(pod: Raw, state: Raw) -> str:
+    """When the pod came to its node, while that has not yet begun to start the container of this `state`."""
+    if text_at(state, "waiting", "reason") != "ContainerCreating":
+        return ""
+    return text_at(condition_of(pod, "PodScheduled"), "lastTransitionTime")
 
 
 def unschedulable(raw: Raw) -> str:

@@ -1,11 +1,17 @@
 """Deployments of a DiffusionService and their pods: how many are ready, and what keeps the others from it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from diffusion_contract.exit_codes import ExitCode
 from diffusion_operator.observe.creation_failures import refusal_in
-from diffusion_operator.observe.pods import PULL_PROBLEMS, START_PROBLEMS, parse_last_words, unschedulable
+from diffusion_operator.observe.pods import (
+    PULL_PROBLEMS,
+    START_PROBLEMS,
+    creating_since,
+    parse_last_words,
+    unschedulable,
+)
 from diffusion_operator.observe.raw_values import condition_of, integer_at, mapping_at, mappings_at, text_at
 from diffusion_operator.observe.snapshot import Raw
 
@@ -29,7 +35,7 @@ class WorkloadFacts:
 
     `current` counts its pods, `available` those of its newest template that have been ready long enough; both are 0
     while the Deployment's controller has not yet seen the newest spec. `waiting` is a sentence about pods that are not
-    placed on a node yet, empty without one.
+    placed on a node yet, empty without one. `creating`: pods whose container their node is making, and since when.
     """
 
     desired: int = 0
@@ -38,6 +44,7 @@ class WorkloadFacts:
     available: int = 0
     trouble: Trouble | None = None
     waiting: str = ""
+    creating: tuple[tuple[str, str], ...] = ()
 
     def serves(self, wanted: int) -> bool:
         """Whether `wanted` pods are there, of the newest template, and available."""
@@ -59,7 +66,14 @@ def observe_workload(deployment: Raw, pods: Iterable[Raw]) -> WorkloadFacts:
         available=min(available, updated) if settled else 0,
         trouble=min(troubles, key=_by_weight) if troubles else _deployment_trouble(deployment),
         waiting=next((sentence for pod in living if (sentence := unschedulable(pod))), ""),
+        creating=tuple(pair for pod in living for pair in _creating(pod)),
     )
+
+
+def _creating(pod: Raw) -> Iterator[tuple[str, str]]:
+    for status in mappings_at(pod, "status", "containerStatuses"):
+        if since := creating_since(pod, mapping_at(status, "state")):
+            yield text_at(pod, "metadata", "name"), since
 
 
 def pod_trouble(pod: Raw) -> Trouble | None:

@@ -46,6 +46,7 @@ from diffusion_operator.plan.service_routing import (
 )
 from diffusion_operator.plan.service_status import service_status
 from diffusion_operator.plan.service_verdict import Judgement, service_verdict
+from diffusion_operator.plan.slow_creation import seconds_until_slow
 
 LOOK_AGAIN_SECONDS = 15.0
 """When to look again for an object of somebody else's that is missing or bad: nobody tells us when it changes."""
@@ -74,7 +75,7 @@ def decide_service(world: ServiceWorld, now: datetime) -> Plan:
     target = target_revision(world, world.spec, model.reference) if world.spec and model.reference else None
     replicas = _replicas(world)
     rollout = advance(world, target, replicas, now) if world.spec else _as_recorded(world)
-    case = Judgement(world, model, rollout, replicas, routing_record(world, rollout, replicas, now))
+    case = Judgement(world, model, rollout, replicas, routing_record(world, rollout, replicas, now), now)
     verdict = service_verdict(case)
     owner = Owner(kind=KIND, name=world.name, namespace=world.namespace, uid=world.uid)
     told, router_image = instruction(owner, rollout.stable), _router_image(world, rollout)
@@ -191,4 +192,8 @@ def _requeue(decision: _Decision, now: datetime) -> float | None:
     if leftovers(decision.world, decision.rollout) and draining > 0:
         return min(draining + 0.1, DRAIN_SECONDS)
     missing = decision.verdict.reason in ("KeysNotFound", "KeysEmpty", "ModelClaimNotFound", "WaitingForTraining")
-    return LOOK_AGAIN_SECONDS if missing or decision.world.bad_keys else None
+    creating = [since for engines in decision.world.engines.values() for _, since in engines.creating]
+    waits = [wait for since in creating if (wait := seconds_until_slow(since, now)) > 0]
+    if missing or decision.world.bad_keys:
+        waits.append(LOOK_AGAIN_SECONDS)
+    return min(waits, default=None)

@@ -5,6 +5,7 @@ Its sentence is the message of the conditions, of the status and of the event.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 from diffusion_contract.model_reference import parse_model_reference
 from diffusion_operator.observe.service_history import RecordedRevision, RecordedRouting
@@ -13,6 +14,7 @@ from diffusion_operator.observe.service_world import ServiceWorld
 from diffusion_operator.plan.conditions import Condition
 from diffusion_operator.plan.revision import ResolvedModel, Rollout, Verdict, short_model
 from diffusion_operator.plan.service_routing import stragglers
+from diffusion_operator.plan.slow_creation import is_slow, slow_sentence
 
 _NOTHING = WorkloadFacts()
 NAMES_SHOWN = 5
@@ -32,10 +34,18 @@ class Judgement:
     rollout: Rollout
     replicas: int
     routing: RecordedRouting | None
+    now: datetime
 
     def engines(self, recorded: RecordedRevision | None) -> WorkloadFacts:
         """The workload of a revision; one without pods where it does not exist."""
         return self.world.engines.get(recorded.revision, _NOTHING) if recorded else _NOTHING
+
+    def waits(self, engines: WorkloadFacts) -> str:
+        """The half sentence about a pod that has no node, or whose container is slow to come; empty without one."""
+        slow = next((pod for pod, since in engines.creating if is_slow(since, self.now)), "")
+        if engines.waiting or not slow or self.world.spec is None:
+            return f", {engines.waiting}" if engines.waiting else ""
+        return f", {slow_sentence(slow, self.world.spec.template)}"
 
     @property
     def goes_on(self) -> str:
@@ -153,8 +163,7 @@ def _candidate_starting(case: Judgement) -> Verdict | None:
         return _candidate_unproven(candidate, stable)
     engines = case.engines(candidate)
     counted = f"{min(engines.available, case.replicas)} of {case.replicas} engine pods available"
-    waiting = f", {engines.waiting}" if engines.waiting else ""
-    message = f"revision {candidate.revision} is starting: {counted}{waiting}{case.goes_on}"
+    message = f"revision {candidate.revision} is starting: {counted}{case.waits(engines)}{case.goes_on}"
     return Verdict("Reconciling", "RevisionStarting", message)
 
 
@@ -190,8 +199,7 @@ def _engines_not_ready(case: Judgement) -> Verdict | None:
     engines = case.engines(case.rollout.stable)
     if engines.serves(case.replicas) and engines.current <= case.replicas:
         return None
-    waiting = f", {engines.waiting}" if engines.waiting else ""
-    message = f"{engines.ready} of {case.replicas} engine pods ready{waiting}"
+    message = f"{engines.ready} of {case.replicas} engine pods ready{case.waits(engines)}"
     return Verdict("Reconciling", "EnginesStarting", message)
 
 

@@ -25,7 +25,7 @@ from diffusion_operator.plan.training_attempt import (
 from diffusion_operator.plan.training_children import LEFTOVER_SECONDS, leftover_jobs, superfluous_jobs, wanted_children
 from diffusion_operator.plan.training_events import training_events
 from diffusion_operator.plan.training_identity import CHANGED, as_begun, describes_another_run
-from diffusion_operator.plan.training_obstacles import CREATION_SECONDS, makes_too_few
+from diffusion_operator.plan.training_obstacles import CREATION_SECONDS, makes_too_few, seconds_until_slow_workers
 from diffusion_operator.plan.training_outcome import outcome
 from diffusion_operator.plan.training_phase import Objection, Outlook, verdict
 from diffusion_operator.plan.training_progress import learn, throttled
@@ -90,6 +90,7 @@ def _once_more(world: TrainingWorld, training: TrainingCustomResource, now: date
         restarts=Restarts(counted=0, disruptions=stored.disruptions, recorded=frozenset(), last_crash=""),
         learned=learn(world),
         outcome=None,
+        now=now,
     )
     said = f"attempt {outlook.attempt} begins, because the annotation {RETRY_ANNOTATION} asks once more"
     return Plan(
@@ -125,6 +126,7 @@ def _look_ahead(world: TrainingWorld, training: TrainingCustomResource, now: dat
         restarts=restarts,
         learned=learned,
         outcome=end,
+        now=now,
         no_progress=following.no_progress,
         next_attempt_time=following.start,
         waiting_seconds=seconds_until_start(following.start, now),
@@ -171,6 +173,7 @@ def _requeue(outlook: Outlook, held_back: float, now: datetime) -> float | None:
         waits.append(BROKEN_PATIENCE.total_seconds())
     if outlook.attempt == outlook.world.history.attempt and any(map(makes_too_few, outlook.world.jobs)):
         waits.append(CREATION_SECONDS)
+    waits.append(seconds_until_slow_workers(outlook.world, now))
     if why_not(outlook.world, outlook.training):
         waits.append(REHEARSE_AGAIN_SECONDS)
     return min((wait for wait in waits if wait is not None), default=None)

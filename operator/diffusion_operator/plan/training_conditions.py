@@ -33,7 +33,7 @@ def training_conditions(outlook: Outlook, verdict: Verdict) -> Iterator[Conditio
 def _scheduled(outlook: Outlook, verdict: Verdict) -> Condition:
     if verdict.phase in ("Succeeded", "Failed", "Suspended"):
         return Condition("Scheduled", "False", verdict.phase, "no workers are wanted any more")
-    found = obstacles(outlook.world)
+    found = obstacles(outlook.world, outlook.now)
     if found:
         return Condition("Scheduled", "False", found[0].reason, found[0].message)
     wanted = outlook.training.spec.workers.max

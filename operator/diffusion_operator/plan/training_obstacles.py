@@ -6,11 +6,13 @@ The order is that of causes: a pod that the quota refuses has no image to pull.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from diffusion_operator.observe.pods import PULL_PROBLEMS, START_PROBLEMS
 from diffusion_operator.observe.raw_values import condition_of, text_at
 from diffusion_operator.observe.training_world import TrainingJob, TrainingWorld
 from diffusion_operator.plan.conditions import kept
+from diffusion_operator.plan.slow_creation import is_slow, seconds_until_slow, slow_sentence
 
 CREATION_SECONDS = 15
 """How often to ask why a Job has fewer pods than it should: nobody tells us of events."""
@@ -34,9 +36,9 @@ class Obstacle:
     vague: str = ""
 
 
-def obstacles(world: TrainingWorld) -> tuple[Obstacle, ...]:
+def obstacles(world: TrainingWorld, now: datetime) -> tuple[Obstacle, ...]:
     """All that is in the way now, the deepest cause first; in the stored words where these still say the same."""
-    found = (*_claims(world), *_refusals(world), *_uncreated(world), *_pods(world))
+    found = (*_claims(world), *_refusals(world), *_uncreated(world), *_pods(world), *_slow(world, now))
     stored = condition_of({"status": world.history.raw}, "Scheduled")
     return tuple(_in_stored_words(one, text_at(stored, "reason"), text_at(stored, "message")) for one in found)
 
@@ -95,3 +97,19 @@ def _pods(world: TrainingWorld) -> Iterator[Obstacle]:
     for pod in waiting:
         if pod.unschedulable:
             yield Obstacle("Unschedulable", f"pod {pod.name} has no node: {pod.unschedulable}", stalls=False)
+
+
+def _slow(world: TrainingWorld, now: datetime) -> Iterator[Obstacle]:
+    """Workers whose container is not made for long. It may still come, so nothing stalls."""
+    if world.training is None:
+        return
+    for worker in world.workers:
+        if not worker.pod.deleting and is_slow(worker.pod.creating_since, now):
+            sentence = slow_sentence(worker.pod.name, world.training.spec.workers.template)
+            yield Obstacle("ContainerCreating", sentence, stalls=False)
+
+
+def seconds_until_slow_workers(world: TrainingWorld, now: datetime) -> float | None:
+    """When to look again at containers in the making; None while there are none that are not slow already."""
+    waits = (seconds_until_slow(worker.pod.creating_since, now) for worker in world.workers)
+    return min((wait for wait in waits if wait > 0), default=None)

@@ -6,7 +6,7 @@ interrupted and one that was not agree on it.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Literal
 
 from diffusion_operator.api.training_spec import TrainingCustomResource
@@ -55,6 +55,7 @@ class Outlook:
     restarts: Restarts
     learned: Learned
     outcome: Outcome | None
+    now: datetime
     no_progress: int = 0
     next_attempt_time: str = ""
     waiting_seconds: float = 0
@@ -142,7 +143,7 @@ def _waits_for_a_crash(outlook: Outlook) -> bool:
 
 
 def _held_up(outlook: Outlook) -> Verdict | None:
-    found = obstacles(outlook.world)
+    found = obstacles(outlook.world, outlook.now)
     if outlook.rendezvous.members or not found:
         return None
     first = found[0]
@@ -184,7 +185,7 @@ def _resizing(outlook: Outlook) -> Verdict | None:
 
 def _running(outlook: Outlook) -> Verdict:
     missing = outlook.training.spec.workers.max - len(outlook.rendezvous.members)
-    found = obstacles(outlook.world)
+    found = obstacles(outlook.world, outlook.now)
     more = f"; {missing} more wanted: {found[0].message}" if missing > 0 and found else ""
     return Verdict("Running", "Training", f"{_together(outlook)}{more}", "Ready")
 

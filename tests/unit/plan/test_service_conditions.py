@@ -1,5 +1,6 @@
 """Why a service is not ready, in the words that people read: each check once, and which one wins."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from custom_resource_tables import service
 from diffusion_contract.api_key_hash import SHAPE
 from diffusion_operator.observe.snapshot import Refusal
+from diffusion_operator.plan.conditions import to_timestamp
 from service_simulation import Simulation, container_waiting, model, stored
 
 REFERENCE = model("d")
@@ -244,3 +246,22 @@ def test_transition_times_stay_where_nothing_turned() -> None:
     assert after["Available"] == before["Available"]
     assert after["Ready"] != before["Ready"]
     assert {c["observedGeneration"] for c in simulation.status["conditions"]} == {2}
+
+
+def test_an_engine_whose_container_is_not_made_for_long_is_said_with_what_its_volumes_need() -> None:
+    simulation = Simulation()
+    volume = {"name": "c", "configMap": {"name": "settings"}}
+    simulation.change(template={"volumes": [volume]})
+    simulation.reconcile()
+    simulation.broken[simulation.status["candidate"]["revision"]] = container_waiting("ContainerCreating")
+    simulation.step()
+    placed = {"type": "PodScheduled", "status": "True", "lastTransitionTime": to_timestamp(simulation.now)}
+    for item in simulation.objects.values():
+        if item["kind"] == "Pod":
+            item["status"]["conditions"] = [placed]
+    assert simulation.reconcile().requeue_seconds == pytest.approx(60)
+    assert "not made yet" not in simulation.status["message"]
+    simulation.now += timedelta(seconds=60)
+    simulation.reconcile()
+    assert "(ConfigMap settings must exist); `kubectl describe pod " in simulation.status["message"]
+    assert simulation.condition("Stalled")[0] == "False"

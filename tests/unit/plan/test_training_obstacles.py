@@ -161,3 +161,34 @@ def test_one_fact_is_one_event() -> None:
     assert [(one.type, one.reason, one.message) for one in plan.events] == [
         ("Warning", "Unschedulable", "pod a has no node: no nodes")
     ]
+
+
+def creating(placed: str) -> Any:
+    """A pod whose node has been making its container since `placed`."""
+    condition = {"type": "PodScheduled", "status": "True", "lastTransitionTime": placed}
+    return pod("a", waiting={"reason": "ContainerCreating"}, conditions=[condition])
+
+
+def test_a_container_that_is_not_made_for_long_is_said_with_what_its_volumes_need() -> None:
+    volumes = [
+        {"name": "c", "configMap": {"name": "settings"}},
+        {"name": "s", "secret": {"secretName": "wallet"}},
+        {"name": "o", "secret": {"secretName": "spare", "optional": True}},
+        {"name": "e", "emptyDir": {}},
+    ]
+    facts: dict[str, Any] = {"spec": spec_with(workers__template={"volumes": volumes}), "status": training_status()}
+    young = decided(job(active=1), creating("2026-01-01T11:59:20Z"), **facts)
+    assert (said(young)[1], young.requeue_seconds) == ("Starting", 20)
+    old = decided(job(active=1), creating("2026-01-01T11:59:00Z"), **facts)
+    assert said(old) == (
+        "Starting",
+        "ContainerCreating",
+        "the container of pod a is not made yet: its image is still being pulled, or a volume cannot be mounted "
+        "(ConfigMap settings and Secret wallet must exist); `kubectl describe pod a` shows which",
+    )
+    assert (kstatus(old), old.requeue_seconds) == ("InProgress", None)
+
+
+def test_a_slow_container_without_such_volumes_is_said_without_names() -> None:
+    old = decided(job(active=1), creating("2026-01-01T11:00:00Z"), spec=spec_with(), status=training_status())
+    assert said(old)[2].endswith("or a volume cannot be mounted; `kubectl describe pod a` shows which")
