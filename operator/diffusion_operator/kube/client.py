@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
@@ -20,6 +20,8 @@ _LONGEST_PAUSE = 5.0
 
 CallObserver = Callable[[str, str, float], None]
 """Told of each answered or failed try: HTTP method or WATCH, code (or "unreachable"), seconds."""
+
+Propagation = Literal["Background", "Foreground"]
 
 Sleep = Callable[[float], Awaitable[None]]
 """Pauses for so many seconds; tests only note it."""
@@ -77,13 +79,15 @@ class ApiClient:
         path = resource.path(metadata.get("namespace", ""), metadata["name"], subresource)
         return await self.call("PUT", path, {"fieldManager": FIELD_MANAGER}, manifest)
 
-    async def delete(self, resource: Resource, reference: ObjectReference) -> bool:
-        """Delete exactly this version of this object, its dependents after it.
+    async def delete(
+        self, resource: Resource, reference: ObjectReference, propagation: Propagation = "Background"
+    ) -> bool:
+        """Delete exactly this version of this object, its dependents after it (Foreground: before it).
 
         Absence is success. False where something by that name is there, but not as it was seen.
         """
         options = {
-            "propagationPolicy": "Background",
+            "propagationPolicy": propagation,
             "preconditions": {"uid": reference.uid, "resourceVersion": reference.resource_version},
         }
         try:

@@ -13,7 +13,7 @@ from diffusion_operator.kube.keys import Key, resource_of_key
 from diffusion_operator.kube.own_writes import OwnWrites
 from diffusion_operator.kube.references import References
 from diffusion_operator.kube.rehearsals import Rehearsals
-from diffusion_operator.kube.resources import NODE, POD, Resource, resource_of
+from diffusion_operator.kube.resources import JOB, NODE, POD, Resource, resource_of
 from diffusion_operator.kube.status import put_status
 from diffusion_operator.kube.store import Store
 from diffusion_operator.observe.operator_facts import OperatorFacts
@@ -132,9 +132,12 @@ class Cluster:
         await self._events.record(about, event, now)
 
     async def delete(self, key: Key, reference: ObjectReference) -> bool:
-        """Delete what was seen, as it was seen. False where it is no longer so; absence is success."""
+        """Delete what was seen, as it was seen. False where it is no longer so; absence is success.
+
+        A Job stays until its pods have ended, and by it we see those that still run.
+        """
         resource = resource_of(reference.api_version, reference.kind)
-        is_gone = await self._client.delete(resource, reference)
+        is_gone = await self._client.delete(resource, reference, "Foreground" if resource == JOB else "Background")
         if is_gone:
             self._writes.note_deleted(key, resource, reference)
         return is_gone

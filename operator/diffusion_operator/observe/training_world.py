@@ -113,7 +113,7 @@ class TrainingWorld:
     API server refused our writes; that there is none means nothing before this process `has_applied` any.
     `rehearsals`: by the digest of a manifest, why it would refuse that, or "" where it would not. `run`: what the pods
     of this run read now; None where it cannot be read. `retry`: the annotation by which a failed run is asked for
-    once more, empty where there is none.
+    once more, empty where there is none. `runs_before`: pods of `previous` that have not ended.
     """
 
     name: str
@@ -130,6 +130,7 @@ class TrainingWorld:
     refusals: tuple[str, ...] = ()
     has_applied: bool = True
     claims: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    runs_before: int = 0
     retry: str = ""
     run: RunConfig | None = None
     rehearsals: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
@@ -169,6 +170,7 @@ def observe_training(snapshot: Snapshot, reports: Mapping[str, AgentRecord]) -> 
         previous=tuple(job for job in jobs if job.attempt != history.attempt),
         workers=_workers(snapshot, reports, history),
         claims=dict(_claims(snapshot)),
+        runs_before=_runs_before(snapshot, history),
         retry=text_at(raw, "metadata", "annotations", RETRY_ANNOTATION),
         run=_run(snapshot),
         rehearsals={digest: _REQUEST.sub("", sentence) for digest, sentence in snapshot.rehearsals.items()},
@@ -240,6 +242,12 @@ def _workers(snapshot: Snapshot, reports: Mapping[str, AgentRecord], history: Tr
     mine = (p for p in pods if decimal_label(p, ATTEMPT_LABEL) == attempt or text_at(p, "metadata", "uid") in uids)
     trained = uids | frozenset(history.rendezvous.leaving) | {entry.uid for entry in history.preemptions}
     return tuple(_worker(pod, snapshot, reports, attempt, trained) for pod in mine)
+
+
+def _runs_before(snapshot: Snapshot, history: TrainingHistory) -> int:
+    pods = [child for child in snapshot.children if child.get("kind") == "Pod"]
+    earlier = [pod for pod in pods if (decimal_label(pod, ATTEMPT_LABEL) or history.attempt) < history.attempt]
+    return sum(not observe_pod(pod, TRAINER_CONTAINER).terminal for pod in earlier)
 
 
 def _worker(

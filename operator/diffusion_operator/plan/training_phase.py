@@ -92,8 +92,7 @@ def _suspended(outlook: Outlook) -> Verdict | None:
     if not outlook.training.spec.suspend:
         return None
     world = outlook.world
-    still_there = any(not worker.pod.terminal for worker in world.workers) or any(job.active for job in world.previous)
-    if outlook.rendezvous.stop or still_there:
+    if outlook.rendezvous.stop or world.runs_before or any(not worker.pod.terminal for worker in world.workers):
         return Verdict("Draining", "Suspending", "workers save and leave, because spec.suspend is true")
     return Verdict("Suspended", "Suspended", f"spec.suspend is true; {_newest_checkpoint(outlook)}", "Ready")
 

@@ -76,6 +76,7 @@ async def test_a_deletion_carries_what_was_seen_as_preconditions():
     api, transport, _ = client({}, method="DELETE")
     assert await api.delete(CONFIG_MAP, REFERENCE)
     assert transport.asked[0].body["preconditions"] == {"uid": "uid-1", "resourceVersion": "7"}
+    assert transport.asked[0].body["propagationPolicy"] == "Background"
 
 
 async def test_deleting_what_is_gone_is_success():

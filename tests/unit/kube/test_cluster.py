@@ -7,6 +7,7 @@ from diffusion_operator.kube.cluster import Cluster
 from diffusion_operator.kube.keys import Key
 from diffusion_operator.kube.resources import JOB, NODE, POD, TRAINING
 from diffusion_operator.kube.store import Store
+from diffusion_operator.plan.plan import ObjectReference
 from diffusion_operator.plan.training_kind import TRAINING as KIND
 from scripted_transport import ScriptedTransport
 from world_builders import MINIMAL, OPERATOR, custom_resource, job, node, pod, training_status
@@ -49,3 +50,11 @@ async def test_a_namesake_of_a_member_is_somebody_else() -> None:
     namesake = pod("a")
     namesake["metadata"]["uid"] = "another"
     assert await pods_of(cluster_with(namesake, members=("a",), jobs=False)) == []
+
+
+async def test_a_job_stays_until_its_pods_have_ended() -> None:
+    transport = ScriptedTransport()
+    transport.say("DELETE /apis/batch/v1/namespaces/team/jobs/job-base-1", {})
+    cluster = Cluster(ApiClient(transport), Store(), OPERATOR, "operator")
+    assert await cluster.delete(KEY, ObjectReference("batch/v1", "Job", "team", "job-base-1", "uid-job-base-1", "7"))
+    assert transport.asked[0].body["propagationPolicy"] == "Foreground"

@@ -80,7 +80,7 @@ CASES = {
         "Current",
     ),
     "suspended, while workers of the attempt before still run": (
-        (job("base", attempt=1, active=1),),
+        (job("base", attempt=1), pod("a", attempt=1), pod("b", attempt=1, exit_code=75)),
         {"status": training_status(attempt=2), "spec": spec_with(suspend=True)},
         "Draining",
         "Suspending",
