@@ -199,6 +199,8 @@ class FakeOperator:
             return current
         if broken and any(pod.polls_open == 0 and pod.uid in members and not pod.gone for pod in live):
             return current  # Wait for LOST_SECONDS to tell a cut connection from one that is being opened again.
+        if broken and any(pod.uid in members and reports[pod.uid].broken != self.generation for pod in live):
+            return current  # A member that lives will say so too; one whose end has not been seen yet never will.
         live.sort(key=lambda pod: (-(reports[pod.uid].step if reports[pod.uid].step is not None else -1), pod.uid))
         leaving = [pod.uid for pod in self.pods.values() if not pod.gone and (pod.noticed or reports_leaving(pod))]
         return TrainerInstruction(
