@@ -35,12 +35,21 @@ class Finish:
 
     def __init__(self, settings: Settings, training: Training, snapshots: Snapshots, folder: Path) -> None:
         self.settings, self.training, self.snapshots, self.folder = settings, training, snapshots, folder
+        self._telling = threading.Lock()
+        self._over = False
 
     def run(self) -> Boundary | None:
         """None when the target is committed and published, else the boundary with which that ended. Collective.
 
         It ends the generation, or has a higher target: then training goes on.
         """
+        try:
+            return self._try_until_done()
+        finally:
+            with self._telling:
+                self._over = True
+
+    def _try_until_done(self) -> Boundary | None:
         group, report = self.training.group, self.training.report
         while True:
             self.snapshots.take(group, self.training.target)
@@ -65,6 +74,12 @@ class Finish:
             if outcome is not None:
                 return outcome
 
+    def _tell(self, **changed: object) -> None:
+        """For the thread in the background: nothing that it says may come after the generation's end."""
+        with self._telling:
+            if not self._over:
+                self.training.report.tell(**changed)
+
     def _commit_and_publish(self) -> Outcome:
         """Rank 0: what to report when all is done."""
         checkpoint = self._final_commit()
@@ -73,7 +88,7 @@ class Finish:
         committed = checkpoint.reference.to_wire()
         done: dict[str, object] = {"committed": committed, "verified": committed}
         if self.training.live.current.publish is not None:
-            self.training.report.tell(state="Publishing")
+            self._tell(state="Publishing")
             try:
                 published = self._publish(checkpoint)
             except PublishRefused as error:
@@ -102,7 +117,7 @@ class Finish:
             )
         except OSError as error:
             log.warning("not published yet: %s", error)
-            training.report.tell(message=f"the model version could not be published: {error}")
+            self._tell(message=f"the model version could not be published: {error}")
             return None
         log.info("published %s", published.reference)
         return published

@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from deadline import wait_until
 from diffusion_trainer import finish, live_config
 from trainer_in_process import train_here
 from trainer_workers import run_document
@@ -41,16 +42,24 @@ def test_a_models_volume_with_something_else_on_it_is_refused_and_not_tried_for_
 
 def test_a_worker_that_publishes_hears_that_it_must_end(tmp_path, monkeypatch):
     over = threading.Event()
-    monkeypatch.setattr(finish, "publish_checkpoint", lambda *_given: over.wait(60))
+
+    def fail_late(*_given):
+        over.wait(60)
+        raise OSError("when nobody waits any more")
+
+    monkeypatch.setattr(finish, "publish_checkpoint", fail_late)
 
     def end_while_publishing(update, inbox):
         if update.state == "Publishing":
             inbox.take(inbox.orders.model_copy(update={"terminating": True}))
 
     code, said = train_here(tmp_path, end_while_publishing, training=SHORT, checkpoint=EVERY_FOUR)
-    over.set()
     assert code == 75
     assert said[-1].committed.step == 8
+    told = len(said)
+    over.set()
+    wait_until(lambda: "finish" not in {thread.name for thread in threading.enumerate()}, 20, "the thread ends")
+    assert len(said) == told
 
 
 def test_a_fault_of_our_own_while_publishing_is_a_crash(tmp_path, monkeypatch):

@@ -8,9 +8,12 @@ import pytest
 from torch.distributed import HashStore, TCPStore
 
 from deadline import wait_until
-from diffusion_trainer import rendezvous
+from diffusion_contract.agent_messages import Member, TrainerInstruction
+from diffusion_trainer import rendezvous, trainer_process
 from diffusion_trainer.placement import Placement
+from diffusion_trainer.process_messages import Orders
 from diffusion_trainer.rendezvous import PeersLost, Superseded, break_connections, decide, meet
+from diffusion_trainer.trainer_process import TrainerProcess
 from operator_process import free_port
 
 SECONDS = 5.0
@@ -156,3 +159,39 @@ def test_breaking_connections_leaves_no_descriptor_behind(tmp_path):
         for _ in range(5):
             break_connections()
         assert len(rendezvous.open_descriptors()) == before
+
+
+@pytest.mark.parametrize(
+    ("gathering", "announced", "member_stays", "broken"),
+    [(True, 4, True, True), (True, 3, True, False), (False, 4, True, False), (False, 4, False, True)],
+)
+def test_a_newer_generation_breaks_off_one_that_still_forms_or_has_lost_a_member(
+    monkeypatch, gathering, announced, member_stays, broken
+):
+    calls = []
+    monkeypatch.setattr(trainer_process, "break_connections", lambda: calls.append("broken"))
+    monkeypatch.setattr(trainer_process, "_HUNG_PEER_SECONDS", 0.0)
+    process = TrainerProcess.__new__(TrainerProcess)
+    process._generation, process._gathering, process._members = 3, gathering, frozenset("ab")
+    members = [Member(pod=uid, uid=uid, address="127.0.0.1") for uid in ("ab" if member_stays else "a")]
+    process._watch_for_hung_peers(
+        Orders(instruction=TrainerInstruction(attempt=0, generation=announced, members=members))
+    )
+    for timer in [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]:
+        timer.join(SECONDS)
+    assert bool(calls) == broken
+
+
+def test_a_generation_that_has_formed_meanwhile_is_left_alone(monkeypatch):
+    calls = []
+    monkeypatch.setattr(trainer_process, "break_connections", lambda: calls.append("broken"))
+    process = TrainerProcess.__new__(TrainerProcess)
+    process._generation, process._gathering = 3, False
+    process._break_if_still_in(3, dropped=False)
+    process._break_if_still_in(2, dropped=True)
+    assert calls == []
+
+
+def test_nccl_is_aborted_and_gloo_destroyed():
+    assert rendezvous.way_to_end(has_accelerator=True) is rendezvous._abort_process_group
+    assert rendezvous.way_to_end(has_accelerator=False) is rendezvous.dist.destroy_process_group
