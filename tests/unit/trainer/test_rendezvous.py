@@ -24,7 +24,7 @@ def place(rank: int, world: int = 2, port: int = 0) -> Placement:
     return Placement(3, rank, world, rank, world, "127.0.0.1", port)
 
 
-class Member:
+class Rank:
     """One rank that decides in a thread of its own; `reason` makes it want to stop."""
 
     def __init__(self, store: HashStore, rank: int, world: int) -> None:
@@ -33,7 +33,7 @@ class Member:
         self.outcome = ""
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def start(self) -> "Member":
+    def start(self) -> "Rank":
         self._thread.start()
         return self
 
@@ -55,7 +55,7 @@ class Member:
 @pytest.fixture
 def three():
     store = HashStore()
-    return [Member(store, rank, 3) for rank in range(3)]
+    return [Rank(store, rank, 3) for rank in range(3)]
 
 
 def test_all_go_when_all_are_here(three):
@@ -85,7 +85,7 @@ def test_one_that_would_leave_after_another_has_said_go_goes_too(three):
 def test_whatever_the_order_all_go_or_nobody_does():
     for attempt in range(30):
         store = HashStore()
-        members = [Member(store, rank, 3) for rank in range(3)]
+        members = [Rank(store, rank, 3) for rank in range(3)]
         for member in members:
             member.start()
         members[attempt % 3].reason = "generation 4 was announced"
