@@ -1,17 +1,19 @@
-"""Edits of a running training that would take its workers away and start none, against a real API server."""
+"""Edits of what runs, against a real API server: bad ones stop nobody, and a volume may grow."""
 
 import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
 
-from crash_scenarios import training
+from cluster_fixtures import apply
+from crash_scenarios import ROLLED_OUT, condition, training
 from diffusion_contract.agent_messages import TrainerReport
 from diffusion_local.cluster import Cluster
-from diffusion_operator.kube.resources import TRAINING
+from diffusion_operator.kube.resources import CLAIM, MODEL_SERVICE, TRAINING
+from diffusion_operator.kube.transport import MERGE_PATCH
 from operator_harness import until
 from operator_scene import Scene, scene
-from scripted_pods import Life, Said, Stage
+from scripted_pods import Life, Said, Stage, serve
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -36,13 +38,16 @@ class Trained:
     """One training on two pools in a scene, whose workers train."""
 
     def __init__(self, scene: Scene) -> None:
-        self.witness, self.transport, self._scene = scene.witness, scene.transport, scene
+        self.witness, self.transport, self.client, self._scene = scene.witness, scene.transport, scene.client, scene
 
     def status(self):
         return self._scene.status("DiffusionTraining")
 
     def jobs(self):
-        return self._scene.objects("Job")
+        return self.objects("Job")
+
+    def objects(self, kind):
+        return self._scene.objects(kind)
 
     def reason(self):
         return self._scene.reason("DiffusionTraining")
@@ -107,3 +112,76 @@ async def test_a_renamed_key_of_the_networks_arguments_is_refused_and_the_run_go
         assert read() == before
         await run.edit({"model": {"denoiser": {"config": {"layers": 1, "depth": None}}}})
         await until(lambda: run.trains(1), 20, "the end of the refusal")
+
+
+async def test_a_service_goes_on_with_its_revision_while_the_api_server_refuses_the_next(control_plane, namespace):
+    async with scene(control_plane, namespace, serve) as stage:
+        for resource, item in ROLLED_OUT.objects:
+            await stage.create(resource, item)
+        await until(lambda: stage.reason("DiffusionService") == "Serving", 60, "a service that serves")
+        before = stage.status("DiffusionService")["stable"]
+        await stage.client.merge(MODEL_SERVICE, namespace, "digits", {"spec": spread("not a key/")["workers"]})
+        await until(lambda: stage.reason("DiffusionService") == "WriteRefused", 20, "the refusal in the status")
+        status = stage.status("DiffusionService")
+        assert status["stable"] == before
+        assert f"revision {before['revision']} goes on serving" in status["message"]
+        assert condition(status, "Available") == "True"
+        await stage.client.merge(MODEL_SERVICE, namespace, "digits", {"spec": spread("a/key")["workers"]})
+        await until(lambda: stage.reason("DiffusionService") == "Serving", 60, "the next revision")
+        assert stage.status("DiffusionService")["stable"]["revision"] != before["revision"]
+
+
+async def test_a_full_volume_may_be_enlarged_by_hand_or_in_the_spec(control_plane, namespace):
+    apply(control_plane, *growing(namespace, "digits-checkpoints"))
+    claim = {"size": "1Gi", "storageClassName": f"growing-{namespace}"}
+    async with trained(control_plane, namespace, checkpoint={"storage": {"claim": claim}}) as run:
+        path = CLAIM.path(namespace, "digits-checkpoints")
+
+        async def enlarge(size):
+            patch = {"spec": {"resources": {"requests": {"storage": size}}}}
+            await run.client.call("PATCH", path, {"fieldManager": "someone"}, patch, MERGE_PATCH)
+
+        def size():
+            return [
+                item["spec"]["resources"]["requests"]["storage"]
+                for item in run.objects("PersistentVolumeClaim")
+                if item["metadata"]["name"] == "digits-checkpoints"
+            ]
+
+        def is_bound():
+            claims = run.objects("PersistentVolumeClaim")
+            return any(item.get("status", {}).get("phase") == "Bound" for item in claims)
+
+        await until(is_bound, 30, "a volume for the claim")
+        await enlarge("2Gi")
+        await until(lambda: size() == ["2Gi"], 20, "the larger claim")
+        await run.edit({"failurePolicy": {"maxRestarts": 9}})
+        await until(lambda: run.status()["observedGeneration"] == 2, 20, "a look at the larger claim")
+        assert (size(), run.reason()) == (["2Gi"], "Training")
+        assert "Refused" not in str(run.status()["conditions"])
+        await run.edit({"checkpoint": {"storage": {"claim": {"size": "3Gi"}}}})
+        await until(lambda: size() == ["3Gi"], 20, "the size that the spec asks for now")
+
+
+def growing(namespace, claim):
+    """A class of volumes that may grow, and a volume of it for a claim."""
+    name = f"growing-{namespace}"
+    yield {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {"name": name},
+        "provisioner": "example.org/none",
+        "allowVolumeExpansion": True,
+    }
+    yield {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": name},
+        "spec": {
+            "storageClassName": name,
+            "capacity": {"storage": "9Gi"},
+            "accessModes": ["ReadWriteMany"],
+            "claimRef": {"namespace": namespace, "name": claim},
+            "nfs": {"server": "nowhere.invalid", "path": "/"},
+        },
+    }
