@@ -283,6 +283,15 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     **{f"a mount at {path}": (_mounted(path), words) for path, words in MOUNTS.items()},
     "two mounts at one path": (_mounted("/data", "/data"), "Duplicate value"),
+    "a volume twice": (
+        training(spec__workers__template={"volumes": [{"name": "a", "emptyDir": {}}] * 2}),
+        "Duplicate value",
+    ),
+    "a pull secret twice": (service(spec__template={"imagePullSecrets": [{"name": "a"}] * 2}), "Duplicate value"),
+    "a spread twice": (
+        service(spec__template={"topologySpreadConstraints": [{"topologyKey": "zone"}] * 2}),
+        "Duplicate value",
+    ),
     "a variable twice": (
         service(spec__template={"env": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]}),
         "Duplicate value",

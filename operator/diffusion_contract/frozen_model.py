@@ -1,6 +1,6 @@
 """The base of every typed document that crosses a border: immutable, camelCase on the wire, unknown keys refused."""
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
 
@@ -29,3 +29,15 @@ class FrozenModel(BaseModel):
         So a field that a later version adds changes no hash of what is already running.
         """
         return self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+
+
+def first_finding(error: ValidationError, prefix: str) -> tuple[str, str]:
+    """The path of the first field that was refused, as its author wrote it below `prefix`, and why."""
+    finding = error.errors(include_url=False)[0]
+    path = prefix
+    for part in finding["loc"]:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}"
+    broken = finding.get("ctx", {}).get("error")
+    if isinstance(broken, Misfit):
+        path += broken.field if broken.field.startswith("[") else f".{broken.field}"
+    return path, finding["msg"].removeprefix("Value error, ")

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from diffusion_contract.checkpoint_manifest import identity_digest
+from diffusion_contract.frozen_model import first_finding
 from diffusion_contract.run_config import RunConfig
 from diffusion_trainer.refusal import ConfigurationRefused
 
@@ -21,9 +22,7 @@ def read_config(path: Path) -> RunConfig:
     except OSError as error:
         raise ConfigurationRefused("spec", f"the run configuration {path} cannot be read: {error.strerror}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(["spec", *(str(part) for part in first["loc"])])
-        raise ConfigurationRefused(field, first["msg"]) from error
+        raise ConfigurationRefused(*first_finding(error, "spec")) from error
 
 
 class LiveConfig:

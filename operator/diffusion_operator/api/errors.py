@@ -2,7 +2,7 @@
 
 from pydantic import ValidationError
 
-from diffusion_contract.frozen_model import Misfit
+from diffusion_contract.frozen_model import first_finding
 
 
 class SpecInvalid(ValueError):
@@ -16,11 +16,4 @@ class SpecInvalid(ValueError):
 
 def spec_invalid(error: ValidationError, prefix: str = "spec") -> SpecInvalid:
     """The first finding of pydantic as a SpecInvalid, with the path as the user wrote it."""
-    finding = error.errors(include_url=False)[0]
-    path = prefix
-    for part in finding["loc"]:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}"
-    broken = (finding.get("ctx") or {}).get("error")
-    if isinstance(broken, Misfit):
-        path += broken.field if broken.field.startswith("[") else f".{broken.field}"
-    return SpecInvalid(path, str(finding["msg"]).removeprefix("Value error, "))
+    return SpecInvalid(*first_finding(error, prefix))

@@ -18,6 +18,9 @@ LABEL_PATTERN = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"
 ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=SUBDOMAIN_PATTERN)]
 """Name of a ConfigMap, a Secret, a claim and the like (RFC 1123 subdomain)."""
 
+Image = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\s]+$")]
+"""A container image by name."""
+
 LabelKey = Annotated[str, Field(min_length=1, max_length=316, pattern=QUALIFIED_PATTERN)]
 LabelValue = Annotated[str, Field(max_length=63, pattern=LABEL_PATTERN)]
 

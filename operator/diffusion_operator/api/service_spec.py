@@ -9,7 +9,7 @@ from diffusion_contract.frozen_model import FrozenModel
 from diffusion_contract.model_reference import parse_model_reference
 from diffusion_contract.serving_config import SamplingSpec, ServiceClass
 from diffusion_operator.api.errors import SpecInvalid, spec_invalid
-from diffusion_operator.api.kubernetes_names import SUBDOMAIN_PATTERN, ObjectName, once
+from diffusion_operator.api.kubernetes_names import SUBDOMAIN_PATTERN, Image, ObjectName, once
 from diffusion_operator.api.pod_template import PodTemplate
 from diffusion_operator.api.resources import ResourcesSpec
 
@@ -77,7 +77,7 @@ class DiffusionServiceSpec(FrozenModel):
     """The whole spec. A field that is not named here is refused."""
 
     model: ServedModel
-    image: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\s]+$")] | None = None
+    image: Image | None = None
     resources: ResourcesSpec = ResourcesSpec()
     template: PodTemplate = PodTemplate()
     sampling: ServiceSampling = ServiceSampling()

@@ -18,7 +18,7 @@ from diffusion_contract.run_config import (
     TrainingSpec,
 )
 from diffusion_operator.api.errors import SpecInvalid, spec_invalid
-from diffusion_operator.api.kubernetes_names import NodeLabels, ObjectName, once
+from diffusion_operator.api.kubernetes_names import Image, NodeLabels, ObjectName, once
 from diffusion_operator.api.pod_template import PodTemplate, Tolerations
 from diffusion_operator.api.resources import GPUS, Quantity, ResourcesSpec
 
@@ -26,8 +26,6 @@ Capacity = Literal["OnDemand", "Spot"]
 AccessMode = Literal["ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
 PoolName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", min_length=1, max_length=12)]
-Image = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\s]+$")]
-"""A container image by name."""
 
 
 def _is_above_zero(size: str) -> str:

@@ -159,7 +159,7 @@ def test_a_wrong_configuration_names_its_field(tmp_path):
     path = tmp_path / "run.json"
     for change, field in (
         ({"training": {"targetSteps": 0}}, "spec.training.targetSteps"),
-        ({"diffusion": {"schedule": {"type": "Linear"}, "prediction": "Flow"}}, "spec.diffusion"),
+        ({"diffusion": {"schedule": {"type": "Linear"}, "prediction": "Flow"}}, "spec.diffusion.prediction"),
         ({"surprise": 1}, "spec.surprise"),
     ):
         path.write_text(json.dumps(run_document(**change)))
