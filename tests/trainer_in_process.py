@@ -4,6 +4,7 @@ import json
 import socket
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from diffusion_contract.agent_messages import Member, TrainerInstruction
@@ -15,6 +16,15 @@ from diffusion_trainer.trainer_process import run_trainer
 from trainer_workers import run_document
 
 ALONE = TrainerInstruction(attempt=0, generation=1, members=(Member(pod="local", uid="local", address="127.0.0.1"),))
+
+
+@dataclass
+class OneOf:
+    """A group of which only one rank exists: gradients stay local."""
+
+    rank: int
+    world: int
+    generation: int = 1
 
 
 def train_here(

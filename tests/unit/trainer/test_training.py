@@ -2,7 +2,6 @@
 
 import json
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,7 +24,7 @@ from diffusion_trainer.process_messages import Orders
 from diffusion_trainer.sampler import StatelessSampler
 from diffusion_trainer.training_loop import Data, Diverged, Training
 from diffusion_trainer.training_state import RNG, build_state
-from trainer_in_process import ALONE, train_here
+from trainer_in_process import ALONE, OneOf, train_here
 from trainer_workers import run_document
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -104,15 +103,6 @@ def test_a_checkpoint_holds_every_state_there_is(tmp_path):
     assert manifest.code.version
     assert "loss" in manifest.metrics
     assert sorted(entry.name for entry in folder.iterdir()) == sorted([*manifest.files, "MANIFEST.json"])
-
-
-@dataclass
-class OneOf:
-    """A group of which only one rank exists: gradients stay local."""
-
-    rank: int
-    world: int
-    generation: int = 1
 
 
 @pytest.mark.parametrize(("batch", "world"), [(5, 3), (2, 3), (7, 2), (6, 3)])
