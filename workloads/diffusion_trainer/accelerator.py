@@ -21,10 +21,16 @@ class ForkPoisoned(Exception):
 
 
 def given_devices(environment: Mapping[str, str], devices: Path = _DEVICES) -> list[str]:
-    """The GPUs that the container was given, by their device files; none where CUDA_VISIBLE_DEVICES hides them."""
+    """The GPUs that the container was given; none where CUDA_VISIBLE_DEVICES hides them.
+
+    They are known by their device files, or else by the UUIDs that a device plugin has put into the environment: it has
+    those also where the container runtime then failed to bring the devices in. (`all` is what CUDA's images say.)
+    """
     if environment.get("CUDA_VISIBLE_DEVICES") in _NO_DEVICE:
         return []
-    return sorted(path.name for path in devices.glob("nvidia[0-9]*"))
+    named = environment.get("NVIDIA_VISIBLE_DEVICES", "").split(",")
+    files = sorted(path.name for path in devices.glob("nvidia[0-9]*"))
+    return files or [name for name in named if name.startswith(("GPU-", "MIG-"))]
 
 
 def choose_device(local_rank: int, given: list[str] | None = None) -> torch.device:
@@ -41,8 +47,8 @@ def choose_device(local_rank: int, given: list[str] | None = None) -> torch.devi
         )
     if given and not torch.cuda.is_available():
         raise AcceleratorUnusable(
-            f"this pod has {', '.join(given)}, but torch {torch.__version__} can use no GPU: check the node's driver, "
-            "or set CUDA_VISIBLE_DEVICES to an empty value to train on CPUs"
+            f"this pod has {', '.join(given)}, but torch {torch.__version__} can use no GPU: check the node's driver "
+            "and the pod's runtimeClassName, or set CUDA_VISIBLE_DEVICES to an empty value to train on CPUs"
         )
     if not torch.cuda.is_available():
         return torch.device("cpu")

@@ -42,6 +42,14 @@ def test_devices_are_known_by_their_files_unless_they_are_taken_away(tmp_path):
         assert given_devices({"CUDA_VISIBLE_DEVICES": hidden}, tmp_path) == []
 
 
+def test_devices_that_a_plugin_has_given_and_the_runtime_has_not_brought_in_are_known_by_name(tmp_path):
+    given = {"NVIDIA_VISIBLE_DEVICES": "GPU-aa-bb,MIG-cc"}
+    assert given_devices(given, tmp_path) == ["GPU-aa-bb", "MIG-cc"]
+    assert given_devices({**given, "CUDA_VISIBLE_DEVICES": ""}, tmp_path) == []
+    for anything in ("all", "void", "", "none", "0"):
+        assert given_devices({"NVIDIA_VISIBLE_DEVICES": anything}, tmp_path) == []
+
+
 def test_without_gpus_it_is_the_cpu_and_with_them_one_for_each_process(gpus):
     gpus(0, poisoned=True)
     assert choose_device(0, []) == torch.device("cpu")
