@@ -12,7 +12,7 @@ from diffusion_local.node import pod_sandbox, pod_worker
 from diffusion_local.node.addresses import Addresses
 from diffusion_local.node.api_client import ApiClient
 from diffusion_local.node.configuration import NodeConfiguration
-from diffusion_local.node.container_start import PodPlace, StartedContainer
+from diffusion_local.node.container_start import PodPlace
 from diffusion_local.node.events import EventWriter
 from diffusion_local.node.machine_files import Hosts, Images
 from diffusion_local.node.object_watch import ObjectWatch
@@ -28,6 +28,7 @@ class PretendedProcess:
 
     def __init__(self, obeys: int | None = 143) -> None:
         self.pid = 1
+        self.spec: dict[str, Any] = {}
         self.obeys = obeys
         self.exited = asyncio.Event()
         self.exit_code = 0
@@ -101,11 +102,11 @@ class Stage:
 
     async def start(
         self, _: NodeServices, pod: dict[str, Any], container: dict[str, Any], place: PodPlace, run: int
-    ) -> StartedContainer:
+    ) -> PretendedProcess:
         """What the worker calls to start a container."""
         process = PretendedProcess(self.obeys)
         self.processes[container["name"]] = process
-        return StartedContainer(process, {})  # type: ignore[arg-type]
+        return process
 
     def statuses(self) -> list[dict[str, Any]]:
         """Every status that was written."""

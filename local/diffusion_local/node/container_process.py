@@ -15,13 +15,20 @@ from diffusion_local.node.configuration import Manifest
 from diffusion_local.node.container_log import LogWriter
 from diffusion_local.node.pod_network import PodNetwork
 
-LAUNCH = Path(__file__).with_name("launch.py")
+PROGRAMS = Path(__file__).parents[2]
 CLONE_NEWPID = 0x20000000
 DRAIN_SECONDS = 2.0
+BARE_ENVIRONMENT = {"PYTHONPATH": str(PROGRAMS)}
+"""For `bare_python`; what it becomes gets an environment of its own."""
 
 
 class CommandNotStarted(Exception):
     """The container's command could not be started: reason StartError, exit code 128."""
+
+
+def bare_python(module: str) -> list[str]:
+    """The command that runs a module which needs the standard library only, started as quickly as Python can be."""
+    return [sys.executable, "-S", "-s", "-P", "-m", module]
 
 
 @contextlib.contextmanager
@@ -82,12 +89,12 @@ class ContainerProcess:
     def launched(self, file: Path, status: int, output: int) -> subprocess.Popen[bytes]:
         """Start the launcher."""
         return subprocess.Popen(
-            [sys.executable, "-I", "-S", str(LAUNCH), str(file)],
+            [*bare_python("diffusion_local.node.launch"), str(file)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             pass_fds=[status, *self.inherited],
-            env={},
+            env=BARE_ENVIRONMENT,
         )
 
     async def pump(self, output: int) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from diffusion_local.node.back_off import failures_in_a_row
 from diffusion_local.node.configuration import Manifest
 from diffusion_local.node.container_life import end_of, live
-from diffusion_local.node.container_start import StartedContainer
+from diffusion_local.node.container_process import ContainerProcess
 from diffusion_local.node.pod_record import ContainerRecord, Running
 from diffusion_local.node.probing import Target, ask
 from diffusion_local.node.quantity import parse_quantity
@@ -31,13 +31,13 @@ def complain(task: asyncio.Task[None]) -> None:
 class ContainerRun:
     """From the start of the process until its end is in the pod's record."""
 
-    def __init__(self, worker: "PodWorker", container: Manifest, started: StartedContainer, number: int) -> None:
+    def __init__(self, worker: "PodWorker", container: Manifest, process: ContainerProcess, number: int) -> None:
         self.worker = worker
         self.container = container
         self.name: str = container["name"]
-        self.process = started.process
+        self.process = process
         self.number = number
-        self.target = Target(container, worker.place.ip, started.process.pid, started.environment)
+        self.target = Target(container, worker.place.ip, process.pid, process.spec)
         self.alive = True
         self.condemned: asyncio.Task[None] | None = None
         self.living = asyncio.create_task(live(container, self.target, self))

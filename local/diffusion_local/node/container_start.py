@@ -26,6 +26,7 @@ from diffusion_local.node.services import NodeServices
 from diffusion_local.node.volumes import PodVolumes
 
 TERMINATION_FILE = "/dev/termination-log"
+HOSTS_FILE = "/etc/hosts"
 
 
 class NotStartable(Exception):
@@ -59,14 +60,6 @@ class PodPlace:
     def termination_file(self, container: str) -> Path:
         """What the container sees as its terminationMessagePath."""
         return self.directory / "containers" / container / "termination-log"
-
-
-@dataclass
-class StartedContainer:
-    """A process and the variables that it was given."""
-
-    process: ContainerProcess
-    environment: dict[str, str]
 
 
 def image_command(services: NodeServices, container: Manifest) -> list[str]:
@@ -105,7 +98,7 @@ async def environment_of(services: NodeServices, pod: Manifest, container: Manif
 
 async def start_container(
     services: NodeServices, pod: Manifest, container: Manifest, place: PodPlace, run: int
-) -> StartedContainer:
+) -> ContainerProcess:
     """Start one container. Raises NotStartable (it waits) or CommandNotStarted (it ended with 128)."""
     image = image_command(services, container)
     refuse_root(pod, container)
@@ -120,10 +113,9 @@ async def start_container(
         binds = volume_binds(container, place.volumes.paths, place.volumes.read_only, environment)
     except (KeyError, MountRefused) as error:
         raise NotStartable("CreateContainerConfigError", f"volumeMounts: {error}") from error
-    binds += [
-        Bind(place.hosts_file, "/etc/hosts"),
-        Bind(termination, container.get("terminationMessagePath") or TERMINATION_FILE),
-    ]
+    if not any(bind.target == HOSTS_FILE for bind in binds):
+        binds.append(Bind(place.hosts_file, HOSTS_FILE))
+    binds.append(Bind(termination, container.get("terminationMessagePath") or TERMINATION_FILE))
     argv = command_line(container, image, environment)
     if not argv:
         raise NotStartable("CreateContainerError", "no command specified")
@@ -134,7 +126,7 @@ async def start_container(
         await process.start()
     except OSError as error:
         raise NotStartable("CreateContainerError", str(error)) from error
-    return StartedContainer(process, environment)
+    return process
 
 
-__all__ = ["CommandNotStarted", "NotStartable", "PodPlace", "StartedContainer", "start_container"]
+__all__ = ["CommandNotStarted", "NotStartable", "PodPlace", "start_container"]

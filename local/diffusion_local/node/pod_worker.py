@@ -182,7 +182,7 @@ class PodWorker:
         restarts = 0 if known is None else known.restarts + (1 if ended is not None else 0)
         begun = self.services.clock()
         try:
-            started = await start_container(self.services, self.pod, container, self.place, restarts)
+            process = await start_container(self.services, self.pod, container, self.place, restarts)
         except NotStartable as problem:
             self.not_startable(name, known, problem)
             return
@@ -199,7 +199,7 @@ class PodWorker:
         last = ended or (known.last if known is not None else None)
         self.put(name, ContainerRecord(Running(begun), last, restarts, failures, container_id=container_id))
         self.services.events.tell(self.pod, "Normal", "Started", f"Container started: {name}")
-        self.runs[name] = ContainerRun(self, container, started, restarts)
+        self.runs[name] = ContainerRun(self, container, process, restarts)
         if self.record.stopping:
             self.stop.include(self.runs[name])
 

@@ -2,14 +2,16 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import aiohttp
 
 from diffusion_local.node.configuration import Manifest
+from diffusion_local.node.container_process import BARE_ENVIRONMENT, bare_python
 from diffusion_local.node.probe_tally import Tally, count, period, port_number, timeout
 
 SHOWN_OUTPUT = 1024
@@ -22,7 +24,8 @@ class Target:
     container: Manifest
     pod_ip: str
     pid: int
-    environment: Mapping[str, str]
+    spec: Manifest
+    """What `launch` was told: folder, identity and variables."""
 
 
 @dataclass(frozen=True)
@@ -63,29 +66,19 @@ async def ask_tcp(action: Manifest, target: Target, seconds: float) -> Answer:
         return Answer(False, f"dial tcp {host}:{port}: {error or 'timeout'}")
 
 
-async def ask_command(action: Manifest, target: Target, seconds: float) -> Answer:
-    """Run a command inside the container; exit code 0 in time is good."""
+async def ask_command(action: Manifest, target: Target, seconds: float | None) -> Answer:
+    """Run a command inside the container, as the container's own runs; exit code 0 in time is good."""
+    order = {**target.spec, "pid": target.pid, "argv": action["command"]}
     process = await asyncio.create_subprocess_exec(
-        *(
-            "nsenter",
-            "--target",
-            str(target.pid),
-            "--mount",
-            "--net",
-            "--uts",
-            "--ipc",
-            "--pid",
-            "--",
-            *action["command"],
-        ),
-        stdin=asyncio.subprocess.DEVNULL,
+        *bare_python("diffusion_local.node.enter"),
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
-        env=dict(target.environment),
+        env=BARE_ENVIRONMENT,
         start_new_session=True,
     )
     try:
-        output, _ = await asyncio.wait_for(process.communicate(), seconds)
+        output, _ = await asyncio.wait_for(process.communicate(json.dumps(order).encode()), seconds)
     except TimeoutError:
         return Answer(False, f"command timed out after {seconds:g}s")
     finally:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from diffusion_local.node.launch import HOST_ETC, StartError, link_folder, make_mount_point, program_path
+from diffusion_local.node.launch_command import StartError, program_path
+from diffusion_local.node.launch_root import HOST_ETC, link_folder, make_mount_point
 
 
 def program(path: Path, mode: int = 0o755) -> str:

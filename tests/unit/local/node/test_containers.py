@@ -1,0 +1,87 @@
+"""Real containers: what their processes find when they start, and commands that are run beside them."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contained import Order, contained
+
+
+def shell(script: str, **fields: Any) -> dict[str, Any]:
+    return {"name": "main", "command": ["sh", "-c", script], **fields}
+
+
+def test_no_signal_is_ignored_or_blocked(tmp_path: Path) -> None:
+    look = ["grep", "-E", "^Sig(Ign|Blk):", "/proc/1/status"]
+    outcome = contained(Order(str(tmp_path), {"name": "main", "command": look}))
+    assert outcome.log == ["SigBlk:\t0000000000000000", "SigIgn:\t0000000000000000"]
+
+
+@pytest.mark.parametrize("place", ["/opt/models", "/usr/share/nginx/html", "/usr/local/app", "/etc/else/where"])
+def test_a_volume_may_lie_where_the_machine_has_nothing(tmp_path: Path, place: str) -> None:
+    source = tmp_path / "volume"
+    source.mkdir()
+    (source / "file").write_text("here")
+    script = f"cat {place}/file; echo; touch {place}/new; ls {Path(place).parent}; touch {Path(place).parent}/x"
+    outcome = contained(Order(str(tmp_path), shell(script), mounts={str(source): place}))
+    assert outcome.log[0] == "here"
+    assert (source / "new").exists()
+    beside = Path(place).parent
+    known = os.listdir(beside) if beside.exists() else []
+    assert {*known, Path(place).name} <= set(outcome.log)
+
+
+def test_folders_that_were_opened_up_keep_volumes_and_stay_read_only(tmp_path: Path) -> None:
+    for name in ("outer", "inner"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    mounts = {str(tmp_path / "outer"): "/usr/local", str(tmp_path / "inner"): "/usr/share/some/where"}
+    script = "ls /usr/local /usr/share/some/where; touch /usr/share/x; ls -d /usr/share/man /usr/bin/env"
+    outcome = contained(Order(str(tmp_path), shell(script), mounts=mounts))
+    assert {"outer", "inner", "/usr/share/man", "/usr/bin/env"} <= set(outcome.log)
+    assert any("Read-only file system" in line for line in outcome.log)
+
+
+def test_a_working_folder_that_is_missing_is_made(tmp_path: Path) -> None:
+    assert contained(Order(str(tmp_path), shell("pwd", workingDir="/opt/some/where"))).log == ["/opt/some/where"]
+
+
+def test_a_command_beside_the_container_has_its_folder_identity_and_variables(tmp_path: Path) -> None:
+    container = shell(
+        "while ! test -e /tmp/over; do sleep 0.05; done",
+        workingDir="/srv/app",
+        securityContext={"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+    )
+    facts = "pwd; echo $$ $HOSTNAME; grep -E '^(CapEff|NoNewPrivs|SigIgn):' /proc/self/status"
+    orders = [["sh", "-c", facts], ["no-such-program"], ["sh", "-c", "kill -9 $$"], ["touch", "/tmp/over"]]
+    outcome = contained(Order(str(tmp_path), container, commands=orders))
+    folder, number, *status = outcome.answers[0]["message"].splitlines()
+    assert folder == "/srv/app"
+    assert int(number.split()[0]) < 100
+    assert [line.split() for line in status] == [
+        ["SigIgn:", "0000000000000000"],
+        ["CapEff:", "0000000000000000"],
+        ["NoNewPrivs:", "1"],
+    ]
+    assert "executable file not found" in outcome.answers[1]["message"]
+    assert [answer["good"] for answer in outcome.answers] == [True, False, False, True]
+    assert outcome.exit_code == 0
+
+
+def test_sigterm_reaches_the_whole_process_group(tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys, time\n"
+        "child = os.fork()\n"
+        "who = 'parent' if child else 'child'\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (print(who, flush=True), os._exit(0) if not child else None))\n"
+        "if not child: open('/tmp/up', 'w'); time.sleep(60)\n"
+        "os.wait(); sys.exit(7)\n"
+    )
+    container = {"name": "main", "command": ["python3", "-c", program]}
+    wait = ["sh", "-c", "until test -e /tmp/up; do sleep 0.05; done"]
+    outcome = contained(Order(str(tmp_path), container, commands=[wait], stop=True))
+    assert sorted(outcome.log) == ["child", "parent"]
+    assert outcome.exit_code == 7
