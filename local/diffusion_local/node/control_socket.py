@@ -2,10 +2,13 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from diffusion_local.node.configuration import Manifest
+
+log = logging.getLogger(__name__)
 
 
 class ControlSocket:
@@ -34,6 +37,9 @@ class ControlSocket:
             answer = await self.answer(request)
         except (ValueError, TypeError, AttributeError) as error:
             answer = {"error": f"not a request: {error}"}
+        except Exception as error:
+            log.exception("an order failed")
+            answer = {"error": f"the order failed: {error!r}"}
         writer.write(json.dumps(answer).encode() + b"\n")
         await writer.drain()
         writer.close()

@@ -65,8 +65,10 @@ def ready_condition(ready: bool, since: float, now: float) -> Manifest:
     return node_condition("Ready", "False", "KubeletNotReady", "node is shutting down", since, now)
 
 
-def node_status(configuration: NodeConfiguration, boot_id: str, since: float, now: float) -> Manifest:
-    """The whole status of a node that is well; `since` is when this agent started."""
+def node_status(
+    configuration: NodeConfiguration, boot_id: str, since: float, now: float, ready: bool = True
+) -> Manifest:
+    """The whole status of a node that is well, or that shuts down; `since` is when this agent started."""
     capacity = capacity_of(configuration)
     pressures = [
         node_condition(kind, "False", reason, message, since, now) for kind, (reason, message) in PRESSURES.items()
@@ -91,7 +93,7 @@ def node_status(configuration: NodeConfiguration, boot_id: str, since: float, no
             "operatingSystem": "linux",
             "architecture": architecture(),
         },
-        "conditions": [*pressures, ready_condition(True, since, now)],
+        "conditions": [*pressures, ready_condition(ready, since if ready else now, now)],
     }
 
 

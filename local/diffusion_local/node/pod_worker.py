@@ -61,6 +61,7 @@ class PodWorker:
         """The pod changed in the API."""
         self.pod = pod
         self.sandbox.update(pod)
+        self.writer.see(pod.get("status") or {})
         self.wake()
 
     def forget(self) -> None:

@@ -6,6 +6,7 @@ Without notice everything dies at once and nobody writes anything about the pods
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 from diffusion_local.node.api_client import STRATEGIC_MERGE, ApiClient, ApiError, persistently
 from diffusion_local.node.configuration import Manifest
 from diffusion_local.node.moments import rfc3339
-from diffusion_local.node.node_object import node_condition, ready_condition
+from diffusion_local.node.node_object import node_condition
 from diffusion_local.node.pod_record import Verdict
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ TERMINATES_AT = "diffusion.dev/terminates-at"
 SHUTDOWN = "Pod was terminated in response to imminent node shutdown."
 REFUSED = "Pod was rejected as the node is shutting down."
 LONGEST_HEAD_START = 1.0
+LONGEST_ANSWER = 5.0
+"""Who ordered the preemption hears in so many seconds that it has begun, also while the API server is away."""
 NOT_FOUND = 404
 STATUS_WRITING_SECONDS = 5.0
 log = logging.getLogger(__name__)
@@ -38,9 +41,14 @@ class Preemption:
         self.agent = agent
         self.cloud = cloud
         self.begun = False
+        self.announced = asyncio.Event()
+        """The notice is on the Node, or cannot be put there."""
 
     async def begin(self, notice: float) -> None:
-        """Start it; returns when the notice is stored on the Node, or with no notice when everything is dead."""
+        """Start it; returns when the notice is stored on the Node, or with no notice when everything is dead.
+
+        While the API server is away it returns within LONGEST_ANSWER seconds; the notice is stored when it is back.
+        """
         if self.begun:
             return
         self.begun = True
@@ -49,14 +57,23 @@ class Preemption:
             self.agent.spawn(self.vanish())
             return
         deadline = asyncio.get_running_loop().time() + notice
-        await self.announce(notice)
         self.agent.spawn(self.wind_down(notice, deadline))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.announced.wait(), min(notice, LONGEST_ANSWER))
 
     def refuse(self, worker: "PodWorker") -> None:
         """A pod that comes after the notice fails at once, as on a kubelet that shuts down."""
         worker.end(Verdict("NodeShutdown", REFUSED), Verdict("TerminationByKubelet", REFUSED), 0.0)
 
     async def announce(self, notice: float) -> None:
+        """Put the notice on the Node; a Node that is not there (somebody deleted it) has none, and the rest goes on."""
+        try:
+            await self.put_notice(notice)
+        except ApiError as error:
+            log.error("no notice on the Node: %s", error)
+        self.announced.set()
+
+    async def put_notice(self, notice: float) -> None:
         """The condition, then the taint, and beside it when the machine ends."""
         now = time.time()
         message = "the cloud takes this spot machine back"
@@ -74,23 +91,37 @@ class Preemption:
         await persistently(lambda: self.cloud.request("PATCH", path, body, STRATEGIC_MERGE), "notice on the node")
 
     async def wind_down(self, notice: float, deadline: float) -> None:
-        """Pods get what is left, then the node ends."""
+        """The notice, then the pods get what is left, then the node ends.
+
+        While the API server is away the pods do not wait for a notice that nobody can read: the machine goes anyway.
+        """
         loop = asyncio.get_running_loop()
-        await asyncio.sleep(min(LONGEST_HEAD_START, notice / 5))
-        failure = Verdict("Terminated", SHUTDOWN)
-        disruption = Verdict("TerminationByKubelet", SHUTDOWN)
-        for worker in list(self.agent.workers.values()):
-            if worker.lives:
-                worker.end(failure, disruption, min(worker.grace, deadline - loop.time()))
+        head_start = min(LONGEST_HEAD_START, notice / 5)
+        announcing = asyncio.create_task(self.announce(notice))
+        await asyncio.wait({announcing}, timeout=head_start)
+        await asyncio.sleep(head_start)
+        self.end_pods(deadline)
         await asyncio.sleep(max(deadline - loop.time(), 0))
+        announcing.cancel()
         self.agent.kill_everything()
         try:
             await asyncio.wait_for(self.statuses_written(), STATUS_WRITING_SECONDS)
         except TimeoutError:
             log.warning("not all pod statuses could be written")
-        now = time.time()
-        await self.patch("/status", {"status": {"conditions": [ready_condition(False, now, now)]}})
+        self.agent.heartbeat.ready = False
+        try:
+            await self.agent.heartbeat.put_status()
+        except ApiError as error:
+            log.warning("the Node does not hear that it is not ready: %s", error)
         await self.vanish()
+
+    def end_pods(self, deadline: float) -> None:
+        """Ask every pod to end, with its grace or what is left until the `deadline` of the loop's clock."""
+        failure = Verdict("Terminated", SHUTDOWN)
+        disruption = Verdict("TerminationByKubelet", SHUTDOWN)
+        for worker in list(self.agent.workers.values()):
+            if worker.lives:
+                worker.end(failure, disruption, min(worker.grace, deadline - asyncio.get_running_loop().time()))
 
     async def statuses_written(self) -> None:
         """Wait until every container's end is recorded and every status stored."""

@@ -7,10 +7,13 @@ from functools import partial
 from diffusion_local.node.api_client import STRATEGIC_MERGE, ApiClient, ApiError, persistently
 from diffusion_local.node.back_off import delay_before_retry
 from diffusion_local.node.configuration import Manifest
+from diffusion_local.node.status_comparison import holds
 
 CONFLICT = 409
 GONE = (404, CONFLICT)
 LONGEST_CONFLICT = 6
+REPLACE = {"$patch": "replace"}
+"""Heads a list that is to become exactly this one: a pod that is started again has another address, not one more."""
 log = logging.getLogger(__name__)
 
 
@@ -26,7 +29,8 @@ class StatusWriter:
         self.api = api
         self.pod = pod
         self.wanted: Manifest = pod.get("status") or {}
-        self.stored = self.wanted
+        self.stored: Manifest | None = self.wanted
+        """What the server holds; None when somebody else has changed it."""
         self.lock = asyncio.Lock()
         self.task: asyncio.Task[None] | None = None
 
@@ -35,6 +39,16 @@ class StatusWriter:
         if status == self.wanted:
             return
         self.wanted = status
+        self.begin()
+
+    def see(self, status: Manifest) -> None:
+        """The status in the API is now this: where it is no longer what was written, it is written again."""
+        if self.stored == self.wanted and not holds(self.wanted, status):
+            self.stored = None
+            self.begin()
+
+    def begin(self) -> None:
+        """Have the newest status written, unless that is going on."""
         if self.task is None or self.task.done():
             self.task = asyncio.create_task(self.flush())
 
@@ -57,7 +71,8 @@ class StatusWriter:
 
     async def send(self, status: Manifest) -> None:
         """One attempt; for this very pod, not for a later one of its name."""
-        body = {"metadata": {"uid": self.pod["metadata"]["uid"]}, "status": status}
+        whole = {field: [REPLACE, *status[field]] for field in ("podIPs", "hostIPs") if field in status}
+        body = {"metadata": {"uid": self.pod["metadata"]["uid"]}, "status": status | whole}
         await self.api.request("PATCH", f"{pod_path(self.pod)}/status", body, STRATEGIC_MERGE)
 
 

@@ -58,6 +58,35 @@ def test_only_the_newest_status_is_written_after_an_outage() -> None:
     with_tiny_api(test)
 
 
+def test_a_status_that_somebody_else_changed_is_put_right() -> None:
+    async def test(server: TinyApi, client: ApiClient) -> None:
+        server.answer("PATCH", STATUS_PATH, (200, {}))
+        writer = StatusWriter(client, POD)
+        ready = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+        writer.put(ready)
+        await writer.flush()
+        writer.see(ready | {"conditions": [*ready["conditions"], {"type": "PodScheduled", "status": "True"}]})
+        await writer.flush()
+        assert len(server.requests) == 1
+        writer.see(ready | {"conditions": [{"type": "Ready", "status": "False"}]})
+        await writer.flush()
+        assert [body["status"] for body in written(server, "PATCH", STATUS_PATH)] == [ready, ready]
+
+    with_tiny_api(test)
+
+
+def test_an_address_takes_the_place_of_the_one_before() -> None:
+    async def test(server: TinyApi, client: ApiClient) -> None:
+        server.answer("PATCH", STATUS_PATH, (200, {}))
+        writer = StatusWriter(client, POD)
+        writer.put({"podIP": "10.0.0.2", "podIPs": [{"ip": "10.0.0.2"}]})
+        await writer.flush()
+        (sent,) = written(server, "PATCH", STATUS_PATH)
+        assert sent["status"]["podIPs"] == [{"$patch": "replace"}, {"ip": "10.0.0.2"}]
+
+    with_tiny_api(test)
+
+
 def test_a_conflict_is_tried_again_and_a_pod_that_is_gone_is_not() -> None:
     async def test(server: TinyApi, client: ApiClient) -> None:
         server.answer("PATCH", STATUS_PATH, (409, {}), (409, {}), (200, {}))
@@ -201,6 +230,59 @@ def test_a_node_is_registered_and_its_lease_renewed(configuration: NodeConfigura
     with_tiny_api(test)
 
 
+def beating(server: TinyApi, client: ApiClient, configuration: NodeConfiguration) -> Heartbeat:
+    server.answer("PATCH", f"{LEASES}/node-1", (200, {}))
+    server.answer("PATCH", "/api/v1/nodes/node-1/status", (200, {}))
+    server.answer("GET", "/api/v1/nodes/node-1", (200, says("True")))
+    return Heartbeat(client, configuration)
+
+
+def says(ready: str) -> dict[str, Any]:
+    return {"status": {"conditions": [{"type": "Ready", "status": ready}]}}
+
+
+def test_a_node_that_was_late_says_at_once_that_it_is_ready(configuration: NodeConfiguration) -> None:
+    async def test(server: TinyApi, client: ApiClient) -> None:
+        heartbeat = beating(server, client, configuration)
+        interval = configuration.lease_renew_seconds
+        begun = heartbeat.renewed_at
+        await heartbeat.beat_once(begun + interval)
+        assert written(server, "PATCH", "/api/v1/nodes/node-1/status") == []
+        await heartbeat.beat_once(begun + 4 * interval)
+        assert len(written(server, "PATCH", "/api/v1/nodes/node-1/status")) == 1
+
+    with_tiny_api(test)
+
+
+def test_a_node_whose_lease_could_not_be_renewed_says_afterwards_that_it_is_ready(
+    configuration: NodeConfiguration,
+) -> None:
+    async def test(server: TinyApi, client: ApiClient) -> None:
+        heartbeat = beating(server, client, configuration)
+        server.answer("PATCH", f"{LEASES}/node-1", (503, {}), (503, {}), (200, {}))
+        interval, begun = configuration.lease_renew_seconds, heartbeat.renewed_at
+        for turn in (1, 2, 3):
+            await heartbeat.beat_once(begun + turn * interval)
+        assert len(written(server, "PATCH", "/api/v1/nodes/node-1/status")) == 1
+
+    with_tiny_api(test)
+
+
+@pytest.mark.parametrize(("ready", "writes"), [("True", 0), ("Unknown", 1), ("False", 1)])
+def test_a_node_that_is_called_dead_says_otherwise_within_ten_seconds(
+    configuration: NodeConfiguration, ready: str, writes: int
+) -> None:
+    async def test(server: TinyApi, client: ApiClient) -> None:
+        heartbeat = beating(server, client, configuration)
+        server.answer("GET", "/api/v1/nodes/node-1", (200, says(ready)))
+        now = heartbeat.renewed_at + 10.1
+        heartbeat.renewed_at = now
+        await heartbeat.beat_once(now)
+        assert len(written(server, "PATCH", "/api/v1/nodes/node-1/status")) == writes
+
+    with_tiny_api(test)
+
+
 def test_a_node_that_exists_is_taken_over(configuration: NodeConfiguration) -> None:
     async def test(server: TinyApi, client: ApiClient) -> None:
         server.answer("POST", "/api/v1/nodes", (503, {}), (409, {}))
@@ -212,6 +294,23 @@ def test_a_node_that_exists_is_taken_over(configuration: NodeConfiguration) -> N
         assert labels["metadata"]["labels"]["kubernetes.io/hostname"] == "node-1"
 
     with_tiny_api(test)
+
+
+def test_an_order_that_fails_is_answered_with_the_reason(tmp_path: Path) -> None:
+    async def fail(_: dict[str, Any]) -> dict[str, Any]:
+        raise RuntimeError("no such thing")
+
+    async def test() -> None:
+        control = ControlSocket(tmp_path / "socket", fail)
+        await control.start()
+        reader, writer = await asyncio.open_unix_connection(str(control.path))
+        writer.write(b"{}\n")
+        assert json.loads(await reader.readline()) == {"error": "the order failed: RuntimeError('no such thing')"}
+        writer.close()
+        await writer.wait_closed()
+        control.stop()
+
+    asyncio.run(test())
 
 
 @pytest.mark.parametrize(

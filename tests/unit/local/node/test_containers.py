@@ -1,7 +1,5 @@
 """Real containers: what their processes find when they start, and commands that are run beside them."""
 
-import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +28,7 @@ def test_a_volume_may_lie_where_the_machine_has_nothing(tmp_path: Path, place: s
     assert outcome.log[0] == "here"
     assert (source / "new").exists()
     beside = Path(place).parent
-    known = os.listdir(beside) if beside.exists() else []
+    known = [entry.name for entry in beside.iterdir()] if beside.exists() else []
     assert {*known, Path(place).name} <= set(outcome.log)
 
 
