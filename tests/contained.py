@@ -5,6 +5,7 @@
 
 import asyncio
 import json
+import signal
 import subprocess
 import sys
 from dataclasses import asdict, dataclass, field
@@ -80,7 +81,7 @@ async def run(order: Order) -> Outcome:
     target = Target(order.container, "127.0.0.1", process.pid, process.spec)
     answers = [asdict(await asked(target, command)) for command in order.commands]
     if order.stop:
-        await process.stop(SECONDS)
+        process.signal(signal.SIGTERM)
     exit_code = await process.finished()
     lines = [line.split(" ", 3)[3] for line in log.read_text().splitlines()]
     return Outcome(exit_code, lines, answers)

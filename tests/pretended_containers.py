@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from diffusion_local.node import pod_sandbox, pod_worker
+from diffusion_local.node import container_stop, pod_sandbox, pod_worker
 from diffusion_local.node.addresses import Addresses
 from diffusion_local.node.api_client import ApiClient
 from diffusion_local.node.configuration import NodeConfiguration
@@ -49,12 +49,6 @@ class PretendedProcess:
             self.end(137)
         elif self.obeys is not None:
             self.end(self.obeys)
-
-    async def stop(self, grace: float) -> None:
-        """SIGTERM, and after the grace SIGKILL."""
-        self.signal(signal.SIGTERM)
-        await asyncio.wait([asyncio.create_task(self.exited.wait())], timeout=grace)
-        self.signal(signal.SIGKILL)
 
     async def finished(self) -> int:
         """Wait for the end."""
@@ -120,6 +114,14 @@ class Stage:
         """The phase that was written last."""
         return str(self.statuses()[-1]["phase"]) if self.statuses() else ""
 
+    def events(self) -> list[dict[str, Any]]:
+        """Every event that was told, as it is now."""
+        return list(self.services.events.written.values())
+
+    def told(self) -> list[str]:
+        """The reasons of all events, as often as each was told."""
+        return [event["reason"] for event in self.events() for _ in range(event["count"])]
+
     def delete(self, grace: float) -> None:
         """The pod is deleted in the API."""
         marks = {"deletionTimestamp": "2026-01-01T00:00:00Z", "deletionGracePeriodSeconds": grace}
@@ -140,6 +142,7 @@ def on_stage(
         stage = Stage(server, client, folder, pod)
         monkeypatch.setattr(pod_worker, "start_container", stage.start)
         monkeypatch.setattr(pod_sandbox.PodSandbox, "connect", no_network)
+        monkeypatch.setattr(container_stop, "LEAST_SECONDS", 0.2)
         try:
             await test(stage)
         finally:

@@ -93,7 +93,7 @@ class ApiClient:
             ) as answer:
                 return decoded(answer.status, await answer.read())
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise ApiUnavailable(f"{method} {path}: {error or type(error).__name__}") from error
+            raise ApiUnavailable(f"{method} {path}: {str(error) or type(error).__name__}") from error
 
     async def follow(self, path: str, field_selector: str) -> AsyncIterator[Change]:
         """List, then watch, for ever: every connection that ends is taken up again, from a new list where needed."""
@@ -136,7 +136,7 @@ class ApiClient:
                         raise ApiError(event["object"].get("code", 500), event["object"].get("message", ""))
                     yield event["type"], event["object"]
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise ApiUnavailable(f"watch {path}: {error or type(error).__name__}") from error
+            raise ApiUnavailable(f"watch {path}: {str(error) or type(error).__name__}") from error
 
 
 async def lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:

@@ -131,15 +131,6 @@ class ContainerProcess:
             else:
                 os.killpg(self.pid, number)
 
-    async def stop(self, grace: float) -> None:
-        """SIGTERM, at most `grace` seconds of time, SIGKILL; returns when it is gone."""
-        if grace > 0:
-            self.signal(signal.SIGTERM)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.exited.wait(), grace)
-        self.signal(signal.SIGKILL)
-        await self.exited.wait()
-
     async def finished(self) -> int:
         """Wait for the end, and until the log is complete; the exit code, 128 + signal for a killed one."""
         await self.exited.wait()

@@ -1,7 +1,6 @@
 """One run of one container inside its pod: supervises the process and keeps the pod's record of it."""
 
 import asyncio
-import contextlib
 import logging
 import signal
 from dataclasses import replace
@@ -11,8 +10,9 @@ from diffusion_local.node.back_off import failures_in_a_row
 from diffusion_local.node.configuration import Manifest
 from diffusion_local.node.container_life import end_of, live
 from diffusion_local.node.container_process import ContainerProcess
+from diffusion_local.node.container_stop import ContainerStop
 from diffusion_local.node.pod_record import ContainerRecord, Running
-from diffusion_local.node.probing import Target, ask
+from diffusion_local.node.probing import Target
 from diffusion_local.node.quantity import parse_quantity
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ class ContainerRun:
         self.number = number
         self.target = Target(container, worker.place.ip, process.pid, process.spec)
         self.alive = True
-        self.condemned: asyncio.Task[None] | None = None
-        self.living = asyncio.create_task(live(container, self.target, self))
+        self.stop = ContainerStop(self)
+        self.living = asyncio.create_task(self.look_after())
         self.ending = asyncio.create_task(self.supervise())
         for task in (self.living, self.ending):
             task.add_done_callback(complain)
@@ -54,6 +54,18 @@ class ContainerRun:
     def known(self) -> ContainerRecord:
         """What the pod's record says of this container."""
         return self.worker.record.containers[self.name]
+
+    def tell(self, kind: str, reason: str, message: str) -> None:
+        """Say something about the pod in an event; `kind` is Normal or Warning."""
+        self.worker.services.events.tell(self.worker.pod, kind, reason, message)
+
+    async def look_after(self) -> None:
+        """Hooks and probes; a container that cannot be looked after is condemned, since nobody would know its state."""
+        try:
+            await live(self.container, self.target, self, self.stop.asked)
+        except Exception as error:
+            log.exception("container %s of %s cannot be looked after", self.name, self.worker.name)
+            self.kill(f"Container {self.name} cannot be probed ({error!r}), will be restarted", None)
 
     async def supervise(self) -> None:
         """Wait for the end and record it."""
@@ -69,20 +81,6 @@ class ContainerRun:
         place.log_path(self.name, self.number - KEPT_LOGS).unlink(missing_ok=True)
         self.alive = False
         self.worker.wake()
-
-    async def pre_stop(self, seconds: float) -> None:
-        """Run the preStop hook, if any, for at most `seconds`."""
-        hook = (self.container.get("lifecycle") or {}).get("preStop")
-        if hook and seconds > 0 and self.alive:
-            asking = asyncio.create_task(ask(hook, self.target, seconds))
-            ended = asyncio.create_task(self.process.exited.wait())
-            await asyncio.wait({asking, ended}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-            ended.cancel()
-            asking.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                answer = await asking
-                if not answer.good:
-                    self.worker.services.events.tell(self.worker.pod, "Warning", "FailedPreStopHook", answer.message)
 
     def run_out_of_memory(self) -> None:
         """Kill the container for using more memory than its limit."""
@@ -104,17 +102,15 @@ class ContainerRun:
 
     def unhealthy(self, kind: str, message: str) -> None:
         """A probe failed."""
-        self.worker.services.events.tell(self.worker.pod, "Warning", "Unhealthy", f"{kind} probe failed: {message}")
+        self.tell("Warning", "Unhealthy", f"{kind} probe failed: {message}")
+
+    def hook_failed(self, message: str) -> None:
+        """The postStart hook failed."""
+        self.tell("Warning", "FailedPostStartHook", message)
 
     def kill(self, message: str, grace: float | None) -> None:
-        """A probe condemned the container: end it with its grace, once."""
-        if self.condemned is None:
-            self.worker.services.events.tell(self.worker.pod, "Normal", "Killing", message)
+        """A probe or hook condemned the container: end it with its grace, once."""
+        if not self.stop.asked.is_set():
+            self.tell("Normal", "Killing", message)
             seconds = self.worker.grace if grace is None else float(grace)
-            self.condemned = asyncio.create_task(self.end(seconds))
-
-    async def end(self, grace: float) -> None:
-        """The preStop hook, SIGTERM, SIGKILL when the grace is over."""
-        begun = asyncio.get_running_loop().time()
-        await self.pre_stop(grace)
-        await self.process.stop(max(grace - (asyncio.get_running_loop().time() - begun), 0.0))
+            self.stop.begin(asyncio.get_running_loop().time() + seconds)

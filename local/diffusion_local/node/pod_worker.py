@@ -156,9 +156,10 @@ class PodWorker:
 
     async def sleep_until(self, moment: float) -> None:
         """Wait to be woken, or for the moment. Whoever calls looks at everything again afterwards."""
+        seconds = min(max(moment - self.services.clock(), 0.01), LONGEST_SLEEP)
         with contextlib.suppress(TimeoutError):
-            seconds = min(max(moment - self.services.clock(), 0.01), LONGEST_SLEEP)
-            await asyncio.wait_for(self.woken.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self.woken.wait()
         self.woken.clear()
 
     # ---- containers

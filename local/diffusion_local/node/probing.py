@@ -9,12 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import aiohttp
+import yarl
 
 from diffusion_local.node.configuration import Manifest
 from diffusion_local.node.container_process import BARE_ENVIRONMENT, bare_python
 from diffusion_local.node.probe_tally import Tally, count, period, port_number, timeout
 
 SHOWN_OUTPUT = 1024
+REDIRECTS = (301, 302, 303, 307, 308)
+MOST_REDIRECTS = 10
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,8 @@ class Answer:
     message: str = ""
 
 
-async def ask_http(action: Manifest, target: Target, seconds: float) -> Answer:
-    """GET; 200 to 399 is good. Certificates are not checked, redirects are not followed."""
+async def ask_http(action: Manifest, target: Target, seconds: float | None) -> Answer:
+    """GET; 200 to 399 is good. Certificates are not checked. Redirects are followed on the same host only."""
     scheme = (action.get("scheme") or "HTTP").lower()
     host, path = action.get("host") or target.pod_ip, action.get("path") or "/"
     url = f"{scheme}://{host}:{port_number(action['port'], target.container)}/{path.removeprefix('/')}"
@@ -45,17 +48,29 @@ async def ask_http(action: Manifest, target: Target, seconds: float) -> Answer:
     headers = {"User-Agent": "kube-probe/1", "Connection": "close"} | headers
     try:
         async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=seconds)) as session,
-            session.get(url, headers=headers, ssl=False, allow_redirects=False) as answer,
+            asyncio.timeout(seconds),
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None), headers=headers) as session,
         ):
-            if 200 <= answer.status < 400:
-                return Answer(True)
-            return Answer(False, f"HTTP probe failed with statuscode: {answer.status}")
+            return await visit(session, yarl.URL(url))
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        return Answer(False, f'Get "{url}": {error or type(error).__name__}')
+        return Answer(False, f'Get "{url}": {str(error) or type(error).__name__}')
 
 
-async def ask_tcp(action: Manifest, target: Target, seconds: float) -> Answer:
+async def visit(session: aiohttp.ClientSession, url: yarl.URL) -> Answer:
+    """GET and follow redirects; one that leads to another host is good as it is."""
+    for _ in range(1 + MOST_REDIRECTS):
+        async with session.get(url, ssl=False, allow_redirects=False) as answer:
+            elsewhere = answer.headers.get("Location") if answer.status in REDIRECTS else None
+            if not 200 <= answer.status < 400:
+                return Answer(False, f"HTTP probe failed with statuscode: {answer.status}")
+        following = url.join(yarl.URL(elsewhere)) if elsewhere else None
+        if following is None or following.host != url.host:
+            return Answer(True)
+        url = following
+    return Answer(False, f'Get "{url}": stopped after {MOST_REDIRECTS} redirects')
+
+
+async def ask_tcp(action: Manifest, target: Target, seconds: float | None) -> Answer:
     """A connection that opens is good."""
     host, port = action.get("host") or target.pod_ip, port_number(action["port"], target.container)
     try:
@@ -63,7 +78,7 @@ async def ask_tcp(action: Manifest, target: Target, seconds: float) -> Answer:
         writer.close()
         return Answer(True)
     except (TimeoutError, OSError) as error:
-        return Answer(False, f"dial tcp {host}:{port}: {error or 'timeout'}")
+        return Answer(False, f"dial tcp {host}:{port}: {str(error) or 'timeout'}")
 
 
 async def ask_command(action: Manifest, target: Target, seconds: float | None) -> Answer:
@@ -88,8 +103,8 @@ async def ask_command(action: Manifest, target: Target, seconds: float | None) -
     return Answer(process.returncode == 0, output[:SHOWN_OUTPUT].decode(errors="replace"))
 
 
-async def ask(handler: Manifest, target: Target, seconds: float) -> Answer:
-    """One question by whichever handler is given."""
+async def ask(handler: Manifest, target: Target, seconds: float | None) -> Answer:
+    """One question by whichever handler is given, for at most `seconds`; None is as long as it takes."""
     try:
         if action := handler.get("httpGet"):
             return await ask_http(action, target, seconds)
@@ -98,20 +113,24 @@ async def ask(handler: Manifest, target: Target, seconds: float) -> Answer:
         if action := handler.get("exec"):
             return await ask_command(action, target, seconds)
         if action := handler.get("sleep"):
-            await asyncio.sleep(min(action["seconds"], seconds))
+            await asyncio.sleep(action["seconds"])
             return Answer(True)
-    except (ValueError, OSError) as error:
-        return Answer(False, str(error))
+    except Exception as error:  # noqa: BLE001 (whatever prevents the question is the answer)
+        return Answer(False, str(error) or repr(error))
     return Answer(False, "this node does not support this kind of probe")
 
 
-async def watch_probe(probe: Manifest, target: Target, told: Callable[[bool, str], None]) -> None:
-    """Ask again and again; `told` hears every verdict that is new, and every failing verdict again."""
+async def watch_probe(
+    probe: Manifest, target: Target, told: Callable[[bool], None], failed: Callable[[str], None]
+) -> None:
+    """Ask again and again; `failed` hears every bad answer, `told` every verdict that is new or confirmed to be bad."""
     await asyncio.sleep(probe.get("initialDelaySeconds") or 0)
     tally = Tally()
     while True:
         answer = await ask(probe, target, timeout(probe))
+        if not answer.good:
+            failed(answer.message)
         before, tally = tally, count(probe, tally, answer.good)
-        if tally.verdict is not None and (tally.verdict != before.verdict or not answer.good):
-            told(tally.verdict, answer.message)
+        if tally.verdict is not None and (tally.verdict != before.verdict or not (answer.good or tally.verdict)):
+            told(tally.verdict)
         await asyncio.sleep(period(probe))

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from diffusion_local.node import container_run
 from diffusion_local.node.pod_record import Verdict
 from node_simulation import plain_pod
 from pretended_containers import Stage, on_stage
@@ -118,6 +119,87 @@ def test_the_node_may_end_a_pod(play: Play) -> None:
         assert any(entry["type"] == "DisruptionTarget" for entry in status["conditions"])
         assert not stage.worker.lives
         assert stage.deletions() == 0
+
+    play(test, plain_pod("Always"))
+
+
+def with_hook(pod: dict[str, Any], kind: str, hook: dict[str, Any], **spec: Any) -> dict[str, Any]:
+    pod["spec"]["containers"][0]["lifecycle"] = {kind: hook}
+    pod["spec"].update(spec)
+    return pod
+
+
+def test_a_hook_that_takes_longer_than_the_grace_leaves_time_for_sigterm(play: Play) -> None:
+    async def test(stage: Stage) -> None:
+        await running(stage, "main")
+        stage.delete(grace=0.3)
+        await eventually(lambda: stage.deletions() == 1, "the pod is removed")
+        assert stage.processes["main"].signals == [signal.SIGTERM]
+        assert "FailedPreStopHook" in stage.told()
+
+    play(test, with_hook(plain_pod(), "preStop", {"sleep": {"seconds": 60}}))
+
+
+def test_a_hook_that_is_done_leaves_the_rest_of_the_grace(play: Play) -> None:
+    async def test(stage: Stage) -> None:
+        await running(stage, "main")
+        stage.delete(grace=30)
+        await eventually(lambda: stage.deletions() == 1, "the pod is removed")
+        assert stage.processes["main"].signals == [signal.SIGTERM]
+        assert "FailedPreStopHook" not in stage.told()
+
+    play(test, with_hook(plain_pod(), "preStop", {"sleep": {"seconds": 0.2}}))
+
+
+def test_no_grace_is_no_hook_and_no_sigterm(play: Play) -> None:
+    async def test(stage: Stage) -> None:
+        stage.obeys = None
+        await running(stage, "main")
+        stage.delete(grace=0)
+        await eventually(lambda: stage.deletions() == 1, "the pod is removed")
+        assert stage.processes["main"].signals == [signal.SIGKILL]
+
+    play(test, with_hook(plain_pod(), "preStop", {"sleep": {"seconds": 60}}))
+
+
+def test_a_condemned_container_is_asked_to_end_once(play: Play) -> None:
+    async def test(stage: Stage) -> None:
+        stage.obeys = None
+        await running(stage, "main")
+        run = stage.worker.runs["main"]
+        for _ in range(3):
+            run.kill("Container main failed liveness probe, will be restarted", 0.2)
+        stage.delete(grace=0.4)
+        await eventually(lambda: stage.deletions() == 1, "the pod is removed")
+        assert stage.processes["main"].signals == [signal.SIGTERM, signal.SIGKILL]
+        assert stage.told().count("Killing") == 1
+
+    play(test, plain_pod("Always"))
+
+
+def test_sidecars_are_asked_when_the_grace_is_over_though_others_still_end(play: Play) -> None:
+    async def test(stage: Stage) -> None:
+        stage.obeys = None
+        await running(stage, "side-1", "main")
+        stage.delete(grace=0.2)
+        await eventually(lambda: stage.deletions() == 1, "the pod is removed")
+        for process in stage.processes.values():
+            assert process.signals == [signal.SIGTERM, signal.SIGKILL]
+
+    play(test, plain_pod("Always", inits=("side-1",)))
+
+
+def test_a_container_that_cannot_be_looked_after_is_restarted(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*_: object) -> None:
+        raise OverflowError("cannot convert float infinity to integer")
+
+    monkeypatch.setattr(container_run, "live", broken)
+
+    async def test(stage: Stage) -> None:
+        await eventually(lambda: "main" in stage.processes, "it is started")
+        first = stage.processes["main"]
+        await eventually(lambda: first.signals == [signal.SIGTERM], "it is condemned")
+        assert any("OverflowError" in event["message"] for event in stage.events())
 
     play(test, plain_pod("Always"))
 
