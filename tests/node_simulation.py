@@ -15,6 +15,7 @@ from diffusion_local.node.pod_record import (
     Terminated,
     init_containers,
     is_sidecar,
+    know,
 )
 from diffusion_local.node.pod_status import pod_status
 
@@ -69,7 +70,7 @@ class Simulation:
 
     def put(self, name: str, record: ContainerRecord) -> None:
         """Replace what is known of a container."""
-        self.record = replace(self.record, containers={**self.record.containers, name: record})
+        self.record = know(self.pod, self.record, name, record)
 
     def start(self, name: str) -> None:
         """Run it, started and ready at once."""

@@ -114,6 +114,10 @@ class Stage:
         """The phase that was written last."""
         return str(self.statuses()[-1]["phase"]) if self.statuses() else ""
 
+    def condition(self, kind: str) -> str:
+        """The status of a condition that was written last."""
+        return next(entry["status"] for entry in self.statuses()[-1]["conditions"] if entry["type"] == kind)
+
     def events(self) -> list[dict[str, Any]]:
         """Every event that was told, as it is now."""
         return list(self.services.events.written.values())

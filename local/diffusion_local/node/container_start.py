@@ -21,6 +21,7 @@ from diffusion_local.node.launch_plan import (
     launch_spec,
     volume_binds,
 )
+from diffusion_local.node.object_watch import NotHeardOf
 from diffusion_local.node.pod_network import PodNetwork
 from diffusion_local.node.services import NodeServices
 from diffusion_local.node.volumes import PodVolumes
@@ -86,7 +87,10 @@ def refuse_root(pod: Manifest, container: Manifest) -> None:
 async def environment_of(services: NodeServices, pod: Manifest, container: Manifest, place: PodPlace) -> dict[str, str]:
     """The container's variables; NotStartable with CreateContainerConfigError when a reference leads nowhere."""
     address = services.configuration.address
-    objects = await services.objects.get(pod["metadata"]["namespace"], referenced_objects(container))
+    try:
+        objects = await services.objects.get(pod["metadata"]["namespace"], referenced_objects(container))
+    except NotHeardOf as error:
+        raise NotStartable("CreateContainerConfigError", str(error)) from error
     surroundings = Surroundings(pod, place.ip, address, services.allocatable, objects)
     home = home_of(pod, container)
     base = base_environment(hostname_of(pod), home, services.service_environment)

@@ -17,6 +17,9 @@ from diffusion_local.node.pod_record import (
 )
 
 ID_SCHEME = "process://"
+PROCESS_LOST = 137
+"""Exit code that Kubernetes gives to a container whose end nobody saw."""
+LOST_MESSAGE = "The container could not be located when the pod was terminated"
 
 
 def state_manifest(state: State | None) -> Manifest:
@@ -73,17 +76,27 @@ def container_statuses(pod: Manifest, containers: Sequence[Manifest], record: Po
     ]
 
 
-def record_from_status(status: Manifest, lost: Terminated) -> ContainerRecord:
-    """What a status says about a container whose agent is gone: how it had ended, or `lost` when it had not."""
-    ended = (status.get("state") or {}).get("terminated")
-    state = lost if ended is None else terminated_from(ended)
+def record_from_status(status: Manifest, now: float) -> ContainerRecord | None:
+    """What a status says about a container whose agent is gone; None for one that never ran.
+
+    One that ran has been lost: nobody saw how it ended, so it has just ended with 137.
+    """
+    state = status.get("state") or {}
     earlier = (status.get("lastState") or {}).get("terminated")
-    return ContainerRecord(
-        state=state,
-        last=None if earlier is None else terminated_from(earlier),
-        restarts=status.get("restartCount", 0),
-        container_id=(status.get("containerID") or "").removeprefix(ID_SCHEME),
-    )
+    last = None if earlier is None else terminated_from(earlier)
+    container_id = (status.get("containerID") or "").removeprefix(ID_SCHEME)
+    known: State
+    if ended := state.get("terminated"):
+        known = terminated_from(ended)
+    elif running := state.get("running"):
+        begun = parse_moment(running["startedAt"]) if running.get("startedAt") else now
+        known = Terminated(PROCESS_LOST, "ContainerStatusUnknown", LOST_MESSAGE, begun, now, container_id)
+    elif last is not None:
+        waiting = state.get("waiting") or {}
+        known = Waiting(waiting.get("reason", ""), waiting.get("message", ""))
+    else:
+        return None
+    return ContainerRecord(known, last, status.get("restartCount", 0), failures=1, container_id=container_id)
 
 
 def terminated_from(entry: Manifest) -> Terminated:

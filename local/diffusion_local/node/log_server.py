@@ -15,6 +15,7 @@ from diffusion_local.node.pod_record import ContainerRecord, Waiting
 from diffusion_local.node.pod_worker import PodWorker
 
 LOOK_SECONDS = 0.15
+GONE_BECAUSE = "only the newest runs since the node's last start are kept"
 NOT_DONE = "is not supported by this development node: its containers are processes; see `diffusion-local logs`\n"
 
 
@@ -72,6 +73,9 @@ class LogServer:
         if run is None or (previous and run == 0):
             return web.Response(status=400, text=no_log(names["container"], names["pod"], known, previous))
         path = worker.place.log_path(names["container"], run - 1 if previous else run)
+        if not path.exists():
+            gone = f'the log of container "{names["container"]}" in pod "{names["pod"]}" is gone: {GONE_BECAUSE}\n'
+            return web.Response(status=404, text=gone)
         answer = web.StreamResponse(headers={"Content-Type": "text/plain"})
         await answer.prepare(request)
         limit = int(request.query.get("limitBytes") or 0) or None

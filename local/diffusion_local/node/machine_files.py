@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
 LOOK_SECONDS = 0.1
+log = logging.getLogger(__name__)
 DEFAULT_REGISTRIES = ("docker.io/library/", "docker.io/")
 
 
@@ -83,11 +85,21 @@ class Hosts:
 
     async def keep_fresh(self) -> None:
         """Copy every change of the cluster's file, for ever."""
+        stale: set[Path] = set()
         while True:
             if self.file.read():
-                for path in list(self.own):
-                    self.write(path)
+                stale = set(self.own)
+            stale = {path for path in stale & self.own.keys() if not self.written(path)}
             await asyncio.sleep(LOOK_SECONDS)
+
+    def written(self, path: Path) -> bool:
+        """Write a pod's file; False when that is not possible now (a full disk): then it is tried again."""
+        try:
+            self.write(path)
+        except OSError as error:
+            log.warning("%s stays as it is: %s", path, error)
+            return False
+        return True
 
 
 def with_short_names(text: str, namespace: str) -> str:

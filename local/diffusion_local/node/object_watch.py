@@ -8,7 +8,13 @@ from diffusion_local.node.api_client import ApiClient
 from diffusion_local.node.configuration import Manifest
 
 PLURALS = {"configmap": "configmaps", "secret": "secrets"}
+FIRST_ANSWER_SECONDS = 5.0
 log = logging.getLogger(__name__)
+
+
+class NotHeardOf(Exception):
+    """The API server has not said yet whether an object exists."""
+
 
 Key = tuple[str, str, str]
 """Kind ("configmap" or "secret"), namespace, name."""
@@ -32,10 +38,17 @@ class ObjectWatch:
         self.objects: dict[Key, WatchedObject] = {}
 
     async def get(self, namespace: str, names: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Manifest | None]:
-        """The current objects by (kind, name); None for those that do not exist. Waits for the first answer."""
+        """The current objects by (kind, name); None for those that do not exist.
+
+        Waits for the first answer; NotHeardOf when there is none (the server is away, or refuses the node this object).
+        """
         entries = {(kind, name): self.objects[kind, namespace, name] for kind, name in names}
-        for entry in entries.values():
-            await entry.known.wait()
+        for (kind, name), entry in entries.items():
+            try:
+                async with asyncio.timeout(FIRST_ANSWER_SECONDS):
+                    await entry.known.wait()
+            except TimeoutError:
+                raise NotHeardOf(f'failed to sync {kind} "{name}": timed out waiting for the condition') from None
         return {key: entry.manifest for key, entry in entries.items()}
 
     def use(self, user: str, namespace: str, names: Iterable[tuple[str, str]], changed: Callable[[], None]) -> None:

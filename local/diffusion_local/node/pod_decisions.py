@@ -23,6 +23,7 @@ from diffusion_local.node.pod_record import (
 )
 
 PULL_ERROR_SHOWN_SECONDS = 1.0
+DEADLINE_EXCEEDED = Verdict("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
 
 
 @dataclass
@@ -41,6 +42,11 @@ class Decision:
     def wake_by(self, moment: float) -> None:
         """Ask again not later than `moment`."""
         self.wake_at = min(self.wake_at, moment)
+
+
+def policy_of(pod: Manifest) -> str:
+    """The pod's restartPolicy."""
+    return str(pod["spec"].get("restartPolicy", "Always"))
 
 
 def restart_wanted(container: Manifest, policy: str, ended: Terminated) -> bool:
@@ -67,7 +73,7 @@ def init_failed(pod: Manifest, record: PodRecord) -> bool:
         for container in init_containers(pod)
         if not is_sidecar(container) and (known := record.containers.get(container["name"])) is not None
     ]
-    return pod["spec"].get("restartPolicy") == "Never" and any(end is not None and end.exit_code for end in ends)
+    return policy_of(pod) == "Never" and any(end is not None and end.exit_code for end in ends)
 
 
 def init_done(container: Manifest, record: ContainerRecord | None, over: bool) -> bool:
@@ -79,17 +85,20 @@ def init_done(container: Manifest, record: ContainerRecord | None, over: bool) -
     return record.termination is not None and record.termination.exit_code == 0
 
 
-def deadline_verdict(pod: Manifest, record: PodRecord, now: float, decision: Decision) -> Verdict | None:
-    """The failure of a pod whose activeDeadlineSeconds are over; else its deadline goes into `decision`."""
+def initialized(pod: Manifest, record: PodRecord) -> bool:
+    """Whether the containers proper may run."""
+    return record.initialized or all(
+        init_done(container, record.containers.get(container["name"]), over=False) for container in init_containers(pod)
+    )
+
+
+def deadline_of(pod: Manifest, record: PodRecord) -> float:
+    """When the pod's activeDeadlineSeconds are over; never when it has none."""
     seconds = pod["spec"].get("activeDeadlineSeconds")
     if seconds is None:
-        return None
+        return float("inf")
     started = pod.get("status", {}).get("startTime")
-    deadline = (parse_moment(started) if started else record.accepted_at) + seconds
-    if now >= deadline:
-        return Verdict("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
-    decision.wake_by(deadline)
-    return None
+    return (parse_moment(started) if started else record.accepted_at) + float(seconds)
 
 
 def consider(container: Manifest, record: ContainerRecord | None, policy: str, now: float, decision: Decision) -> bool:
@@ -145,12 +154,12 @@ def decide(pod: Manifest, record: PodRecord, now: float) -> Decision:
     if record.stopping or record.failure is not None:
         decision.over = True
         return decision
-    decision.failure = deadline_verdict(pod, record, now, decision)
-    if decision.failure is not None:
+    decision.wake_by(deadline_of(pod, record))
+    if now >= decision.wake_at:
+        decision.failure = DEADLINE_EXCEEDED
         return decision
-    policy = pod["spec"].get("restartPolicy", "Always")
+    policy = policy_of(pod)
     init_policy = "Never" if policy == "Never" else "OnFailure"
-    initialized = any(container["name"] in record.containers for container in main_containers(pod))
     if all(ended_for_good(container, record, policy) for container in main_containers(pod)) or init_failed(pod, record):
         decision.over = True
         return decision
@@ -161,7 +170,7 @@ def decide(pod: Manifest, record: PodRecord, now: float) -> Decision:
         if consider(container, known, init_policy, now, decision):
             decision.over = True  # failed for good: its policy is Never
             return decision
-        if not init_done(container, known, over=False) and not initialized:
+        if not init_done(container, known, over=False) and not record.initialized:
             return decision
     for container in main_containers(pod):
         consider(container, record.containers.get(container["name"]), policy, now, decision)

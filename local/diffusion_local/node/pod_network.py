@@ -52,7 +52,7 @@ async def create_pod_network(address: str) -> PodNetwork:
         )
         inside = ["nsenter", f"--net={path}", "sh", "-c", f"{ALLOW_LOW_PORTS}; exec ip -batch -"]
         await _run(inside, INSIDE.format(address=address))
-    except NetworkNotReady:
+    except BaseException:  # refused, or the pod is not wanted any more
         network.close()
         raise
     return network

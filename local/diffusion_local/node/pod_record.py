@@ -1,12 +1,9 @@
 """What the agent has observed of one pod: the input of every decision and of the status. Plain frozen values."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from diffusion_local.node.configuration import Manifest
-
-PROCESS_LOST = 137
-"""Exit code that Kubernetes gives to a container whose end nobody saw."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,9 @@ class ContainerRecord:
     last: Terminated | None = None
     restarts: int = 0
     failures: int = 0
-    """Exits, or attempts to get the image, in a row: decides the back-off."""
+    """Exits in a row: decides the back-off of restarts."""
+    pulls: int = 0
+    """Attempts to get the image in a row: decides the back-off of pulls."""
     retry_at: float = 0.0
     """Not to be tried again before this moment, while waiting."""
     failed_at: float = 0.0
@@ -84,6 +83,8 @@ class PodRecord:
     accepted_at: float = 0.0
     sandbox_ready: bool = False
     """Its volumes are there and its address is taken."""
+    initialized: bool = False
+    """Its init containers are done: a container proper was tried."""
     failure: Verdict | None = None
     """The pod was ended by the node (deadline, preemption): its phase is Failed whatever the containers say."""
     stopping: bool = False
@@ -100,6 +101,12 @@ def is_sidecar(container: Manifest) -> bool:
 def init_containers(pod: Manifest) -> list[Manifest]:
     """The pod's init containers, sidecars included, in order."""
     return pod["spec"].get("initContainers") or []
+
+
+def know(pod: Manifest, record: PodRecord, name: str, known: ContainerRecord) -> PodRecord:
+    """The record with what is known of a container now."""
+    proper = any(container["name"] == name for container in main_containers(pod))
+    return replace(record, containers={**record.containers, name: known}, initialized=record.initialized or proper)
 
 
 def main_containers(pod: Manifest) -> list[Manifest]:

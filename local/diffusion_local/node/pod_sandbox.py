@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 import logging
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
+from diffusion_local.node.addresses import NoAddressLeft
 from diffusion_local.node.api_client import ApiError, ApiUnavailable
 from diffusion_local.node.back_off import delay_before_retry
 from diffusion_local.node.configuration import Manifest
@@ -13,6 +14,7 @@ from diffusion_local.node.container_start import PodPlace
 from diffusion_local.node.environment import Surroundings, referenced_objects
 from diffusion_local.node.launch_plan import hostname_of
 from diffusion_local.node.machine_files import own_lines
+from diffusion_local.node.object_watch import NotHeardOf
 from diffusion_local.node.payloads import VolumeNotReady, referenced_by_volume
 from diffusion_local.node.pod_network import NetworkNotReady, create_pod_network
 from diffusion_local.node.pod_record import init_containers, main_containers
@@ -22,13 +24,19 @@ from diffusion_local.node.volumes import PodVolumes
 SHORTEST_REFRESH, LONGEST_REFRESH = 2.0, 60.0
 TOLD_FROM_ATTEMPT = 2
 """The first attempt often comes before the authorizer has heard that the pod is on this node."""
-NOT_READY = (NetworkNotReady, VolumeNotReady, ApiError, ApiUnavailable, OSError)
 log = logging.getLogger(__name__)
+
+
+class SandboxNotReady(Exception):
+    """The pod has no address or no place on the disk yet."""
+
+
+NOT_READY = (SandboxNotReady, NetworkNotReady, VolumeNotReady, NotHeardOf, ApiError, ApiUnavailable, OSError)
 
 
 def trouble(error: Exception) -> tuple[str, str]:
     """The reason and message of the event for a sandbox that is not ready, as a kubelet writes them."""
-    if isinstance(error, NetworkNotReady):
+    if isinstance(error, (SandboxNotReady, NetworkNotReady)):
         return "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}"
     return "FailedMount", f"MountVolume.SetUp failed: {error}"
 
@@ -49,20 +57,30 @@ class PodSandbox:
         self.place = PodPlace(directory, "", PodVolumes(services.api, pod, directory / "volumes"))
 
     def arrive(self) -> None:
-        """Take an address, write the hosts file, and begin to follow what the pod refers to."""
+        """Begin to follow what the pod refers to, take an address and write the hosts file; may be repeated.
+
+        Raises SandboxNotReady when no address is left or the disk is full.
+        """
         spec = self.pod["spec"]
-        if spec.get("hostNetwork"):
-            self.place.ip = self.services.configuration.address
-        else:
-            self.place.ip = self.services.addresses.take()
-            self.holds_address = True
-        self.place.directory.mkdir(parents=True, exist_ok=True)
         containers = [*init_containers(self.pod), *main_containers(self.pod)]
         names = {key for container in containers for key in referenced_objects(container)} | self.shown_objects()
         self.services.objects.use(self.uid, self.namespace, names, self.touch)
         hostname, subdomain = hostname_of(self.pod), spec.get("subdomain") or ""
-        own = own_lines(self.place.ip, hostname, subdomain, self.namespace, spec.get("hostAliases") or [])
-        self.services.hosts.add(self.place.hosts_file, own, self.namespace)
+        try:
+            self.take_address()
+            self.place.directory.mkdir(parents=True, exist_ok=True)
+            own = own_lines(self.place.ip, hostname, subdomain, self.namespace, spec.get("hostAliases") or [])
+            self.services.hosts.add(self.place.hosts_file, own, self.namespace)
+        except (NoAddressLeft, OSError) as error:
+            raise SandboxNotReady(str(error)) from error
+
+    def take_address(self) -> None:
+        """An address of the pod's own, or the node's for a pod that shares its network."""
+        if self.pod["spec"].get("hostNetwork"):
+            self.place.ip = self.services.configuration.address
+        elif not self.holds_address:
+            self.place.ip = self.services.addresses.take()
+            self.holds_address = True
 
     def update(self, pod: Manifest) -> None:
         """The pod changed in the API; its labels and annotations may be shown in volumes."""
@@ -85,14 +103,12 @@ class PodSandbox:
         address = self.services.configuration.address
         return Surroundings(self.pod, self.place.ip, address, self.services.allocatable, objects)
 
-    async def prepare(self, wait: Callable[[float], Awaitable[None]], unwanted: Callable[[], bool]) -> bool:
-        """Fill the volumes and keep them fresh from then on; False when the pod became `unwanted` before that.
-
-        Between two attempts it awaits `wait(moment)`, which returns early when there is news.
-        """
+    async def prepare(self) -> None:
+        """Have an address, a network and filled volumes, however long that takes, and keep the volumes fresh after."""
         attempts = 0
-        while not unwanted():
+        while True:
             try:
+                self.arrive()
                 await self.connect()
                 await self.place.volumes.prepare(await self.surroundings())
             except NOT_READY as error:
@@ -100,11 +116,17 @@ class PodSandbox:
                 if attempts >= TOLD_FROM_ATTEMPT:
                     reason, message = trouble(error)
                     self.services.events.tell(self.pod, "Warning", reason, message)
-                await wait(self.services.clock() + delay_before_retry(attempts))
+                await self.news(delay_before_retry(attempts))
                 continue
             self.refresher = asyncio.create_task(self.refresh())
-            return True
-        return False
+            return
+
+    async def news(self, seconds: float) -> None:
+        """Wait until something that the pod refers to has changed, or for so many seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.stale.wait()
+        self.stale.clear()
 
     async def connect(self) -> None:
         """Give the pod its network, unless it shares the node's."""
@@ -115,9 +137,7 @@ class PodSandbox:
         """Keep the volumes' content fresh while the pod lives."""
         while True:
             due = self.place.volumes.tokens.next_renewal - self.services.clock()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.stale.wait(), min(max(due, SHORTEST_REFRESH), LONGEST_REFRESH))
-            self.stale.clear()
+            await self.news(min(max(due, SHORTEST_REFRESH), LONGEST_REFRESH))
             try:
                 await self.place.volumes.refresh(await self.surroundings())
             except NOT_READY as error:

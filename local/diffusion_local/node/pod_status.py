@@ -6,11 +6,11 @@ from decimal import Decimal
 from diffusion_local.node.configuration import Manifest
 from diffusion_local.node.container_status import container_statuses
 from diffusion_local.node.moments import rfc3339
-from diffusion_local.node.pod_decisions import init_done, restart_wanted
+from diffusion_local.node.pod_decisions import ended_for_good, init_done, init_failed, initialized, policy_of
 from diffusion_local.node.pod_record import (
     PodRecord,
     Running,
-    Terminated,
+    Waiting,
     init_containers,
     is_sidecar,
     main_containers,
@@ -42,44 +42,18 @@ def quality_of_service(pod: Manifest) -> str:
 
 
 def pod_phase(pod: Manifest, record: PodRecord) -> str:
-    """Pending, Running, Succeeded or Failed. A pod that is asked to end is terminal once nothing of it runs."""
-    records = record.containers
-    if any(isinstance(known.state, Running) for known in records.values() if known):
-        alive_main = [records.get(c["name"]) for c in main_containers(pod)]
-        if any(known is not None and isinstance(known.state, Running) for known in alive_main):
-            return "Running"
-        if not any(known is not None for known in alive_main):
-            return "Pending"
-        return "Running"
-    mains = [records.get(container["name"]) for container in main_containers(pod)]
+    """Pending, Running, Succeeded or Failed, as a kubelet says it; nothing is terminal while anything runs."""
+    mains = [record.containers.get(container["name"]) for container in main_containers(pod)]
     ends = [known.termination if known is not None else None for known in mains]
-    if record.failure is not None:
-        return "Failed"
-    if record.stopping:
-        return "Succeeded" if all(end is not None and end.exit_code == 0 for end in ends) else "Failed"
-    policy = pod["spec"].get("restartPolicy", "Always")
-    if policy == "Never":
-        for container in init_containers(pod):
-            known = records.get(container["name"])
-            end = known.termination if known is not None else None
-            if end is not None and end.exit_code != 0 and not is_sidecar(container):
-                return "Failed"
-    if not initialized(pod, record):
-        return "Pending"
-    final = [
-        end is not None and not restart_wanted(container, policy, end)
-        for container, end in zip(main_containers(pod), ends, strict=True)
-    ]
-    if all(final):
-        return "Succeeded" if all(end is not None and end.exit_code == 0 for end in ends) else "Failed"
-    return "Running" if any(end is not None for end in ends) else "Pending"
-
-
-def initialized(pod: Manifest, record: PodRecord) -> bool:
-    """Whether all init containers are done."""
-    return all(init_done(c, record.containers.get(c["name"]), over=False) for c in init_containers(pod)) or any(
-        container["name"] in record.containers for container in main_containers(pod)
-    )
+    succeeded = all(end is not None and end.exit_code == 0 for end in ends)
+    alive = any(isinstance(known.state, Running) for known in record.containers.values())
+    if not alive:
+        if record.failure is not None or init_failed(pod, record):
+            return "Failed"
+        if record.stopping or all(ended_for_good(c, record, policy_of(pod)) for c in main_containers(pod)):
+            return "Succeeded" if succeeded else "Failed"
+    waits = any(known is None or (isinstance(known.state, Waiting) and known.last is None) for known in mains)
+    return "Pending" if waits or not initialized(pod, record) else "Running"
 
 
 def condition(kind: str, holds: bool, reason: str = "", message: str = "") -> Manifest:
@@ -184,23 +158,6 @@ def pod_status(pod: Manifest, record: PodRecord, host_ip: str, before: Manifest,
     if record.ip:
         status |= {"podIP": record.ip, "podIPs": [{"ip": record.ip}]}
     if record.failure is not None:
-        status |= {"reason": record.failure.reason, "message": record.failure.message}
+        told = {"reason": record.failure.reason, "message": record.failure.message}
+        status |= {field: text for field, text in told.items() if text}
     return status
-
-
-def lost_record(pod: Manifest, now: float) -> PodRecord:
-    """What is left of a pod that an earlier agent ran on this node: nothing, its containers ended unseen."""
-    from diffusion_local.node.container_status import record_from_status
-
-    message = "The container could not be located when the pod was terminated"
-    lost = Terminated(137, "ContainerStatusUnknown", message, 0.0, 0.0)
-    return PodRecord(
-        containers={
-            entry["name"]: record_from_status(entry, lost)
-            for kind in ("initContainerStatuses", "containerStatuses")
-            for entry in pod.get("status", {}).get(kind) or []
-        },
-        ip=pod.get("status", {}).get("podIP", ""),
-        accepted_at=now,
-        stopping=True,
-    )

@@ -13,7 +13,7 @@ from diffusion_local.node.back_off import delay_before_pull, failures_in_a_row
 from diffusion_local.node.configuration import Manifest
 from diffusion_local.node.container_run import ContainerRun
 from diffusion_local.node.container_start import CommandNotStarted, NotStartable, start_container
-from diffusion_local.node.pod_decisions import decide
+from diffusion_local.node.pod_decisions import DEADLINE_EXCEEDED, deadline_of, decide
 from diffusion_local.node.pod_record import (
     ContainerRecord,
     PodRecord,
@@ -23,10 +23,12 @@ from diffusion_local.node.pod_record import (
     Waiting,
     init_containers,
     is_sidecar,
+    know,
     main_containers,
 )
+from diffusion_local.node.pod_recovery import finished_record, recovered_record
 from diffusion_local.node.pod_sandbox import PodSandbox
-from diffusion_local.node.pod_status import TERMINAL_PHASES, lost_record, pod_status
+from diffusion_local.node.pod_status import TERMINAL_PHASES, pod_status
 from diffusion_local.node.pod_stop import PodStop
 from diffusion_local.node.services import NodeServices
 from diffusion_local.node.status_writer import StatusWriter, delete_for_good
@@ -61,7 +63,10 @@ class PodWorker:
         """The pod changed in the API."""
         self.pod = pod
         self.sandbox.update(pod)
-        self.writer.see(pod.get("status") or {})
+        status = pod.get("status") or {}
+        if status.get("phase") == "Failed" and self.lives:  # ended by others, for good: phases do not go back
+            self.end(Verdict(status.get("reason", ""), status.get("message", "")), None, self.grace)
+        self.writer.see(status)
         self.wake()
 
     def forget(self) -> None:
@@ -98,13 +103,10 @@ class PodWorker:
         """Live until the pod is gone from the API and everything of it from this machine."""
         try:
             before = self.pod.get("status") or {}
-            if before.get("phase") not in TERMINAL_PHASES:
-                if before.get("startTime"):
-                    self.record = lost_record(self.pod, self.services.clock())
-                    self.publish()
-                else:
-                    await self.live()
-                    self.sandbox.close()
+            if before.get("phase") in TERMINAL_PHASES:
+                self.record = finished_record(self.pod, self.services.clock())
+            else:
+                await self.go_on(begun_before=bool(before.get("startTime")))
             await self.leave()
         except Exception:
             log.exception("pod %s", self.name)
@@ -113,11 +115,20 @@ class PodWorker:
             self.stop.kill()
             self.sandbox.remove()
 
+    async def go_on(self, begun_before: bool) -> None:
+        """Live; with what is left of it where an earlier agent ran the pod."""
+        if begun_before:
+            self.record = recovered_record(self.pod, self.services.clock())
+        if self.record.stopping:
+            self.publish()
+        else:
+            await self.live()
+            self.sandbox.close()
+
     async def live(self) -> None:
         """From the volumes to the end of the last container."""
-        self.sandbox.arrive()
         self.publish()
-        if await self.sandbox.prepare(self.sleep_until, self.unwanted):
+        if await self.settle():
             self.record = replace(self.record, sandbox_ready=True, ip=self.place.ip)
         while True:
             if self.removed or self.pod["metadata"].get("deletionTimestamp"):
@@ -126,6 +137,24 @@ class PodWorker:
             if not any(run.alive for run in self.runs.values()) and self.over():
                 return
             await self.sleep_until(wake_at)
+
+    async def settle(self) -> bool:
+        """Have address, network and volumes ready; False when the pod is to end before they are."""
+        preparing = asyncio.create_task(self.sandbox.prepare())
+        preparing.add_done_callback(lambda _: self.wake())
+        try:
+            while not preparing.done():
+                deadline = deadline_of(self.pod, self.record)
+                if self.services.clock() >= deadline:
+                    self.end(DEADLINE_EXCEEDED, None, self.grace)
+                if self.unwanted():
+                    return False
+                await self.sleep_until(deadline)
+            preparing.result()
+            return True
+        finally:
+            preparing.cancel()
+            await asyncio.wait({preparing})
 
     def unwanted(self) -> bool:
         """Whether the pod is to end before it has begun."""
@@ -166,7 +195,7 @@ class PodWorker:
 
     def put(self, name: str, record: ContainerRecord) -> None:
         """Replace what is known of a container."""
-        self.record = replace(self.record, containers={**self.record.containers, name: record})
+        self.record = know(self.pod, self.record, name, record)
 
     def hold(self, name: str, waiting: Waiting) -> None:
         """Let a container wait, keeping how it ended."""
@@ -196,7 +225,7 @@ class PodWorker:
             self.put(name, ContainerRecord(state, ended, restarts, failures, container_id=state.container_id))
             self.wake()
             return
-        failures = known.failures if known is not None and ended is not None else 0
+        failures = known.failures if known is not None else 0
         container_id = f"{self.uid}-{name}-{restarts}"
         last = ended or (known.last if known is not None else None)
         self.put(name, ContainerRecord(Running(begun), last, restarts, failures, container_id=container_id))
@@ -208,13 +237,12 @@ class PodWorker:
     def not_startable(self, name: str, known: ContainerRecord | None, problem: NotStartable) -> None:
         """Let a container wait, and say when it is tried again."""
         now = self.services.clock()
-        pull = problem.reason == "ErrImagePull"
-        failures = (known.failures if known is not None else 0) + 1
-        again = now + (delay_before_pull(failures) if pull else RETRY_SECONDS)
         base = known if known is not None else ContainerRecord(Waiting(problem.reason))
+        pulls = base.pulls + 1 if problem.reason == "ErrImagePull" else 0
+        again = now + (delay_before_pull(pulls) if pulls else RETRY_SECONDS)
         state = Waiting(problem.reason, problem.message)
         last = base.termination or base.last
-        self.put(name, replace(base, state=state, last=last, failures=failures, retry_at=again, failed_at=now))
+        self.put(name, replace(base, state=state, last=last, pulls=pulls, retry_at=again, failed_at=now))
         self.services.events.tell(self.pod, "Warning", "Failed", f"Error: {problem.reason}: {problem.message}")
 
     # ---- status and the end

@@ -31,6 +31,8 @@ class StatusWriter:
         self.wanted: Manifest = pod.get("status") or {}
         self.stored: Manifest | None = self.wanted
         """What the server holds; None when somebody else has changed it."""
+        self.used = False
+        """Something was to be written: until then the status is somebody else's."""
         self.lock = asyncio.Lock()
         self.task: asyncio.Task[None] | None = None
 
@@ -39,11 +41,12 @@ class StatusWriter:
         if status == self.wanted:
             return
         self.wanted = status
+        self.used = True
         self.begin()
 
     def see(self, status: Manifest) -> None:
         """The status in the API is now this: where it is no longer what was written, it is written again."""
-        if self.stored == self.wanted and not holds(self.wanted, status):
+        if self.used and self.stored == self.wanted and not holds(self.wanted, status):
             self.stored = None
             self.begin()
 

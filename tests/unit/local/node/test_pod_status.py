@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from diffusion_local.node.container_status import record_from_status, terminated_from
 from diffusion_local.node.moments import rfc3339
 from diffusion_local.node.pod_record import ContainerRecord, PodRecord, Running, Terminated, Verdict, Waiting
-from diffusion_local.node.pod_status import TERMINAL_PHASES, lost_record, pod_status, quality_of_service
+from diffusion_local.node.pod_status import TERMINAL_PHASES, pod_status, quality_of_service
 from node_simulation import START, Simulation, plain_pod, pods
 
 OWNED = {"PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"}
@@ -200,19 +200,41 @@ def test_statuses_are_whole_and_agree_with_themselves(pod: dict[str, Any], data:
         node.now += data.draw(st.sampled_from([0.0, 20.0]))
 
 
-def test_a_pod_of_an_agent_that_is_gone_has_failed() -> None:
-    node = Simulation(plain_pod(mains=("ran", "ended")))
-    node.turn()
-    node.end("ended", 5)
-    node.turn()
-    pod = {**node.pod, "status": node.status}
-    record = lost_record(pod, START + 100)
-    status = pod_status(pod, record, "10.0.0.1", pod["status"], START + 100)
-    assert status["phase"] == "Failed"
-    ran, ended = (entry["state"]["terminated"] for entry in status["containerStatuses"])
-    assert (ran["exitCode"], ran["reason"]) == (137, "ContainerStatusUnknown")
-    assert (ended["exitCode"], ended["reason"]) == (5, "Error")
-    assert status["podIP"] == "10.0.0.5"
+def phase_with(states: list[ContainerRecord | None], policy: str = "Always") -> str:
+    pod = plain_pod(policy, mains=tuple(f"c{index}" for index in range(len(states))))
+    known = {f"c{index}": state for index, state in enumerate(states) if state is not None}
+    return str(pod_status(pod, PodRecord(known), "h", {}, START)["phase"])
+
+
+RUNS = ContainerRecord(Running(START))
+PULLS = ContainerRecord(Waiting("ErrImagePull"))
+LOOPS = ContainerRecord(Waiting("CrashLoopBackOff"), last=Terminated(1, "Error"))
+DONE, BROKEN = ContainerRecord(Terminated(0, "Completed")), ContainerRecord(Terminated(3, "Error"))
+
+
+@pytest.mark.parametrize(
+    ("states", "policy", "phase"),
+    [
+        ([RUNS, RUNS], "Always", "Running"),
+        ([RUNS, PULLS], "Always", "Pending"),
+        ([RUNS, None], "Always", "Pending"),
+        ([RUNS, LOOPS], "Always", "Running"),
+        ([LOOPS, LOOPS], "Always", "Running"),
+        ([LOOPS, PULLS], "Always", "Pending"),
+        ([DONE, PULLS], "Never", "Pending"),
+        ([DONE, RUNS], "Never", "Running"),
+        ([BROKEN, RUNS], "Never", "Running"),
+        ([DONE, BROKEN], "Never", "Failed"),
+        ([DONE, DONE], "Never", "Succeeded"),
+        ([DONE, BROKEN], "OnFailure", "Running"),
+        ([DONE, DONE], "OnFailure", "Succeeded"),
+        ([DONE, DONE], "Always", "Running"),
+    ],
+)
+def test_the_phase_of_containers_in_different_states(
+    states: list[ContainerRecord | None], policy: str, phase: str
+) -> None:
+    assert phase_with(states, policy) == phase
 
 
 @given(
@@ -228,15 +250,8 @@ def test_a_pod_of_an_agent_that_is_gone_has_failed() -> None:
     st.integers(0, 9),
 )
 def test_records_survive_the_way_through_a_status(end: Terminated, restarts: int) -> None:
-    record = ContainerRecord(end, last=end, restarts=restarts, container_id="c")
+    record = ContainerRecord(end, last=end, restarts=restarts, failures=1, container_id="c")
     pod = plain_pod()
     status = pod_status(pod, PodRecord({"main": record}), "h", {}, START)["containerStatuses"][0]
-    assert record_from_status(status, Terminated(1, "")) == record
+    assert record_from_status(status, START) == record
     assert terminated_from(status["state"]["terminated"]) == end
-
-
-def test_waiting_and_running_containers_of_a_lost_agent_were_lost() -> None:
-    lost = Terminated(137, "ContainerStatusUnknown")
-    for state in (Waiting("ContainerCreating"), Running(START)):
-        status = pod_status(plain_pod(), PodRecord({"main": ContainerRecord(state)}), "h", {}, START)
-        assert record_from_status(status["containerStatuses"][0], lost).state == lost
