@@ -12,21 +12,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from diffusion_local.launch import UNSHARE
 from diffusion_local.node.container_process import ContainerProcess
 from diffusion_local.node.launch_plan import Bind, base_environment, launch_spec
 from diffusion_local.node.probing import Answer, Target, ask
 
-NAMESPACES = (
-    "unshare",
-    "--user",
-    "--map-root-user",
-    "--net",
-    "--mount",
-    "--pid",
-    "--fork",
-    "--mount-proc",
-    "--kill-child",
-)
 SECONDS = 60.0
 
 
@@ -56,7 +46,7 @@ def contained(order: Order) -> Outcome:
     file = Path(order.folder) / "order.json"
     file.write_text(json.dumps(asdict(order)))
     done = subprocess.run(
-        [*NAMESPACES, sys.executable, __file__, str(file)], capture_output=True, text=True, timeout=SECONDS, check=False
+        [*UNSHARE, sys.executable, __file__, str(file)], capture_output=True, text=True, timeout=SECONDS, check=False
     )
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)

@@ -11,14 +11,14 @@ import pytest
 from diffusion_local.node import container_stop, pod_sandbox, pod_worker
 from diffusion_local.node.addresses import Addresses
 from diffusion_local.node.api_client import ApiClient
-from diffusion_local.node.configuration import NodeConfiguration
 from diffusion_local.node.container_start import PodPlace
 from diffusion_local.node.events import EventWriter
 from diffusion_local.node.machine_files import Hosts, Images
 from diffusion_local.node.object_watch import ObjectWatch
 from diffusion_local.node.pod_worker import PodWorker
 from diffusion_local.node.services import NodeServices
-from tiny_api import TinyApi, with_tiny_api
+from node_configurations import node_configuration
+from tiny_api import TinyApi, eventually, with_tiny_api
 
 POD_PATH = "/api/v1/namespaces/n/pods/p"
 
@@ -63,19 +63,7 @@ class Stage:
         self.server = server
         self.processes: dict[str, PretendedProcess] = {}
         self.obeys: int | None = 143
-        files = dict.fromkeys(
-            ("ca_file", "cert_file", "key_file", "serving_cert_file", "serving_key_file", "images_file", "hosts_file"),
-            folder / "none",
-        )
-        configuration = NodeConfiguration(
-            name="node-1",
-            address="10.244.1.1",
-            pod_cidr="10.244.1.0/24",
-            server="",
-            state_directory=folder,
-            control_socket=folder / "socket",
-            **files,
-        )
+        configuration = node_configuration(folder)
         self.now = 1_800_000_000.0
         self.services = NodeServices(
             configuration=configuration,
@@ -135,6 +123,15 @@ class Stage:
     def deletions(self) -> int:
         """How often the worker removed the pod from the API."""
         return sum((method, path) == ("DELETE", POD_PATH) for method, path, _ in self.server.requests)
+
+
+Play = Callable[[Callable[[Stage], Awaitable[None]], dict[str, Any]], None]
+"""Runs a test with a worker for a pod (the fixture `play`)."""
+
+
+async def running(stage: Stage, *names: str) -> None:
+    """Wait until the pod runs, with these containers."""
+    await eventually(lambda: stage.phase() == "Running" and set(stage.processes) >= set(names), "the pod runs")
 
 
 def on_stage(

@@ -106,3 +106,8 @@ def with_tiny_api(test: Callable[[TinyApi, ApiClient], Awaitable[None]]) -> None
             await test(server, client)
 
     asyncio.run(run())
+
+
+def written(server: TinyApi, method: str, path: str) -> list[Any]:
+    """The bodies of all requests of this kind."""
+    return [body for verb, where, body in server.requests if (verb, where) == (method, path)]

@@ -1,22 +1,16 @@
-"""What the node agent writes and keeps up to date: statuses, events, tokens, ConfigMaps and Secrets, the Node."""
+"""What the node agent writes and keeps up to date: statuses, events, tokens, ConfigMaps and Secrets."""
 
 import asyncio
 import json
-from pathlib import Path
 from typing import Any
 
-import pytest
-
 from diffusion_local.node.api_client import ApiClient
-from diffusion_local.node.configuration import NodeConfiguration
-from diffusion_local.node.control_socket import ControlSocket
 from diffusion_local.node.events import EventWriter
-from diffusion_local.node.heartbeat import LEASES, Heartbeat
 from diffusion_local.node.moments import rfc3339
 from diffusion_local.node.object_watch import ObjectWatch
 from diffusion_local.node.service_account_token import TokenSource
 from diffusion_local.node.status_writer import StatusWriter, delete_for_good
-from tiny_api import TinyApi, eventually, with_tiny_api
+from tiny_api import TinyApi, eventually, with_tiny_api, written
 
 POD: dict[str, Any] = {
     "metadata": {"name": "p", "namespace": "n", "uid": "u"},
@@ -25,10 +19,6 @@ POD: dict[str, Any] = {
 }
 POD_PATH = "/api/v1/namespaces/n/pods/p"
 STATUS_PATH = f"{POD_PATH}/status"
-
-
-def written(server: TinyApi, method: str, path: str) -> list[Any]:
-    return [body for verb, where, body in server.requests if (verb, where) == (method, path)]
 
 
 def test_a_status_is_written_once_for_this_very_pod() -> None:
@@ -192,150 +182,3 @@ def test_objects_are_watched_while_somebody_uses_them() -> None:
         assert watch.objects == {}
 
     with_tiny_api(test)
-
-
-@pytest.fixture
-def configuration(tmp_path: Path) -> NodeConfiguration:
-    anywhere = tmp_path / "file"
-    files = dict.fromkeys(
-        ("ca_file", "cert_file", "key_file", "serving_cert_file", "serving_key_file", "images_file", "hosts_file"),
-        anywhere,
-    )
-    return NodeConfiguration(
-        name="node-1",
-        address="10.244.1.1",
-        pod_cidr="10.244.1.0/24",
-        server="",
-        state_directory=tmp_path,
-        control_socket=tmp_path / "socket",
-        lease_renew_seconds=0.02,
-        **files,
-    )
-
-
-def test_a_node_is_registered_and_its_lease_renewed(configuration: NodeConfiguration) -> None:
-    async def test(server: TinyApi, client: ApiClient) -> None:
-        lease = f"{LEASES}/node-1"
-        server.answer("POST", "/api/v1/nodes", (201, {"metadata": {"uid": "node-uid"}}))
-        server.answer("PATCH", lease, (404, {}), (200, {}))
-        server.answer("POST", LEASES, (201, {}))
-        heartbeat = Heartbeat(client, configuration)
-        await heartbeat.register()
-        assert written(server, "POST", LEASES)[0]["metadata"]["ownerReferences"][0]["uid"] == "node-uid"
-        assert written(server, "PATCH", "/api/v1/nodes/node-1/status")[0]["status"]["addresses"]
-        task = asyncio.create_task(heartbeat.beat())
-        await eventually(lambda: len(written(server, "PATCH", lease)) >= 3, "the lease is renewed")
-        task.cancel()
-
-    with_tiny_api(test)
-
-
-def beating(server: TinyApi, client: ApiClient, configuration: NodeConfiguration) -> Heartbeat:
-    server.answer("PATCH", f"{LEASES}/node-1", (200, {}))
-    server.answer("PATCH", "/api/v1/nodes/node-1/status", (200, {}))
-    server.answer("GET", "/api/v1/nodes/node-1", (200, says("True")))
-    return Heartbeat(client, configuration)
-
-
-def says(ready: str) -> dict[str, Any]:
-    return {"status": {"conditions": [{"type": "Ready", "status": ready}]}}
-
-
-def test_a_node_that_was_late_says_at_once_that_it_is_ready(configuration: NodeConfiguration) -> None:
-    async def test(server: TinyApi, client: ApiClient) -> None:
-        heartbeat = beating(server, client, configuration)
-        interval = configuration.lease_renew_seconds
-        begun = heartbeat.renewed_at
-        await heartbeat.beat_once(begun + interval)
-        assert written(server, "PATCH", "/api/v1/nodes/node-1/status") == []
-        await heartbeat.beat_once(begun + 4 * interval)
-        assert len(written(server, "PATCH", "/api/v1/nodes/node-1/status")) == 1
-
-    with_tiny_api(test)
-
-
-def test_a_node_whose_lease_could_not_be_renewed_says_afterwards_that_it_is_ready(
-    configuration: NodeConfiguration,
-) -> None:
-    async def test(server: TinyApi, client: ApiClient) -> None:
-        heartbeat = beating(server, client, configuration)
-        server.answer("PATCH", f"{LEASES}/node-1", (503, {}), (503, {}), (200, {}))
-        interval, begun = configuration.lease_renew_seconds, heartbeat.renewed_at
-        for turn in (1, 2, 3):
-            await heartbeat.beat_once(begun + turn * interval)
-        assert len(written(server, "PATCH", "/api/v1/nodes/node-1/status")) == 1
-
-    with_tiny_api(test)
-
-
-@pytest.mark.parametrize(("ready", "writes"), [("True", 0), ("Unknown", 1), ("False", 1)])
-def test_a_node_that_is_called_dead_says_otherwise_within_ten_seconds(
-    configuration: NodeConfiguration, ready: str, writes: int
-) -> None:
-    async def test(server: TinyApi, client: ApiClient) -> None:
-        heartbeat = beating(server, client, configuration)
-        server.answer("GET", "/api/v1/nodes/node-1", (200, says(ready)))
-        now = heartbeat.renewed_at + 10.1
-        heartbeat.renewed_at = now
-        await heartbeat.beat_once(now)
-        assert len(written(server, "PATCH", "/api/v1/nodes/node-1/status")) == writes
-
-    with_tiny_api(test)
-
-
-def test_a_node_that_exists_is_taken_over(configuration: NodeConfiguration) -> None:
-    async def test(server: TinyApi, client: ApiClient) -> None:
-        server.answer("POST", "/api/v1/nodes", (503, {}), (409, {}))
-        server.answer("PATCH", "/api/v1/nodes/node-1", (200, {"metadata": {"uid": "old"}}))
-        heartbeat = Heartbeat(client, configuration)
-        await heartbeat.register()
-        assert heartbeat.uid == "old"
-        (labels,) = written(server, "PATCH", "/api/v1/nodes/node-1")
-        assert labels["metadata"]["labels"]["kubernetes.io/hostname"] == "node-1"
-
-    with_tiny_api(test)
-
-
-def test_an_order_that_fails_is_answered_with_the_reason(tmp_path: Path) -> None:
-    async def fail(_: dict[str, Any]) -> dict[str, Any]:
-        raise RuntimeError("no such thing")
-
-    async def test() -> None:
-        control = ControlSocket(tmp_path / "socket", fail)
-        await control.start()
-        reader, writer = await asyncio.open_unix_connection(str(control.path))
-        writer.write(b"{}\n")
-        assert json.loads(await reader.readline()) == {"error": "the order failed: RuntimeError('no such thing')"}
-        writer.close()
-        await writer.wait_closed()
-        control.stop()
-
-    asyncio.run(test())
-
-
-@pytest.mark.parametrize(
-    ("line", "answer"),
-    [
-        (b'{"status": {}}', {"echo": {"status": {}}}),
-        (b"nonsense", {"error": "not a request: Expecting value: line 1 column 1 (char 0)"}),
-        (b"", {"error": "not a request: Expecting value: line 2 column 1 (char 1)"}),
-    ],
-)
-def test_the_control_socket_answers_one_line_with_one_line(tmp_path: Path, line: bytes, answer: dict[str, Any]) -> None:
-    async def echo(request: dict[str, Any]) -> dict[str, Any]:
-        return {"echo": request}
-
-    async def test() -> None:
-        path = tmp_path / "folder" / "socket"
-        control = ControlSocket(path, echo)
-        await control.start()
-        assert path.stat().st_mode & 0o777 == 0o600
-        reader, writer = await asyncio.open_unix_connection(str(path))
-        writer.write(line + b"\n")
-        assert json.loads(await reader.readline()) == answer
-        writer.close()
-        await writer.wait_closed()
-        control.stop()
-        assert not path.exists()
-
-    asyncio.run(test())

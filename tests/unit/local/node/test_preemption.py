@@ -11,7 +11,7 @@ from diffusion_contract.names import NOTICE_CONDITIONS, NOTICE_TAINTS, TERMINATE
 from diffusion_local.node import preemption
 from diffusion_local.node.agent import Agent
 from diffusion_local.node.api_client import ApiClient
-from diffusion_local.node.configuration import NodeConfiguration
+from node_configurations import node_configuration
 from tiny_api import TinyApi, eventually, with_tiny_api
 
 NODE = "/api/v1/nodes/node-1"
@@ -19,23 +19,13 @@ NODE = "/api/v1/nodes/node-1"
 
 def with_agent(folder: Path, test: Callable[[TinyApi, Agent], Awaitable[None]]) -> None:
     """Run a test with an agent that was never started, on a server that knows its Node."""
-    names = ("ca_file", "cert_file", "key_file", "serving_cert_file", "serving_key_file", "images_file", "hosts_file")
 
     async def run(server: TinyApi, client: ApiClient) -> None:
-        configuration = NodeConfiguration(
-            name="node-1",
-            address="10.244.1.1",
-            pod_cidr="10.244.1.0/24",
-            server="",
-            state_directory=folder,
-            control_socket=folder / "socket",
-            **dict.fromkeys(names, folder / "none"),
-        )
         server.answer("PATCH", f"{NODE}/status", (200, {}))
         server.answer("PATCH", NODE, (200, {}))
         server.answer("GET", NODE, (200, {"spec": {"taints": [{"key": "other"}]}}))
         server.answer("DELETE", NODE, (200, {}))
-        agent = Agent(configuration, client, client)
+        agent = Agent(node_configuration(folder), client, client)
         await test(server, agent)
         for task in agent.tasks:
             task.cancel()

@@ -1,0 +1,55 @@
+"""Orders to a node: one line in, one line out."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diffusion_local.node.control_socket import ControlSocket
+
+
+def test_an_order_that_fails_is_answered_with_the_reason(tmp_path: Path) -> None:
+    async def fail(_: dict[str, Any]) -> dict[str, Any]:
+        raise RuntimeError("no such thing")
+
+    async def test() -> None:
+        control = ControlSocket(tmp_path / "socket", fail)
+        await control.start()
+        reader, writer = await asyncio.open_unix_connection(str(control.path))
+        writer.write(b"{}\n")
+        assert json.loads(await reader.readline()) == {"error": "the order failed: RuntimeError('no such thing')"}
+        writer.close()
+        await writer.wait_closed()
+        control.stop()
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        (b'{"status": {}}', {"echo": {"status": {}}}),
+        (b"nonsense", {"error": "not a request: Expecting value: line 1 column 1 (char 0)"}),
+        (b"", {"error": "not a request: Expecting value: line 2 column 1 (char 1)"}),
+    ],
+)
+def test_the_control_socket_answers_one_line_with_one_line(tmp_path: Path, line: bytes, answer: dict[str, Any]) -> None:
+    async def echo(request: dict[str, Any]) -> dict[str, Any]:
+        return {"echo": request}
+
+    async def test() -> None:
+        path = tmp_path / "folder" / "socket"
+        control = ControlSocket(path, echo)
+        await control.start()
+        assert path.stat().st_mode & 0o777 == 0o600
+        reader, writer = await asyncio.open_unix_connection(str(path))
+        writer.write(line + b"\n")
+        assert json.loads(await reader.readline()) == answer
+        writer.close()
+        await writer.wait_closed()
+        control.stop()
+        assert not path.exists()
+
+    asyncio.run(test())
