@@ -39,6 +39,10 @@ class Outcome:
     exit_code: int
     log: list[str]
     answers: list[dict[str, Any]]
+    peak: int
+    """Bytes of its largest process."""
+    inherited_peak: int
+    seconds: float
 
 
 def contained(order: Order) -> Outcome:
@@ -59,7 +63,7 @@ def described(order: Order) -> dict[str, Any]:
     root.mkdir()
     pod = {"metadata": {"name": "contained"}, "spec": {}}
     binds = [Bind(Path(source), target) for source, target in order.mounts.items()]
-    variables = base_environment("contained", "/root", {})
+    variables = base_environment("contained", "/root")
     return launch_spec(pod, order.container, root, binds, order.container["command"], variables)
 
 
@@ -74,7 +78,7 @@ async def run(order: Order) -> Outcome:
         process.signal(signal.SIGTERM)
     exit_code = await process.finished()
     lines = [line.split(" ", 3)[3] for line in log.read_text().splitlines()]
-    return Outcome(exit_code, lines, answers)
+    return Outcome(exit_code, lines, answers, process.peak, process.inherited_peak, process.seconds)
 
 
 async def asked(target: Target, command: list[str]) -> Answer:

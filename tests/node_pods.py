@@ -106,12 +106,17 @@ class Pods:
         """The log of a pod."""
         return self.run("logs", name, *args)
 
+    def logs_so_far(self, name: str) -> str:
+        """The log of a pod; empty while there is none."""
+        done = self.kubernetes.kubectl("-n", self.namespace, "logs", name)
+        return done.stdout if done.returncode == 0 else ""
+
     def wait_log(self, name: str, text: str, seconds: float = PATIENCE) -> str:
         """The log of a pod, once it holds `text`."""
 
         def there() -> str:
-            done = self.kubernetes.kubectl("-n", self.namespace, "logs", name)
-            return done.stdout if done.returncode == 0 and text in done.stdout else ""
+            log = self.logs_so_far(name)
+            return log if text in log else ""
 
         return wait_for(there, seconds, f"{text!r} is in the log of {name}")
 

@@ -33,6 +33,7 @@ class PretendedProcess:
         self.exited = asyncio.Event()
         self.exit_code = 0
         self.out_of_memory = False
+        self.peak, self.inherited_peak, self.seconds = 0, 0, 0.0
         self.signals: list[signal.Signals] = []
 
     def end(self, exit_code: int) -> None:

@@ -1,5 +1,6 @@
 """What happens to pods when their node goes, comes back, or cannot reach the API server. Embedded cluster only."""
 
+import json
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 
 from cluster_fixtures import fresh_namespace, get, wait_for
 from diffusion_local.cluster import Cluster
-from node_pods import Pods, conditions, pod, python, shell, terminated
+from node_pods import Pods, conditions, pod, python, secret, shell, terminated
 
 TAINT = "aws-node-termination-handler/spot-itn"
 OBEDIENT = (
@@ -82,9 +83,23 @@ def test_a_node_is_what_a_scheduler_expects(embedded: Cluster, node: str) -> Non
 def test_exec_is_answered_with_a_clear_refusal(embedded: Cluster, node: str, pods: Pods) -> None:
     pods.apply(on(node, pod("runs", shell("sleep 300"))))
     pods.wait_phase("runs", "Running")
-    done = embedded.kubectl("-n", pods.namespace, "exec", "runs", "--", "true")
+    done = embedded.kubectl("-n", pods.namespace, "-v=6", "exec", "runs", "--", "true")
     assert done.returncode != 0
     assert "not supported by this development node" in done.stderr
+    assert "501" in done.stderr
+
+
+def test_a_node_may_not_read_the_secrets_of_others(embedded: Cluster, node: str, pods: Pods) -> None:
+    pods.apply(secret("keys", k="hidden"), on(node, pod("reads", shell("sleep 300"))))
+    config = json.loads((embedded.folder.node(node) / "config.json").read_text())
+    identity = ("--client-certificate", config["certFile"], "--client-key", config["keyFile"])
+    look = ("-n", pods.namespace, "get", "secret", "keys", *identity)
+    refused = embedded.kubectl(*look)
+    assert refused.returncode != 0
+    assert "no relationship found between node" in refused.stderr
+    volume = {"name": "keys", "secret": {"secretName": "keys"}}
+    pods.apply(on(node, pod("uses", shell("sleep 300"), volumes=[volume])))
+    wait_for(lambda: embedded.kubectl(*look).returncode == 0, 30, "the node of a pod that uses it may read it")
 
 
 def test_notice_comes_first_then_grace_then_the_node_is_gone(embedded: Cluster, node: str, pods: Pods) -> None:
@@ -136,6 +151,33 @@ def test_pods_of_a_killed_node_are_failed_when_it_recovers(embedded: Cluster, no
     assert pods.delete("runs") < 20
     pods.apply(on(node, pod("fresh", shell("true"))))
     pods.wait_phase("fresh", "Succeeded", seconds=30)
+
+
+def test_pods_of_a_killed_node_that_are_always_restarted_go_on_when_it_recovers(
+    embedded: Cluster, node: str, pods: Pods
+) -> None:
+    share = {"volumeMounts": [{"name": "share", "mountPath": "/share"}]}
+    made = pod(
+        "lives",
+        shell("cat /share/made; sleep 300", **share),
+        initContainers=[shell("echo made > /share/made", "makes", **share)],
+        volumes=[{"name": "share", "emptyDir": {}}],
+        restartPolicy="Always",
+    )
+    pods.apply(on(node, made), on(node, pod("ended", shell("echo x; exit 3"))))
+    pods.wait_log("lives", "made")
+    pods.wait_phase("ended", "Failed")
+    embedded.kill_node(node)
+    embedded.recover_node(node)
+    wait_for(lambda: pods.main("lives").get("restartCount") == 1, 30, "it is started again")
+    assert pods.main("lives")["lastState"]["terminated"]["reason"] == "ContainerStatusUnknown"
+    assert pods.wait_log("lives", "made") == "made\n"
+    found = pods.get("lives")["status"]
+    assert found["podIPs"] == [{"ip": found["podIP"]}]
+    assert terminated(pods.main("ended"))["exitCode"] == 3
+    gone = embedded.kubectl("-n", pods.namespace, "logs", "ended")
+    assert gone.returncode != 0
+    assert "is gone" in gone.stderr
 
 
 def test_pods_live_through_an_outage_of_the_api_server(embedded: Cluster, node: str, pods: Pods) -> None:

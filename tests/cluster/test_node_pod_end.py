@@ -83,6 +83,60 @@ def test_pre_stop_runs_before_sigterm(pods: Pods) -> None:
     release(pods, "hooked")
 
 
+def test_a_hook_may_use_the_grace_up_and_sigterm_still_comes(pods: Pods) -> None:
+    waits = "trap 'echo told; exit 0' TERM; echo up; while true; do sleep 0.1; done"
+    container = shell(waits, lifecycle={"preStop": {"exec": {"command": ["sleep", "60"]}}})
+    pods.apply(held("long", container, terminationGracePeriodSeconds=2))
+    pods.wait_log("long", "up")
+    pods.run("delete", "pod", "long", "--wait=false")
+    assert end_of(pods, "long", "Succeeded")["exitCode"] == 0
+    assert pods.logs("long") == "up\ntold\n"
+    release(pods, "long")
+
+
+def test_hooks_by_http_after_the_start_and_before_the_stop(pods: Pods) -> None:
+    program = """
+import os, signal, sys
+from http.server import *
+class Said(BaseHTTPRequestHandler):
+    def do_GET(self):
+        print(self.path, flush=True)
+        self.send_response(200)
+        self.end_headers()
+    def log_message(self, *_): pass
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+HTTPServer((os.environ["IP"], 8000), Said).serve_forever()
+"""
+
+    def get(path: str) -> dict[str, object]:
+        return {"httpGet": {"path": path, "port": 8000}}
+
+    address = {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
+    # The first hook may come before the server listens, as on any cluster: the container is then started again.
+    container = python(program, env=[address], lifecycle={"postStart": get("/start"), "preStop": get("/stop")})
+    pods.apply(held("hooks", container, restartPolicy="Always", terminationGracePeriodSeconds=20))
+    wait_for(lambda: "/start" in pods.logs_so_far("hooks"), 120, "the postStart hook came through")
+    pods.run("delete", "pod", "hooks", "--wait=false")
+    end_of(pods, "hooks", "Succeeded")
+    assert pods.logs("hooks") == "/start\n/stop\n"
+    release(pods, "hooks")
+
+
+def test_probes_do_not_kill_what_is_ending(pods: Pods) -> None:
+    """Liveness fails as soon as the end begins: the hook comes once, and the whole grace is left."""
+    end = "rm /tmp/alive; sleep 4; cat /tmp/hooks; exit 0"
+    script = f"trap '{end}' TERM; touch /tmp/alive; echo up; while true; do sleep 0.1; done"
+    liveness = {"exec": {"command": ["test", "-e", "/tmp/alive"]}, "periodSeconds": 1, "failureThreshold": 1}
+    hook = {"preStop": {"exec": {"command": ["sh", "-c", "echo hook >> /tmp/hooks"]}}}
+    container = shell(script, livenessProbe=liveness, lifecycle=hook)
+    pods.apply(held("ending", container, restartPolicy="Always", terminationGracePeriodSeconds=20))
+    pods.wait_log("ending", "up")
+    pods.run("delete", "pod", "ending", "--wait=false")
+    assert end_of(pods, "ending", "Succeeded")["exitCode"] == 0
+    assert pods.logs("ending") == "up\nhook\n"
+    release(pods, "ending")
+
+
 def test_a_deleted_pod_is_gone_soon_after_its_process(pods: Pods) -> None:
     pods.apply(pod("quick", python(OBEDIENT.format(code=0)), terminationGracePeriodSeconds=30))
     pods.wait_log("quick", "up")

@@ -49,6 +49,16 @@ def test_the_log_takes_the_place_of_a_missing_message_when_asked(pods: Pods) -> 
     assert terminated(found["status"]["containerStatuses"][0])["message"] == "why it failed\n"
 
 
+def test_the_last_bytes_of_a_message_in_a_place_of_its_own(pods: Pods) -> None:
+    script = "head -c 5000 /dev/zero | tr '\\0' x > said; echo end >> said; pwd"
+    pods.apply(pod("wordy", shell(script, workingDir="/srv/app", terminationMessagePath="/srv/app/said")))
+    found = pods.wait_phase("wordy", "Succeeded")
+    message = terminated(found["status"]["containerStatuses"][0])["message"]
+    assert len(message) == 4096
+    assert message.endswith("xend\n")
+    assert pods.logs("wordy") == "/srv/app\n"
+
+
 def test_a_running_pod_is_ready_with_an_address_and_conditions(pods: Pods) -> None:
     pods.apply(pod("runs", shell("sleep 300")))
     wait_for(lambda: conditions(pods.get("runs")).get("Ready") == "True", 60, "the pod is ready")

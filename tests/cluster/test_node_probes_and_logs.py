@@ -2,6 +2,7 @@
 
 import subprocess
 import threading
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -70,6 +71,29 @@ def test_a_failing_liveness_probe_restarts_the_container(pods: Pods) -> None:
     assert pods.main("ails")["lastState"]["terminated"]["exitCode"] == 5
 
 
+@pytest.mark.parametrize("kind", ["httpGet", "tcpSocket"])
+def test_liveness_over_the_network_restarts_what_does_not_listen(pods: Pods, kind: str) -> None:
+    probe = {kind: {"port": 9999}, "periodSeconds": 1, "failureThreshold": 2, "initialDelaySeconds": 1}
+    name = f"deaf-{kind.lower()}"
+    pods.apply(pod(name, shell("trap 'exit 5' TERM; sleep 300 & wait", livenessProbe=probe), restartPolicy="Always"))
+    wait_for(lambda: pods.main(name).get("restartCount", 0) >= 1, 120, "the container was restarted")
+    assert pods.main(name)["lastState"]["terminated"]["exitCode"] == 5
+
+
+def test_a_probe_that_takes_too_long_has_failed(pods: Pods) -> None:
+    slow = {"exec": {"command": ["sh", "-c", "sleep 30"]}, "periodSeconds": 1, "timeoutSeconds": 1}
+    pods.apply(pod("dozes", shell("sleep 300", readinessProbe={**slow, "failureThreshold": 1})))
+    wait_for(lambda: "timed out" in pods.run("events", "--for", "pod/dozes"), 60, "it is told")
+    assert conditions(pods.get("dozes"))["Ready"] == "False"
+
+
+def test_probes_run_in_the_working_folder(pods: Pods) -> None:
+    probe = {"exec": {"command": ["test", "-e", "here"]}, "periodSeconds": 1}
+    container = shell("touch here; sleep 300", workingDir="/opt/some/where", readinessProbe=probe)
+    pods.apply(pod("placed", container))
+    wait_ready(pods, "placed", True)
+
+
 def test_a_startup_probe_holds_the_others_back(pods: Pods) -> None:
     startup = {"exec": {"command": ["test", "-e", "/tmp/up"]}, "periodSeconds": 1, "failureThreshold": 60}
     liveness = {"exec": {"command": ["test", "-e", "/tmp/up"]}, "periodSeconds": 1, "failureThreshold": 1}
@@ -104,6 +128,9 @@ def test_logs_tail_since_bytes_and_timestamps(pods: Pods) -> None:
     assert stamp.endswith("Z")
     assert text == "line 5"
     assert "line 1" in pods.logs("talks", "--since=1h")
+    later = (datetime.now(UTC) + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert pods.logs("talks", f"--since-time={later}") == ""
+    assert "line 1" in pods.logs("talks", "--since-time=2020-01-01T00:00:00Z")
 
 
 def test_logs_follow_until_the_container_ends(pods: Pods) -> None:

@@ -163,6 +163,14 @@ def test_too_much_memory_is_killed_and_said(pods: Pods) -> None:
     assert (end["exitCode"], end["reason"]) == (137, "OOMKilled")
 
 
+def test_too_much_memory_is_said_however_quickly_it_is_taken(pods: Pods) -> None:
+    limits = {"limits": {"memory": "64Mi"}}
+    pods.apply(*(pod(f"hasty-{n}", python("hold = b'x' * (300 << 20)", resources=limits)) for n in range(3)))
+    for n in range(3):
+        found = pods.wait_phase(f"hasty-{n}", "Failed", "Succeeded")
+        assert terminated(found["status"]["containerStatuses"][0])["reason"] == "OOMKilled"
+
+
 def test_pretended_gpus_are_counted_by_the_scheduler(pods: Pods) -> None:
     limits = {"resources": {"limits": {"nvidia.com/gpu": "1000"}}}
     pods.apply(pod("wishes", shell("true", **limits)))

@@ -8,11 +8,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from diffusion_local.node.configuration import Manifest
 from diffusion_local.node.container_log import LogWriter
+from diffusion_local.node.memory_watch import own_peak
 from diffusion_local.node.pod_network import PodNetwork
 
 PROGRAMS = Path(__file__).parents[2]
@@ -57,6 +59,12 @@ class ContainerProcess:
         """The first process, as this node numbers it; also its process group once it runs."""
         self.exited = asyncio.Event()
         self.exit_code = 0
+        self.inherited_peak = own_peak()
+        self.peak = 0
+        """Bytes of memory that its largest process has had, once it has ended."""
+        self.begun = time.monotonic()
+        self.seconds = 0.0
+        """How long it ran, once it has ended."""
         self.out_of_memory = False
 
     async def start(self) -> None:
@@ -115,8 +123,10 @@ class ContainerProcess:
         def ended() -> None:
             loop.remove_reader(descriptor)
             os.close(descriptor)
-            status = self.process.wait()
-            self.exit_code = status if status >= 0 else 128 - status
+            _, status, usage = os.wait4(self.process.pid, 0)
+            code = self.process.returncode = os.waitstatus_to_exitcode(status)
+            self.exit_code = code if code >= 0 else 128 - code
+            self.peak, self.seconds = usage.ru_maxrss * 1024, time.monotonic() - self.begun
             self.exited.set()
 
         loop.add_reader(descriptor, ended)

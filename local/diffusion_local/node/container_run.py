@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from diffusion_local.node.back_off import failures_in_a_row
 from diffusion_local.node.configuration import Manifest
-from diffusion_local.node.container_life import end_of, live
+from diffusion_local.node.container_life import KILLED, end_of, live
 from diffusion_local.node.container_process import ContainerProcess
 from diffusion_local.node.container_stop import ContainerStop
+from diffusion_local.node.memory_watch import outgrew
 from diffusion_local.node.pod_record import ContainerRecord, Running
 from diffusion_local.node.probing import Target
 from diffusion_local.node.quantity import parse_quantity
@@ -51,6 +52,11 @@ class ContainerRun:
         text = ((self.container.get("resources") or {}).get("limits") or {}).get("memory")
         return int(parse_quantity(str(text))) if text else None
 
+    def outgrew_limit(self) -> bool:
+        """Whether it ended above its memory limit before that could be seen."""
+        limit, process = self.memory_limit, self.process
+        return limit is not None and outgrew(limit, process.peak, process.inherited_peak, process.seconds)
+
     def known(self) -> ContainerRecord:
         """What the pod's record says of this container."""
         return self.worker.record.containers[self.name]
@@ -71,6 +77,8 @@ class ContainerRun:
         """Wait for the end and record it."""
         exit_code = await self.process.finished()
         self.living.cancel()
+        if self.outgrew_limit():
+            self.process.out_of_memory, exit_code = True, KILLED
         known, now, place = self.known(), self.worker.services.clock(), self.worker.place
         started_at = known.state.started_at if isinstance(known.state, Running) else now
         files = place.termination_file(self.name), place.log_path(self.name, self.number)

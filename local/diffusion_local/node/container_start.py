@@ -85,17 +85,15 @@ def refuse_root(pod: Manifest, container: Manifest) -> None:
 
 
 async def environment_of(services: NodeServices, pod: Manifest, container: Manifest, place: PodPlace) -> dict[str, str]:
-    """The container's variables; NotStartable with CreateContainerConfigError when a reference leads nowhere."""
+    """The variables that the pod gives the container; CreateContainerConfigError when a reference leads nowhere."""
     address = services.configuration.address
     try:
         objects = await services.objects.get(pod["metadata"]["namespace"], referenced_objects(container))
     except NotHeardOf as error:
         raise NotStartable("CreateContainerConfigError", str(error)) from error
     surroundings = Surroundings(pod, place.ip, address, services.allocatable, objects)
-    home = home_of(pod, container)
-    base = base_environment(hostname_of(pod), home, services.service_environment)
     try:
-        return container_environment(container, base, surroundings)
+        return container_environment(container, services.service_environment, surroundings)
     except (ConfigurationMissing, ValueError) as error:
         raise NotStartable("CreateContainerConfigError", str(error)) from error
 
@@ -106,7 +104,7 @@ async def start_container(
     """Start one container. Raises NotStartable (it waits) or CommandNotStarted (it ended with 128)."""
     image = image_command(services, container)
     refuse_root(pod, container)
-    environment = await environment_of(services, pod, container, place)
+    variables = await environment_of(services, pod, container, place)
     termination = place.termination_file(container["name"])
     termination.parent.mkdir(parents=True, exist_ok=True)
     termination.write_bytes(b"")
@@ -114,15 +112,16 @@ async def start_container(
     root = termination.parent / "root"
     root.mkdir(exist_ok=True)
     try:
-        binds = volume_binds(container, place.volumes.paths, place.volumes.read_only, environment)
+        binds = volume_binds(container, place.volumes.paths, place.volumes.read_only, variables)
     except (KeyError, MountRefused) as error:
         raise NotStartable("CreateContainerConfigError", f"volumeMounts: {error}") from error
     if not any(bind.target == HOSTS_FILE for bind in binds):
         binds.append(Bind(place.hosts_file, HOSTS_FILE))
     binds.append(Bind(termination, container.get("terminationMessagePath") or TERMINATION_FILE))
-    argv = command_line(container, image, environment)
+    argv = command_line(container, image, variables)
     if not argv:
         raise NotStartable("CreateContainerError", "no command specified")
+    environment = base_environment(hostname_of(pod), home_of(pod, container)) | variables
     spec = launch_spec(pod, container, root, binds, argv, environment)
     log = place.log_path(container["name"], run)
     process = ContainerProcess(spec, termination.parent, log, place.network)

@@ -39,6 +39,11 @@ def expand(text: str, variables: Mapping[str, str]) -> str:
     return REFERENCE.sub(replacement, text)
 
 
+def referenced_variables(text: str) -> list[str]:
+    """The names in `$(NAME)`."""
+    return [match[1] for match in REFERENCE.finditer(text) if match[1] is not None]
+
+
 def object_data(kind: str, manifest: Manifest) -> dict[str, bytes]:
     """The entries of a ConfigMap or Secret as bytes."""
     if kind == "secret":
@@ -79,12 +84,16 @@ def value_from(source: Manifest, container: str, surroundings: Surroundings) -> 
     raise ConfigurationMissing("this node does not support this kind of valueFrom")
 
 
-def container_environment(container: Manifest, base: Mapping[str, str], surroundings: Surroundings) -> dict[str, str]:
-    """All variables of a container: `base`, then envFrom, then env, later ones winning.
+def container_environment(
+    container: Manifest, services: Mapping[str, str], surroundings: Surroundings
+) -> dict[str, str]:
+    """The variables that the pod gives a container: those of Services, then envFrom, then env, later ones winning.
+
+    `$(NAME)` stands for these alone, never for what the image brings, such as PATH.
 
     Raises ConfigurationMissing when a reference that is not optional leads nowhere.
     """
-    variables = dict(base)
+    variables = dict(services)
     for source in container.get("envFrom") or []:
         kind = "configmap" if source.get("configMapRef") else "secret"
         data = found(kind, source.get("configMapRef") or source["secretRef"], surroundings)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffusion_local.node.configuration import Manifest
-from diffusion_local.node.environment import expand
+from diffusion_local.node.environment import expand, referenced_variables
 
 PROGRAMS_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -33,10 +33,10 @@ def program_folders() -> list[str]:
     return folders
 
 
-def base_environment(hostname: str, home: str, service: Mapping[str, str]) -> dict[str, str]:
-    """What every container has: the environment's programs on the PATH, its host name, the way to the API server."""
+def base_environment(hostname: str, home: str) -> dict[str, str]:
+    """What an image and a runtime give every container: programs on the PATH, its host name, its home."""
     path = f"{sys.prefix}/bin:{PROGRAMS_PATH}"
-    return {"PATH": path, "HOSTNAME": hostname, "HOME": home, "LANG": "C.UTF-8", **service}
+    return {"PATH": path, "HOSTNAME": hostname, "HOME": home, "LANG": "C.UTF-8"}
 
 
 def volume_binds(
@@ -46,12 +46,21 @@ def volume_binds(
     binds = []
     for mount in container.get("volumeMounts") or []:
         source = paths[mount["name"]]
-        below = expand(mount.get("subPathExpr") or "", variables) or mount.get("subPath") or ""
+        below = sub_path_of(mount, variables)
         if below:
             source = sub_path(source, below)
         fixed = bool(mount.get("readOnly")) or mount["name"] in read_only
         binds.append(Bind(source, mount["mountPath"], fixed))
     return sorted(binds, key=lambda bind: len(Path(bind.target).parts))
+
+
+def sub_path_of(mount: Manifest, variables: Mapping[str, str]) -> str:
+    """The mount's subPath or subPathExpr; MountRefused where that names a variable that does not exist."""
+    expression = mount.get("subPathExpr") or ""
+    missing = [name for name in referenced_variables(expression) if name not in variables]
+    if missing:
+        raise MountRefused(f"subPathExpr {expression!r}: missing value for {missing[0]!r}")
+    return expand(expression, variables) or mount.get("subPath") or ""
 
 
 def sub_path(volume: Path, below: str) -> Path:

@@ -1,13 +1,17 @@
-"""Memory limits without cgroups: the processes of each container are summed up twice a second.
+"""Memory limits without cgroups: the processes of each container are summed up five times a second.
 
 What counts is anonymous and shared memory, each shared page once; mapped files are not counted, since the kernel can
-drop them. A container above its limit is killed as a whole. (Between two looks it can grow beyond the limit.)
+drop them. A container above its limit is killed as a whole. Between two looks it can grow beyond the limit; one that
+has ended before they could tell is judged by the peak of its largest process.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 
-LOOK_SECONDS = 0.5
+LOOK_SECONDS = 0.2
+SHORT_SECONDS = 5 * LOOK_SECONDS
+MAPPED_BYTES = 32 << 20
+"""What a short run may have mapped of programs and libraries, which its peak counts and its limit does not."""
 COUNTED = ("RssAnon:", "RssShmem:")
 EXACT = ("Pss_Anon:", "Pss_Shmem:")
 
@@ -56,3 +60,17 @@ def over_limit(limits: Mapping[int, int]) -> list[int]:
         if memory_used(table.get(namespace, []), limit) > limit:
             found.append(pid)
     return found
+
+
+def own_peak() -> int:
+    """The most memory that this process has had, in bytes: a child's peak begins with it."""
+    return sum_of(Path("/proc/self/status"), ("VmHWM:",))
+
+
+def outgrew(limit: int, peak: int, inherited: int, seconds: float) -> bool:
+    """Whether a container that ran for `seconds` was surely above its limit, by its largest process's peak in bytes.
+
+    Longer runs are left to the looks: they may have mapped large files, which the peak counts. A peak that is not above
+    the one `inherited` from the agent says nothing.
+    """
+    return seconds <= SHORT_SECONDS and peak > max(limit + MAPPED_BYTES, inherited)

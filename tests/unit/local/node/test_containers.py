@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from contained import Order, contained
+from diffusion_local.node.memory_watch import outgrew
 
 
 def shell(script: str, **fields: Any) -> dict[str, Any]:
@@ -67,6 +68,18 @@ def test_a_command_beside_the_container_has_its_folder_identity_and_variables(tm
     assert "executable file not found" in outcome.answers[1]["message"]
     assert [answer["good"] for answer in outcome.answers] == [True, False, False, True]
     assert outcome.exit_code == 0
+
+
+def test_the_peak_of_a_short_run_tells_that_it_outgrew_its_limit(tmp_path: Path) -> None:
+    limit = 64 << 20
+    for name, program, above in (("big", "hold = b'x' * (300 << 20)", True), ("small", "", False)):
+        (tmp_path / name).mkdir()
+        container = {"name": "main", "command": ["python3", "-S", "-c", program]}
+        outcome = contained(Order(str(tmp_path / name), container))
+        assert outcome.exit_code == 0
+        assert outgrew(limit, outcome.peak, outcome.inherited_peak, 0.5) is above
+        assert not outgrew(limit, outcome.peak, outcome.inherited_peak, 60.0)
+        assert 0 < outcome.seconds < 60
 
 
 def test_sigterm_reaches_the_whole_process_group(tmp_path: Path) -> None:

@@ -143,11 +143,16 @@ def test_homes() -> None:
     )
 
 
-def test_every_container_finds_the_environment_and_the_api_server() -> None:
-    variables = base_environment("h", "/", {"KUBERNETES_SERVICE_HOST": "10.96.0.1"})
+def test_a_sub_path_of_an_unknown_variable_is_refused(tmp_path: Path) -> None:
+    mounts = [{"name": "a", "mountPath": "/x", "subPathExpr": "$(NAME)/$$(NO)"}]
+    with pytest.raises(MountRefused, match="missing value for 'NAME'"):
+        volume_binds({"volumeMounts": mounts}, {"a": tmp_path}, set(), {"PATH": "p"})
+
+
+def test_every_container_finds_the_environment() -> None:
+    variables = base_environment("h", "/")
     assert variables["PATH"].split(":")[0].endswith("/bin")
     assert variables["HOSTNAME"] == "h"
-    assert variables["KUBERNETES_SERVICE_HOST"] == "10.96.0.1"
 
 
 def test_the_checkout_and_the_environment_are_shown() -> None:

@@ -75,6 +75,20 @@ def test_a_container_that_cannot_be_looked_after_is_restarted(play: Play, monkey
     play(test, plain_pod("Always"))
 
 
+def test_too_much_memory_is_said_of_a_run_that_was_too_short_to_be_seen(play: Play) -> None:
+    async def test(stage: Stage) -> None:
+        await running(stage, "main")
+        stage.processes["main"].peak = 64 << 30
+        stage.processes["main"].end(0)
+        await eventually(lambda: stage.phase() == "Failed", "the pod has failed")
+        end = stage.statuses()[-1]["containerStatuses"][0]["state"]["terminated"]
+        assert (end["exitCode"], end["reason"]) == (137, "OOMKilled")
+
+    pod = plain_pod()
+    pod["spec"]["containers"][0]["resources"] = {"limits": {"memory": "64Mi"}}
+    play(test, pod)
+
+
 def test_too_much_memory_is_said(play: Play) -> None:
     async def test(stage: Stage) -> None:
         await running(stage, "main")
