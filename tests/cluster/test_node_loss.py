@@ -83,10 +83,9 @@ def test_a_node_is_what_a_scheduler_expects(embedded: Cluster, node: str) -> Non
 def test_exec_is_answered_with_a_clear_refusal(embedded: Cluster, node: str, pods: Pods) -> None:
     pods.apply(on(node, pod("runs", shell("sleep 300"))))
     pods.wait_phase("runs", "Running")
-    done = embedded.kubectl("-n", pods.namespace, "-v=6", "exec", "runs", "--", "true")
+    done = embedded.kubectl("-n", pods.namespace, "exec", "runs", "--", "true")
     assert done.returncode != 0
     assert "not supported by this development node" in done.stderr
-    assert "501" in done.stderr
 
 
 def test_a_node_may_not_read_the_secrets_of_others(embedded: Cluster, node: str, pods: Pods) -> None:

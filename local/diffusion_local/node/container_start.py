@@ -1,5 +1,6 @@
 """From a container's spec to a started process; every way in which that fails has the kubelet's reason."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,6 +99,25 @@ async def environment_of(services: NodeServices, pod: Manifest, container: Manif
         raise NotStartable("CreateContainerConfigError", str(error)) from error
 
 
+def container_binds(container: Manifest, place: PodPlace, variables: Mapping[str, str]) -> list[Bind]:
+    """All that is mounted: the container's volumes, its termination message, and /etc/hosts unless it has its own."""
+    try:
+        binds = volume_binds(container, place.volumes.paths, place.volumes.read_only, variables)
+    except (KeyError, MountRefused) as error:
+        raise NotStartable("CreateContainerConfigError", f"volumeMounts: {error}") from error
+    if not any(bind.target == HOSTS_FILE for bind in binds):
+        binds.append(Bind(place.hosts_file, HOSTS_FILE))
+    message = container.get("terminationMessagePath") or TERMINATION_FILE
+    return [*binds, Bind(place.termination_file(container["name"]), message)]
+
+
+def empty_message_file(path: Path) -> None:
+    """Have a file for the termination message of one run, which whoever the container is may write."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"")
+    path.chmod(0o666)
+
+
 async def start_container(
     services: NodeServices, pod: Manifest, container: Manifest, place: PodPlace, run: int
 ) -> ContainerProcess:
@@ -105,27 +125,18 @@ async def start_container(
     image = image_command(services, container)
     refuse_root(pod, container)
     variables = await environment_of(services, pod, container, place)
-    termination = place.termination_file(container["name"])
-    termination.parent.mkdir(parents=True, exist_ok=True)
-    termination.write_bytes(b"")
-    termination.chmod(0o666)
-    root = termination.parent / "root"
-    root.mkdir(exist_ok=True)
-    try:
-        binds = volume_binds(container, place.volumes.paths, place.volumes.read_only, variables)
-    except (KeyError, MountRefused) as error:
-        raise NotStartable("CreateContainerConfigError", f"volumeMounts: {error}") from error
-    if not any(bind.target == HOSTS_FILE for bind in binds):
-        binds.append(Bind(place.hosts_file, HOSTS_FILE))
-    binds.append(Bind(termination, container.get("terminationMessagePath") or TERMINATION_FILE))
+    binds = container_binds(container, place, variables)
     argv = command_line(container, image, variables)
     if not argv:
         raise NotStartable("CreateContainerError", "no command specified")
     environment = base_environment(hostname_of(pod), home_of(pod, container)) | variables
+    message = place.termination_file(container["name"])
+    root = message.with_name("root")
     spec = launch_spec(pod, container, root, binds, argv, environment)
-    log = place.log_path(container["name"], run)
-    process = ContainerProcess(spec, termination.parent, log, place.network)
     try:
+        empty_message_file(message)
+        root.mkdir(exist_ok=True)
+        process = ContainerProcess(spec, message.parent, place.log_path(container["name"], run), place.network)
         await process.start()
     except OSError as error:
         raise NotStartable("CreateContainerError", str(error)) from error

@@ -75,7 +75,7 @@ class LogServer:
         path = worker.place.log_path(names["container"], run - 1 if previous else run)
         if not path.exists():
             gone = f'the log of container "{names["container"]}" in pod "{names["pod"]}" is gone: {GONE_BECAUSE}\n'
-            return web.Response(status=404, text=gone)
+            return web.Response(status=400, text=gone)  # the API server keeps the words of no 404
         answer = web.StreamResponse(headers={"Content-Type": "text/plain"})
         await answer.prepare(request)
         limit = int(request.query.get("limitBytes") or 0) or None

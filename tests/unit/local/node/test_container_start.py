@@ -1,12 +1,16 @@
 """What keeps a container from being started, in a kubelet's words."""
 
+import ssl
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from diffusion_local.node.container_start import NotStartable, refuse_root
+from diffusion_local.node.api_client import ApiClient
+from diffusion_local.node.container_start import NotStartable, PodPlace, container_binds, refuse_root
 from diffusion_local.node.log_server import no_log, since_moment
 from diffusion_local.node.pod_record import ContainerRecord, Running, Waiting
+from diffusion_local.node.volumes import PodVolumes
 
 
 @pytest.mark.parametrize(
@@ -42,3 +46,32 @@ def test_since() -> None:
     assert since_moment({}, 100.0) is None
     assert since_moment({"sinceSeconds": "40"}, 100.0) == 60.0
     assert since_moment({"sinceTime": "1970-01-01T00:01:00Z"}, 100.0) == 60.0
+
+
+def place(folder: Path) -> PodPlace:
+    pod = {"metadata": {"name": "p", "namespace": "n", "uid": "u"}, "spec": {}}
+    volumes = PodVolumes(ApiClient("", ssl.create_default_context()), pod, folder)
+    volumes.paths = {"v": folder / "v"}
+    return PodPlace(folder, "10.0.0.5", volumes)
+
+
+def targets(container: dict[str, Any], folder: Path) -> dict[str, Path]:
+    return {bind.target: bind.source for bind in container_binds({"name": "c", **container}, place(folder), {})}
+
+
+def test_names_and_the_last_message_are_mounted(tmp_path: Path) -> None:
+    found = targets({}, tmp_path)
+    assert found["/etc/hosts"] == tmp_path / "etc-hosts"
+    assert found["/dev/termination-log"] == tmp_path / "containers/c/termination-log"
+    assert "/said" in targets({"terminationMessagePath": "/said"}, tmp_path)
+
+
+def test_a_hosts_file_of_the_users_own_is_not_covered(tmp_path: Path) -> None:
+    mounts = [{"name": "v", "mountPath": "/etc/hosts", "subPath": "hosts"}]
+    assert targets({"volumeMounts": mounts}, tmp_path)["/etc/hosts"] == tmp_path / "v/hosts"
+
+
+def test_a_mount_that_cannot_be_made_is_a_configuration_error(tmp_path: Path) -> None:
+    for mount in ({"name": "no", "mountPath": "/x"}, {"name": "v", "mountPath": "/x", "subPathExpr": "$(NO)"}):
+        with pytest.raises(NotStartable, match="CreateContainerConfigError"):
+            targets({"volumeMounts": [mount]}, tmp_path)

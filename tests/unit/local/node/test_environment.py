@@ -71,6 +71,10 @@ def test_the_last_value_of_a_name_wins_and_base_is_kept(entries: list[tuple[str,
     assert variables == {"BASE": "b"} | {name: expand(value, {}) for name, value in entries}
 
 
+def test_what_the_image_brings_is_not_expanded() -> None:
+    assert environment(around(), env=[{"name": "PATH", "value": "/my:$(PATH)"}])["PATH"] == "/my:$(PATH)"
+
+
 def test_a_value_may_use_earlier_names_only() -> None:
     entries = [{"name": "A", "value": "$(B)"}, {"name": "B", "value": "2"}, {"name": "C", "value": "$(B)$(BASE)"}]
     assert environment(around(), env=entries) == {"BASE": "b", "A": "$(B)", "B": "2", "C": "2b"}

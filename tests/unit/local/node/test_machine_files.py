@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from deadline import wait_until
 from diffusion_local.node.addresses import Addresses, NoAddressLeft
 from diffusion_local.node.machine_files import Hosts, Images, WatchedFile, own_lines, with_short_names
+from tiny_api import eventually
 
 
 def test_a_file_is_read_when_it_changes(tmp_path: Path) -> None:
@@ -78,6 +79,35 @@ def test_hosts_files_are_kept_fresh_in_place(tmp_path: Path) -> None:
     assert target.stat().st_ino == inode
     hosts.remove(target)
     assert hosts.own == {}
+
+
+def test_a_hosts_file_that_cannot_be_written_is_tried_again_and_holds_nobody_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, full, other = tmp_path / "hosts", tmp_path / "full", tmp_path / "other"
+    source.write_text("10.0.0.1 a\n")
+    hosts, write, room = Hosts(source), Hosts.write, asyncio.Event()
+    for path in (full, other):
+        hosts.add(path, "", "ns")
+
+    def sometimes(self: Hosts, path: Path) -> None:
+        if path == full and not room.is_set():
+            raise OSError(28, "No space left on device")
+        write(self, path)
+
+    monkeypatch.setattr(Hosts, "write", sometimes)
+
+    async def follow() -> None:
+        task = asyncio.create_task(hosts.keep_fresh())
+        source.write_text("10.0.0.2 b\n")
+        await eventually(lambda: other.read_text() == "10.0.0.2 b\n", "the other is fresh")
+        assert full.read_text() == "10.0.0.1 a\n"
+        room.set()
+        await eventually(lambda: full.read_text() == "10.0.0.2 b\n", "it is fresh too")
+        assert not task.done()
+        task.cancel()
+
+    asyncio.run(follow())
 
 
 @given(st.lists(st.booleans(), max_size=60))

@@ -1,16 +1,19 @@
 """What comes before a pod's containers: an earlier agent, missing volumes, a full disk. Containers are pretended."""
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from diffusion_local.node import object_watch
+from diffusion_local.node import object_watch, pod_sandbox
+from diffusion_local.node.container_start import NotStartable
 from diffusion_local.node.machine_files import Hosts
+from diffusion_local.node.moments import rfc3339
 from node_simulation import plain_pod
 from pretended_containers import Play, Stage, running
-from tiny_api import eventually
+from tiny_api import eventually, written
 
 
 def earlier(pod: dict[str, Any], **state: Any) -> dict[str, Any]:
@@ -117,3 +120,39 @@ def test_a_pod_that_had_ended_is_left_as_it_is(play: Play) -> None:
         assert stage.statuses() == []
 
     play(test, pod)
+
+
+def test_a_new_token_reaches_the_running_pod(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pod_sandbox, "SHORTEST_REFRESH", 0.05)
+
+    async def test(stage: Stage) -> None:
+        path = "/api/v1/namespaces/n/serviceaccounts/default/token"
+        soon, later = (rfc3339(time.time() + seconds) for seconds in (2, 3600))
+        stage.server.answer(
+            "POST",
+            path,
+            (201, {"status": {"token": "first", "expirationTimestamp": soon}}),
+            (201, {"status": {"token": "second", "expirationTimestamp": later}}),
+        )
+        await running(stage, "main")
+        file = stage.services.pod_directory(stage.pod) / "volumes/p/token"
+        await eventually(lambda: file.read_text() == "second", "the token is renewed")
+        assert stage.worker.runs["main"].alive
+        assert len(written(stage.server, "POST", path)) == 2
+
+    pod = plain_pod()
+    sources = [{"serviceAccountToken": {"path": "token", "audience": "somebody"}}]
+    pod["spec"]["volumes"] = [{"name": "p", "projected": {"sources": sources}}]
+    play(test, pod)
+
+
+def test_failed_pulls_and_crashes_are_counted_apart(play: Play) -> None:
+    async def test(stage: Stage) -> None:
+        await running(stage, "main")
+        known = stage.worker.record.containers["main"]
+        for reason in ("ErrImagePull", "CreateContainerConfigError", "ErrImagePull"):
+            stage.worker.not_startable("main", known, NotStartable(reason, "no"))
+            known = stage.worker.record.containers["main"]
+        assert (known.pulls, known.failures, known.retry_at) == (1, 0, stage.now + 10)
+
+    play(test, plain_pod("Always"))
