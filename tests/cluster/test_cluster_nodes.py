@@ -79,17 +79,39 @@ def test_a_killed_node_stays_as_an_object_turns_unknown_and_recovers(embedded: C
     assert node_ready(embedded, spot) == "True"
 
 
-def test_a_node_whose_agent_crashes_boots_again(embedded: Cluster, spot: str) -> None:
-    def agent() -> psutil.Process | None:
-        config = str(embedded.folder.node(spot) / "config.json")
-        family = psutil.process_iter(["cmdline", "name"])
-        named = (part for part in family if config in (part.info["cmdline"] or []))
-        return next((part for part in named if part.info["name"] != "unshare"), None)
+def agent(cluster: Cluster, node: str) -> psutil.Process | None:
+    """The agent of a node, when it runs."""
+    config = str(cluster.folder.node(node) / "config.json")
+    family = psutil.process_iter(["cmdline", "name"])
+    named = (part for part in family if config in (part.info["cmdline"] or []))
+    return next((part for part in named if part.info["name"] != "unshare"), None)
 
-    first = wait_for(agent, 10, "the agent")
+
+def test_a_node_that_was_frozen_is_ready_again_and_so_are_its_pods(
+    embedded: Cluster, spot: str, cluster_namespace: str
+) -> None:
+    def pod_ready() -> str:
+        conditions = get(embedded, "pod", "pod", "-n", cluster_namespace)["status"]["conditions"]
+        return str(next(part["status"] for part in conditions if part["type"] == "Ready"))
+
+    start_pod(embedded, cluster_namespace, spot)
+    process = agent(embedded, spot)
+    assert process is not None
+    process.suspend()
+    try:
+        wait_for(lambda: node_ready(embedded, spot) == "Unknown", 40, "Ready=Unknown")
+        wait_for(lambda: pod_ready() == "False", 20, "the controller manager calls its pod unready")
+    finally:
+        process.resume()
+    wait_for(lambda: node_ready(embedded, spot) == "True", 20, "the node is ready again")
+    wait_for(lambda: pod_ready() == "True", 20, "the pod is ready again")
+
+
+def test_a_node_whose_agent_crashes_boots_again(embedded: Cluster, spot: str) -> None:
+    first = wait_for(lambda: agent(embedded, spot), 10, "the agent")
     assert first is not None
     first.kill()
-    wait_for(lambda: agent() not in (None, first), 20, "another agent")
+    wait_for(lambda: agent(embedded, spot) not in (None, first), 20, "another agent")
     wait_for(lambda: node_ready(embedded, spot) == "True", 30, "Ready=True")
 
 
