@@ -149,14 +149,18 @@ def show_programs(programs: list[str]) -> None:
             bind(OLD_ROOT + path, path, read_only=True)
 
 
-def mount_volumes(binds: list[dict[str, Any]], sources: dict[str, str], working: Path) -> None:
+def mount_volumes(spec: dict[str, Any], sources: dict[str, str]) -> None:
     """Bind each volume at its place, outer ones first, and have the working directory exist."""
     opened: list[Path] = []
-    for bound in binds:
+    for bound in spec["binds"]:
         source, target = OLD_ROOT + sources[bound["source"]], Path(bound["target"])
         opened += make_mount_point(target, not Path(source).is_dir())
         bind(source, str(target), bound["readOnly"])
-    opened += make_mount_point(working, is_file=False)
+    working = Path(spec["workingDirectory"])
+    if not working.exists():
+        opened += make_mount_point(working, is_file=False)
+        if not spec["readOnlyRoot"] and any(working.is_relative_to(folder) for folder in opened):
+            mount("working", str(working), "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755")  # stays writable
     for folder in opened:
         make_read_only(str(folder), below=False)
 
@@ -177,7 +181,7 @@ def enter_root(spec: dict[str, Any]) -> None:
     Path("/etc").rmdir()
     link_folder(Path(HOST_ETC), Path("/etc"))
     show_programs(programs)
-    mount_volumes(spec["binds"], sources, Path(spec["workingDirectory"]))
+    mount_volumes(spec, sources)
     show_programs(programs)  # A volume may have covered them: an emptyDir at /tmp covers a checkout in /tmp.
     unmount(OLD_ROOT)
     Path(OLD_ROOT).rmdir()

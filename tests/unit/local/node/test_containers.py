@@ -44,8 +44,20 @@ def test_folders_that_were_opened_up_keep_volumes_and_stay_read_only(tmp_path: P
     assert any("Read-only file system" in line for line in outcome.log)
 
 
-def test_a_working_folder_that_is_missing_is_made(tmp_path: Path) -> None:
-    assert contained(Order(str(tmp_path), shell("pwd", workingDir="/opt/some/where"))).log == ["/opt/some/where"]
+@pytest.mark.parametrize("place", ["/opt/some/where", "/srv/app", "/usr/local/app"])
+def test_a_working_folder_that_is_missing_is_made_and_may_be_written(tmp_path: Path, place: str) -> None:
+    outcome = contained(Order(str(tmp_path), shell("touch here; pwd; ls", workingDir=place)))
+    assert outcome.log == [place, "here"]
+
+
+def test_a_working_folder_beside_a_volume_may_be_written_unless_the_root_may_not(tmp_path: Path) -> None:
+    strict = {"readOnlyRootFilesystem": True}
+    for name, security, expected in (("free", {}, "here"), ("strict", strict, "Read-only file system")):
+        (tmp_path / name / "volume").mkdir(parents=True)
+        container = shell("touch here; ls", workingDir="/opt/app", securityContext=security)
+        mounts = {str(tmp_path / name / "volume"): "/opt/models"}
+        outcome = contained(Order(str(tmp_path / name), container, mounts=mounts))
+        assert expected in outcome.log[0]
 
 
 def test_a_command_beside_the_container_has_its_folder_identity_and_variables(tmp_path: Path) -> None:
