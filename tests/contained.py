@@ -15,7 +15,7 @@ from typing import Any
 from diffusion_local.launch import UNSHARE
 from diffusion_local.node.container_process import ContainerProcess
 from diffusion_local.node.launch_plan import Bind, base_environment, launch_spec
-from diffusion_local.node.probing import Answer, Target, ask
+from diffusion_local.node.probing import Target, ask
 
 SECONDS = 60.0
 
@@ -28,6 +28,8 @@ class Order:
     container: dict[str, Any]
     mounts: dict[str, str] = field(default_factory=dict)
     commands: list[list[str]] = field(default_factory=list)
+    patience: float = SECONDS
+    """Seconds that a command may take."""
     stop: bool = False
     """Send SIGTERM when the commands are done."""
 
@@ -73,17 +75,13 @@ async def run(order: Order) -> Outcome:
     process = ContainerProcess(described(order), Path(order.folder), log)
     await process.start()
     target = Target(order.container, "127.0.0.1", process.pid, process.spec)
-    answers = [asdict(await asked(target, command)) for command in order.commands]
+    questions = [{"exec": {"command": command}} for command in order.commands]
+    answers = [asdict(await ask(question, target, order.patience)) for question in questions]
     if order.stop:
         process.signal(signal.SIGTERM)
     exit_code = await process.finished()
     lines = [line.split(" ", 3)[3] for line in log.read_text().splitlines()]
     return Outcome(exit_code, lines, answers, process.peak, process.inherited_peak, process.seconds)
-
-
-async def asked(target: Target, command: list[str]) -> Answer:
-    """One command inside the container; its output comes with good answers too."""
-    return await ask({"exec": {"command": command}}, target, SECONDS)
 
 
 if __name__ == "__main__":

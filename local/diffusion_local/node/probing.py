@@ -3,8 +3,6 @@
 import asyncio
 import contextlib
 import json
-import os
-import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -99,7 +97,7 @@ async def ask_command(action: Manifest, target: Target, seconds: float | None) -
     finally:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+                process.terminate()  # which kills the command, see enter.py
     return Answer(process.returncode == 0, output[:SHOWN_OUTPUT].decode(errors="replace"))
 
 

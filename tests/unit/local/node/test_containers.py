@@ -82,6 +82,16 @@ def test_a_command_beside_the_container_has_its_folder_identity_and_variables(tm
     assert outcome.exit_code == 0
 
 
+def test_a_command_that_takes_too_long_is_killed_and_does_not_keep_the_container(tmp_path: Path) -> None:
+    container = shell("while ! test -e /tmp/over; do sleep 0.05; done; exit 3")
+    slow = ["sh", "-c", "sleep 600 & sleep 600"]
+    look = ["sh", "-c", "! grep -l '[s]leep.600' /proc/[0-9]*/cmdline && touch /tmp/over"]
+    outcome = contained(Order(str(tmp_path), container, commands=[slow, look], patience=2.0))
+    assert outcome.answers[0] == {"good": False, "message": "command timed out after 2s"}
+    assert outcome.answers[1]["good"]
+    assert outcome.exit_code == 3
+
+
 def test_the_peak_of_a_short_run_tells_that_it_outgrew_its_limit(tmp_path: Path) -> None:
     limit = 64 << 20
     for name, program, above in (("big", "hold = b'x' * (300 << 20)", True), ("small", "", False)):
