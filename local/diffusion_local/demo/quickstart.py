@@ -23,6 +23,7 @@ from diffusion_local.demo.training_scene import NOTICE_SECONDS, TrainingScene, c
 from diffusion_local.demo.worker_nodes import spot_worker_node, usable_nodes
 from diffusion_local.node_orders import ON_DEMAND, SPOT
 from diffusion_local.options import ForwardTarget
+from diffusion_local.state import write_atomically
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 NAMESPACE = "demo"
@@ -98,8 +99,7 @@ class Quickstart:
         """An API key for this demo; kept in a file of the cluster's folder that only this user can read."""
         file = self.cluster.folder.root / "demo-api-key"
         if not file.exists():
-            file.touch(mode=0o600)
-            file.write_text(f"dk-{secrets.token_urlsafe(24)}")
+            write_atomically(file, f"dk-{secrets.token_urlsafe(24)}")
         return file.read_text()
 
     def _keys_secret(self) -> dict[str, Any]:
