@@ -11,7 +11,7 @@ from chart_rendering import CHART, NAMESPACE, helm, named, render
 from custom_resource_tables import CRDS
 from diffusion_contract.names import AGENT_PORT, HEALTH_PORT, MANAGED_BY, MANAGED_BY_LABEL, METRICS_PORT
 from diffusion_operator.cli.operator_command import main
-from diffusion_operator.loop.settings import LEADER_LABEL
+from diffusion_operator.loop.settings import CERTIFICATE_SECRET, LEADER_LABEL, LEASE_NAME
 
 
 @pytest.fixture(scope="module")
@@ -135,3 +135,12 @@ def test_every_value_is_explained() -> None:
         assert f"`{name}" in readme, name
         for inner in value if isinstance(value, dict) and name not in ("image", "resources") else ():
             assert inner in readme, f"{name}.{inner}"
+
+
+def test_what_the_operator_keeps_goes_with_the_release_and_is_filled_by_nobody_else(
+    objects: list[dict[str, Any]],
+) -> None:
+    for kind, name in (("Lease", LEASE_NAME), ("Secret", CERTIFICATE_SECRET)):
+        kept = named(objects, kind, name)
+        assert kept["metadata"]["namespace"] == NAMESPACE
+        assert not {"spec", "data", "stringData"} & kept.keys(), "an upgrade must leave the content alone"

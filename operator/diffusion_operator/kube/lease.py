@@ -73,9 +73,9 @@ class Leadership:
         """Let the next one in at once. Raises KubeError; harmless when this process is not the leader."""
         while True:
             lease = await self.client.get(LEASE, self.namespace, self.name)
-            if lease is None or lease["spec"].get("holderIdentity") != self.identity:
+            if lease is None or _spec_of(lease).get("holderIdentity") != self.identity:
                 return
-            spec = {**lease["spec"], "holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _now()}
+            spec = {**_spec_of(lease), "holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _now()}
             try:
                 await self.client.replace(LEASE, {**lease, "spec": spec})
             except Conflict:
@@ -92,7 +92,7 @@ class Leadership:
             }
             await self.client.create(LEASE, {**manifest, "spec": self._spec({})})
             return True
-        spec = lease["spec"]
+        spec = _spec_of(lease)
         if spec.get("holderIdentity") not in (self.identity, "", None) and not self._is_expired(spec):
             return False
         await self.client.replace(LEASE, {**lease, "spec": self._spec(spec)})
@@ -116,6 +116,10 @@ class Leadership:
 
     def _deadline(self, renewed: float) -> float:
         return asyncio.get_running_loop().time() + max(0.0, renewed + self.renew_seconds - time.monotonic())
+
+
+def _spec_of(lease: Raw) -> Raw:
+    return lease.get("spec") or {}  # The chart makes it empty.
 
 
 def _now() -> str:
