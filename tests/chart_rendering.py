@@ -45,8 +45,8 @@ def named(objects: Sequence[dict[str, Any]], kind: str, name: str = RELEASE) -> 
 
 
 @contextmanager
-def installed_chart(cluster: Kubernetes) -> Iterator[str]:
-    """The chart with two replicas in a fresh namespace that enforces the Pod Security level `restricted`.
+def installed_chart(cluster: Kubernetes, *values: str) -> Iterator[str]:
+    """The chart with two replicas and `--set` values in a fresh namespace of the Pod Security level `restricted`.
 
     CRDs that other tests applied by hand become the release's.
     """
@@ -55,8 +55,9 @@ def installed_chart(cluster: Kubernetes) -> Iterator[str]:
     for args in (("create", "namespace", namespace), ("label", "namespace", namespace, restricted)):
         done = cluster.kubectl(*args)
         assert done.returncode == 0, done.stderr
-    where = ("--namespace", namespace, "--take-ownership", "--set", "replicas=2")
-    done = helm("upgrade", "--install", RELEASE, str(CHART), *where, kubeconfig=cluster.kubeconfig)
+    where = ("--namespace", namespace, "--take-ownership")
+    settings = [part for value in ("replicas=2", *values) for part in ("--set", value)]
+    done = helm("upgrade", "--install", RELEASE, str(CHART), *where, *settings, kubeconfig=cluster.kubeconfig)
     assert done.returncode == 0, done.stderr
     try:
         yield namespace

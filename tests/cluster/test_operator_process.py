@@ -10,7 +10,7 @@ from crash_scenarios import service, training
 from custom_resource_tables import install_crds
 from deadline import wait_until
 from diffusion_local.cluster import Cluster
-from operator_process import fetch, lease_holder, operator
+from operator_process import fetch, lease_holder, operator, status_writes
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -142,15 +142,18 @@ def test_what_changed_while_it_was_away_is_done_when_it_is_back(served, namespac
 def test_at_rest_it_writes_nothing(served, namespace):
     with operator(served, "--resync-seconds", "1", "--watch-namespaces", namespace, home=namespace) as running:
         wait_until(running.leads, 40, "leadership")
+        before_both = status_writes(served)
         apply(served, place(training(), namespace), place(service(), namespace))
         wait_until(lambda: phase(served, namespace) and children(served, namespace), 20, "children")
 
+        wait_until(lambda: status_writes(served) >= before_both + 2, 20, "a status of each kind, counted")
+
         def is_at_rest():
-            before, reconciles = running.writes(), running.metric("diffusion_operator_reconcile_seconds_count")
+            before, reconciles = running.writes(served), running.metric("diffusion_operator_reconcile_seconds_count")
             wait_until(
                 lambda: running.metric("diffusion_operator_reconcile_seconds_count") >= reconciles + 6, 20, "resyncs"
             )
-            return running.writes() == before
+            return running.writes(served) == before
 
         wait_until(is_at_rest, 60, "three resyncs of both kinds without a write")
 
