@@ -120,6 +120,19 @@ def test_a_custom_resource_deleted_while_it_is_down_is_gone_with_all_children_an
         assert not [name for name in children(served, namespace) if "digits" in name]
 
 
+def test_a_custom_resource_that_is_replaced_by_force_is_served_each_time(served, namespace):
+    with operator(served, "--resync-seconds", "1", home=namespace) as running:
+        wait_until(running.leads, 40, "leadership")
+        item = place(training("digits", suspend=True), namespace)
+        apply(served, item)
+        for _ in range(5):
+            wait_until(lambda: phase(served, namespace) == "Suspended", 20, "a status of its own")
+            done = served.kubectl("replace", "--force", "--cascade=background", "-f", "-", input=json.dumps(item))
+            assert done.returncode == 0, done.stderr
+        wait_until(lambda: phase(served, namespace) == "Suspended", 20, "a status of the last one")
+        assert running.says("healthz") == (200, "ok\n")
+
+
 def test_what_changed_while_it_was_away_is_done_when_it_is_back(served, namespace):
     with operator(served, home=namespace) as running:
         wait_until(running.leads, 40, "leadership")
