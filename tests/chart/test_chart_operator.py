@@ -62,7 +62,9 @@ def test_it_makes_changes_and_deletes_with_them(
         wait_until(lambda: get(control_plane, "jobs", "-n", namespace)["items"], 30, "the training's Job")
         before = wait_until(deployments, 30, "the service's Deployment")
         apply(control_plane, placed(service(spec__batching__maxBatch=2), "draw", namespace))
-        wait_until(lambda: deployments() and not deployments() & before, 30, "the overtaken revision to go")
+        wait_until(lambda: deployments() - before, 30, "the next revision's Deployment")
+        apply(control_plane, placed({**run, "spec": {**run["spec"], "suspend": True}}, "run", namespace))
+        wait_until(lambda: not get(control_plane, "jobs", "-n", namespace)["items"], 30, "its Jobs to go")
         for kind in ("dt", "dsv"):
             stored = get(control_plane, kind, "-n", namespace)["items"]
             assert all(one["status"]["conditions"] for one in stored)
