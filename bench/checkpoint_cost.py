@@ -174,7 +174,7 @@ class _Run:
 
     def _save(self) -> None:
         self._saved = self._process.state.step
-        self._process.snapshots.take(self._group, self._training.target)
+        self._process.snapshots.take(self._group, self._training.target, urgent=False)
 
     def _await_verified(self) -> None:
         """Leave the writer time to commit and read back what it has in hand."""

@@ -86,7 +86,14 @@ class Saver:
         for name, tensors in shards.items():
             self._image(name, tensors)
 
-    def save(self, state: TrainingState, manifest: CheckpointManifest, rng_rows: Tensor, retain_last: int) -> None:
+    def save(
+        self,
+        state: TrainingState,
+        manifest: CheckpointManifest,
+        rng_rows: Tensor,
+        retain_last: int,
+        urgent: bool = False,
+    ) -> None:
         """Snapshot the state as it is now and hand it to the writer; waits first for a save still in flight."""
         started = time.monotonic()
         self.wait_until_free()
@@ -99,6 +106,7 @@ class Saver:
             manifest=manifest,
             shards=tuple(ShardSize(name=name, size=self._images[name].size) for name in shards),
             retain_last=retain_last,
+            urgent=urgent,
             abandoned=tuple(state.counters.abandoned),
         )
         with self._condition:

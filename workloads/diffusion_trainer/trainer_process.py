@@ -176,7 +176,7 @@ class TrainerProcess:
         interruption, self.interruption = self.interruption, None
         group = training.group
         while True:
-            boundary = training.run(lambda: self.snapshots.take(group, training.target), interruption)
+            boundary = training.run(lambda: self.snapshots.take(group, training.target, urgent=False), interruption)
             boundary = boundary or Finish(self.settings, training, self.snapshots, self.folder).run()
             if boundary is None:
                 return ExitCode.TARGET_COMMITTED

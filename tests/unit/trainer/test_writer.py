@@ -11,7 +11,7 @@ from diffusion_trainer.checkpoint import writer as writer_module
 from diffusion_trainer.checkpoint.commit import commit_checkpoint
 from diffusion_trainer.checkpoint.fencing import raise_fence
 from diffusion_trainer.checkpoint.names import committed_steps
-from diffusion_trainer.checkpoint.writer import serve_order
+from diffusion_trainer.checkpoint.writer import run_writer, serve_order
 from diffusion_trainer.checkpoint.writer_messages import PACKET_BYTES, SaveOrder, SaveResult, ShardSize
 
 
@@ -75,6 +75,35 @@ def test_damage_between_the_commit_and_the_reading_back_is_found(ends, tmp_path,
     assert verified.verified is None
     assert verified.failure.reason == "SaveFailed"
     assert name in verified.failure.message or name == "MANIFEST.json"
+
+
+@pytest.mark.parametrize("urgent", [True, False])
+def test_only_a_save_that_nobody_waits_for_is_written_at_a_lower_priority(ends, tmp_path, monkeypatch, urgent):
+    ours, theirs = ends
+    found = []
+    monkeypatch.setattr(writer_module, "serve_order", lambda *_given: found.append(os.nice(0)))
+    usual = os.nice(0)
+    shards = (ShardSize(name="model.safetensors", size=4),)
+    order = SaveOrder(folder=str(tmp_path), manifest=manifest_for(3), shards=shards, retain_last=2, urgent=urgent)
+    descriptor = snapshot(b"1234")
+    for _ in range(2):
+        socket.send_fds(ours, [order.model_dump_json(by_alias=True).encode()], [descriptor])
+    os.close(descriptor)
+    ours.shutdown(socket.SHUT_WR)
+    assert run_writer(theirs) == 0
+    assert found == [usual if urgent else min(19, usual + 10)] * 2
+    assert os.nice(0) == usual, "priority lost can not be had again"
+
+
+def test_a_fault_at_a_lower_priority_ends_the_writer_as_any_other(ends, tmp_path, monkeypatch):
+    def fail(*_given):
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(writer_module, "serve_order", fail)
+    order = SaveOrder(folder=str(tmp_path), manifest=manifest_for(3), shards=(), retain_last=2)
+    ends[0].send(order.model_dump_json(by_alias=True).encode())
+    with pytest.raises(KeyError, match="a bug"):
+        run_writer(ends[1])
 
 
 def test_the_pointer_moves_off_a_damaged_step(ends, tmp_path, monkeypatch):

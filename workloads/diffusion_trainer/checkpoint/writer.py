@@ -4,14 +4,16 @@ It is forked before anything else of the trainer starts, outlives a killed train
 hand, and ends when the trainer's end of the socket is closed.
 """
 
+import concurrent.futures
 import contextlib
+import functools
 import logging
 import mmap
 import os
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from diffusion_contract.agent_messages import CheckpointReference
@@ -30,6 +32,8 @@ from diffusion_trainer.checkpoint.writer_messages import MAX_SHARDS, PACKET_BYTE
 from diffusion_trainer.log_lines import start_logging
 
 Shards = Mapping[str, memoryview]
+_NICE = 10
+"""A tenth of a processor's time beside a thread of ordinary priority, all of it beside none."""
 log = logging.getLogger(__name__)
 
 
@@ -40,10 +44,27 @@ def run_writer(trainer: socket.socket) -> int:
         if not packet:
             return 0
         try:
-            serve_order(trainer, SaveOrder.model_validate_json(packet), descriptors)
+            order = SaveOrder.model_validate_json(packet)
+            serve = functools.partial(serve_order, trainer, order, descriptors)
+            serve() if order.urgent else _behind(serve)
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
+
+
+def _behind(serve: Callable[[], None]) -> None:
+    """Serve in a thread of lower priority, so that on few cores training goes first.
+
+    A thread, because its priority ends with it: without privileges none can be raised again. Whoever is in a hurry
+    waits for the writer, and so leaves it the processor.
+    """
+
+    def niced() -> None:
+        os.nice(_NICE)  # On Linux that of the calling thread alone.
+        serve()
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        pool.submit(niced).result()
 
 
 def serve_order(trainer: socket.socket, order: SaveOrder, descriptors: list[int]) -> None:

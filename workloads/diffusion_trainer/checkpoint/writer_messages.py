@@ -24,6 +24,8 @@ class SaveOrder(FrozenModel):
     manifest: CheckpointManifest
     shards: tuple[ShardSize, ...]
     retain_last: Annotated[int, Field(ge=1)]
+    urgent: bool = False
+    """Somebody waits for this one: it is not written behind the back of the training."""
     abandoned: tuple[Sha256, ...] = ()
     """Digests of checkpoints that this line has passed over: none of them is its parent."""
 
