@@ -130,7 +130,8 @@ def advance_rows(
 def gains(coefficients: Tensor, scale: Tensor) -> Tensor:
     """How much larger an error of the network's output becomes in x0: |q| (|w| + |w - 1|), [B].
 
-    coefficients: [B,6]; the guidance scale w: [B]. The two outputs that guidance combines err independently.
+    coefficients: [B,6]; the guidance scale w: [B], or one for all. The two outputs that guidance combines err
+    independently.
     """
     return coefficients[:, 1].abs() * (scale.abs() + (scale - 1).abs())
 

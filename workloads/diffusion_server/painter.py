@@ -29,6 +29,8 @@ class RowState:
     table: SamplerTable
     label: int
     guidance_scale: float
+    calm: Sequence[bool]
+    """Of each step of the table: whether it may be taken together with other rows."""
     position: int = 0
     """How many steps of the table have been taken."""
 
@@ -46,7 +48,9 @@ class ModelPainter:
     def begin(self, sample: Sample) -> RowState:
         """Pure noise from the sample's own seed: it depends on nothing else, least of all on the other rows."""
         latent = initial_noise(sample.seed, self._loaded.model).to(self._device)
-        return RowState(latent, self._table(sample.steps), sample.label or 0, sample.guidance_scale)
+        table, scale = self._table(sample.steps), sample.guidance_scale
+        calm = (gains(table.coefficients, torch.tensor(scale)) <= CALM_GAIN).tolist()
+        return RowState(latent, table, sample.label or 0, scale, calm)
 
     @torch.inference_mode()
     def step(self, states: Sequence[RowState]) -> None:
@@ -55,11 +59,9 @@ class ModelPainter:
         A step that would make a visible difference of the network's rounding is taken by its row alone, so that it is
         the same step in any crowd. That is the first one or two of a row whose guidance is strong.
         """
-        together = []
+        together = [row for row in states if row.calm[row.position]]
         for row in states:
-            if _is_calm(row):
-                together.append(row)
-            else:
+            if not row.calm[row.position]:
                 self._pass([row])
         if together:
             self._pass(together)
@@ -92,8 +94,3 @@ class ModelPainter:
         if self._loaded.model.conditioning.type == "None":
             return None
         return torch.tensor([row.label for row in states], device=self._device)
-
-
-def _is_calm(row: RowState) -> bool:
-    coefficients = row.table.coefficients[row.position : row.position + 1]  # [1,6]
-    return float(gains(coefficients, torch.tensor([row.guidance_scale]))) <= CALM_GAIN
