@@ -183,7 +183,8 @@ def poor(operator: Kubernetes, tmp_path: Path) -> Iterator[Line]:
 
 
 def test_a_quota_of_0_is_said_and_lifting_it_is_enough(poor: Line) -> None:
-    poor.apply("run", small_training(spec__workers__image="nowhere.invalid/at-all:1"))
+    publish = {"claim": {"size": "1Gi"}}
+    poor.apply("run", small_training(spec__workers__image="nowhere.invalid/at-all:1", spec__publish=publish))
     poor.apply("images", small_service("run"))
     status = poor.wait("run", lambda now: is_true(now, "Stalled"), 90, "Stalled")
     assert condition(status, "Scheduled")["reason"] == "QuotaExceeded"
