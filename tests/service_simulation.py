@@ -82,6 +82,7 @@ class Simulation:
     told: dict[str, RouterInstruction] = field(default_factory=dict)
     reports: dict[str, AgentRecord] = field(default_factory=dict)
     refusals: tuple[Refusal, ...] = ()
+    has_applied: bool = True
     plans: list[Plan] = field(default_factory=list)
     worlds: list[ServiceWorld] = field(default_factory=list)
     _number: int = 0
@@ -97,7 +98,15 @@ class Simulation:
         wanted = {ref: self._answer(ref) for ref in references(self.raw)}
         children = tuple(self.objects[key] for key in sorted(self.objects))
         return observe_service(
-            Snapshot(self.raw, self.operator, children, referenced=wanted, refusals=self.refusals), self.reports
+            Snapshot(
+                self.raw,
+                self.operator,
+                children,
+                referenced=wanted,
+                refusals=self.refusals,
+                has_applied=self.has_applied,
+            ),
+            self.reports,
         )
 
     def reconcile(self) -> Plan:

@@ -10,7 +10,7 @@ from datetime import datetime
 
 import orjson
 
-from diffusion_contract.agent_messages import Instruction, PollAnswer, Report, TrainerReport
+from diffusion_contract.agent_messages import Instruction, PollAnswer, Report
 from diffusion_operator.kube.keys import Key
 from diffusion_operator.observe.agent_reports import AgentRecord
 
@@ -21,8 +21,10 @@ LOST_SECONDS = 0.3
 BETWEEN_POLLS_SECONDS = 10.0
 """An agent that was answered and does not ask again for so long counts as lost."""
 
-_PROGRESS = ("step", "loss", "samples_per_second", "samples_seen", "save_seconds", "ready_engines")
-"""Fields whose change is not urgent."""
+_URGENT = ("broken", "leaving")
+"""Fields by whose change others are kept waiting: a regroup hangs on them."""
+_PROGRESS = ("step", "loss", "samples_per_second", "samples_seen", "save_seconds")
+"""Fields whose change can wait for a look."""
 
 
 @dataclass
@@ -119,7 +121,7 @@ class Reports:
             told = self._told.get(key, {}).get(uid, PollAnswer())
             agent = self._agents[uid] = _Agent(key, record, answer=told)
             self._of[key].add(uid)
-            if isinstance(report, TrainerReport) and report.broken is not None:
+            if any(_urgent_part(report)):
                 self._enqueue_urgently(key)
             else:
                 self._enqueue(key)
@@ -128,7 +130,7 @@ class Reports:
         before, agent.record = agent.record, record
         if _urgent_part(before.report) != _urgent_part(report):
             self._enqueue_urgently(key)
-        elif not before.connected:
+        elif not before.connected or _news(before.report) != _news(report):
             self._enqueue(key)
         elif before.report != report:
             self._enqueue_throttled(key)
@@ -164,9 +166,12 @@ def _answer_of(instruction: Instruction) -> PollAnswer:
     return PollAnswer(revision=hashlib.sha256(wire).hexdigest()[:16], instruction=instruction)
 
 
-def _urgent_part(report: Report) -> Report:
-    nothing = {name: None for name in _PROGRESS if name in type(report).model_fields}
-    return report.model_copy(update=nothing) if isinstance(report, TrainerReport) else report
+def _urgent_part(report: Report) -> tuple[object, ...]:
+    return tuple(getattr(report, name, None) for name in _URGENT)
+
+
+def _news(report: Report) -> Report:
+    return report.model_copy(update={name: None for name in _PROGRESS if name in type(report).model_fields})
 
 
 def _stop_timer(agent: _Agent) -> None:

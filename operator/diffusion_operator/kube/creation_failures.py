@@ -1,12 +1,16 @@
 """Events about objects whose controller could not make their pods: asked for only where pods are missing."""
 
+import logging
 import time
 from collections.abc import Iterable, Mapping
 
 from diffusion_operator.kube.client import ApiClient
+from diffusion_operator.kube.errors import KubeError
 from diffusion_operator.kube.resources import EVENT
 from diffusion_operator.observe.creation_failures import CREATION_FAILED
 from diffusion_operator.observe.snapshot import Raw
+
+_log = logging.getLogger(__name__)
 
 FRESH_SECONDS = 10.0
 LIMIT = "50"
@@ -29,7 +33,16 @@ class CreationFailures:
         for stale in [known for known, (at, _) in self._known.items() if at < horizon]:
             del self._known[stale]
         if uid not in self._known:
-            selector = f"regarding.uid={uid},reason={CREATION_FAILED}"
-            listed = await self._client.page(EVENT, namespace, {"fieldSelector": selector, "limit": LIMIT})
-            self._known[uid] = (time.monotonic(), tuple(listed.get("items") or ()))
+            events = await self._ask(namespace, uid)
+            self._known[uid] = (time.monotonic(), events)
         return self._known[uid][1]
+
+    async def _ask(self, namespace: str, uid: str) -> tuple[Raw, ...]:
+        """Events explain, and no more: where they cannot be read, survivors must hear of their next generation."""
+        selector = f"regarding.uid={uid},reason={CREATION_FAILED}"
+        try:
+            listed = await self._client.page(EVENT, namespace, {"fieldSelector": selector, "limit": LIMIT})
+        except KubeError as error:
+            _log.warning("the events about %s cannot be read: %s", uid, error)
+            return ()
+        return tuple(listed.get("items") or ())

@@ -69,10 +69,8 @@ class Engine:
         self._kinds = kinds
         metrics.queue_depth(lambda: self.queue.depth)
         metrics.agents_connected(lambda: self.reports.connected)
-        for informer in self.child_informers:
+        for informer in (*self.child_informers, *self.custom_resource_informers):
             metrics.watch_silence(informer.resource.kind, lambda informer=informer: informer.heard_at)  # type: ignore[misc]
-        for resource in {informer.resource for informer in self.custom_resource_informers}:
-            metrics.watch_silence(resource.kind, lambda resource=resource: self.hearing.heard_at[resource])  # type: ignore[misc]
 
     @asynccontextmanager
     async def running(

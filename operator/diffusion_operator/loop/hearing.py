@@ -6,7 +6,7 @@ through kopf too, or will never come. Only deletions are no proof: kopf does not
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 from diffusion_operator.kube.resources import CUSTOM_RESOURCES, Resource
 from diffusion_operator.kube.store import Change, version_of
@@ -17,28 +17,20 @@ LONGEST_DELAY = 60.0
 
 
 class Hearing:
-    """What is owed by kopf, and when it last said anything of a kind (on the monotonic clock)."""
+    """What is owed by kopf, and since when (on the monotonic clock)."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._heard_at = dict.fromkeys(CUSTOM_RESOURCES, clock())
         self._owed: dict[Resource, dict[str, tuple[int, float]]] = {resource: {} for resource in CUSTOM_RESOURCES}
-
-    @property
-    def heard_at(self) -> Mapping[Resource, float]:
-        """When kopf last told anything of each kind; at first, when it was begun to be listened to."""
-        return self._heard_at
 
     def told(self, resource: Resource, item: Raw) -> None:
         """Kopf told of this version."""
-        self._heard_at[resource] = self._clock()
         version, _ = self._owed[resource].get(_uid(item), (0, 0.0))
         if version_of(item) >= version:
             self._settle(resource, item)
 
     def told_gone(self, resource: Resource, item: Raw) -> None:
         """Kopf told that this object is gone."""
-        self._heard_at[resource] = self._clock()
         self._settle(resource, item)
 
     def found(self, changes: Iterable[Change]) -> None:

@@ -14,7 +14,7 @@ _AROUND = re.compile(r'^(\(combined from similar events\): )?(Error creating: )?
 
 
 def jobs_short_of_pods(children: Iterable[Raw]) -> tuple[str, ...]:
-    """UIDs of the Jobs that run fewer pods than they should, and at which their controller has looked."""
+    """UIDs of the Jobs that stay and run fewer pods than they should, and at which their controller has looked."""
     return tuple(
         text_at(child, "metadata", "uid")
         for child in children
@@ -25,7 +25,8 @@ def jobs_short_of_pods(children: Iterable[Raw]) -> tuple[str, ...]:
 def _is_short(job: Raw) -> bool:
     ended = any(condition_of(job, kind).get("status") == "True" for kind in ("Complete", "Failed", "FailureTarget"))
     active = integer_at(job, "status", "active") or 0
-    return not ended and active < (integer_at(job, "spec", "parallelism") or 0)
+    over = ended or bool(text_at(job, "metadata", "deletionTimestamp"))
+    return not over and active < (integer_at(job, "spec", "parallelism") or 0)
 
 
 def creation_failure(events: Iterable[Raw], not_before: str) -> str:

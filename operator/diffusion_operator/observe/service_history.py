@@ -51,6 +51,11 @@ class ServiceHistory:
         found = next((c for c in self.conditions if c.get("type") == kind), {})
         return text_at(found, "status"), text_at(found, "reason")
 
+    @property
+    def message(self) -> str:
+        """The sentence of the stored verdict; empty where there is none."""
+        return next((text_at(found, "message") for found in self.conditions if found.get("type") == "Ready"), "")
+
 
 def read_history(custom_resource: Raw) -> ServiceHistory:
     """The history in `custom_resource.status`; never raises."""

@@ -52,7 +52,8 @@ class ServiceWorld:
     revision: read from the ConfigMaps. `claims`: whether the claim of this name exists; a name that is missing here is
     unknown. `keys_found`, `keys`: whether the Secret of `auth.keysRef` exists and how many entries it has; None is
     unknown. `bad_keys`: names of those entries that let nobody in, because they are no hash of a key. `training` is
-    None where there is none. `refusals`: writes of the last pass to which the API server said no.
+    None where there is none. `refusals`: writes of the last pass to which the API server said no; that there is
+    none means nothing before this process `has_applied` any.
     """
 
     name: str
@@ -74,6 +75,7 @@ class ServiceWorld:
     training: TrainingFacts | None = None
     objects: tuple[RevisionObject, ...] = ()
     refusals: tuple[Refusal, ...] = ()
+    has_applied: bool = True
 
 
 def references(custom_resource: Raw) -> tuple[Reference, ...]:
@@ -118,6 +120,7 @@ def observe_service(snapshot: Snapshot, reports: Mapping[str, AgentRecord]) -> S
         training=next((_training(found) for found in training.values() if found is not None), None),
         objects=tuple(_object(child) for child in snapshot.children if _belongs_to_a_revision(child)),
         refusals=snapshot.refusals,
+        has_applied=snapshot.has_applied,
     )
 
 

@@ -81,14 +81,14 @@ def stamped(
     return [_stamp(condition, stored.get(condition.type, {}), generation, now) for condition in conditions]
 
 
-def kept(message: str, stored: str) -> str:
-    """`stored` where it says the same as `message` but for its numbers, else `message`.
+def kept(message: str, stored: str, start: str) -> str:
+    """`stored` where it says the same as `message` but for numbers after `start`, with which both begin; or `message`.
 
     For sentences of others that count things (nodes, ports, seconds) each time anew: an object that waits must not be
-    written each time that a scheduler or a kubelet tries again.
+    written each time that a scheduler or a kubelet tries again. What we say ourselves before it is `start`.
     """
-    said = message[:MESSAGE_LIMIT]
-    return stored if _without_numbers(said) == _without_numbers(stored) else message
+    same = stored.startswith(start) and _without_numbers(message[:MESSAGE_LIMIT]) == _without_numbers(stored)
+    return stored if same else message
 
 
 def _without_numbers(sentence: str) -> str:

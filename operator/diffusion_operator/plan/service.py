@@ -173,7 +173,7 @@ def _events(decision: _Decision) -> tuple[Event, ...]:
         events.append(Event("RevisionStarting", f"starting {shown}"))
     if rollout.promoted and rollout.stable is not None:
         shown = f"revision {rollout.stable.revision} with model {short_model(rollout.stable.model)}"
-        events.append(Event("RevisionServing", f"all requests go to {shown}"))
+        events.append(Event("RevisionServing", f"{shown} takes over"))
     if verdict.standing == "Stalled" and history.condition("Stalled") != ("True", verdict.reason):
         events.append(Event(verdict.reason, verdict.message, "Warning"))
     return tuple(events)

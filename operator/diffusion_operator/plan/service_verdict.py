@@ -11,12 +11,13 @@ from diffusion_contract.model_reference import parse_model_reference
 from diffusion_operator.observe.service_history import RecordedRevision, RecordedRouting
 from diffusion_operator.observe.service_workloads import WorkloadFacts
 from diffusion_operator.observe.service_world import ServiceWorld
-from diffusion_operator.plan.conditions import Condition
+from diffusion_operator.plan.conditions import Condition, kept
 from diffusion_operator.plan.revision import ResolvedModel, Rollout, Verdict, short_model
 from diffusion_operator.plan.service_routing import stragglers
 from diffusion_operator.plan.slow_creation import is_slow, slow_sentence
 
 _NOTHING = WorkloadFacts()
+_REFUSED = ("QuotaExceeded", "WriteRefused")
 NAMES_SHOWN = 5
 """Names of bad entries in one sentence."""
 
@@ -61,7 +62,8 @@ class Judgement:
 def service_verdict(case: Judgement) -> Verdict:
     """How the service stands, by the first check that has something to say.
 
-    What needs somebody's help comes before what is merely waited for, which would hide it.
+    What needs somebody's help comes before what is merely waited for, which would hide it. A candidate that starts is
+    no wait of that kind: it may be the help.
     """
     checks: tuple[Callable[[Judgement], Verdict | None], ...] = (
         _spec_refused,
@@ -71,9 +73,9 @@ def service_verdict(case: Judgement) -> Verdict:
         _write_refused,
         _candidate_in_trouble,
         _router_in_trouble,
-        _model_unknown,
         _candidate_starting,
         _stable_in_trouble,
+        _model_unknown,
         _router_not_ready,
         _engines_not_ready,
         _routers_behind,
@@ -141,10 +143,17 @@ def keys_invalid(case: Judgement) -> Condition | None:
 def _write_refused(case: Judgement) -> Verdict | None:
     refusal = next(iter(case.world.refusals), None)
     if refusal is None:
-        return None
+        return None if case.world.has_applied else _stored_refusal(case)
     reason = "QuotaExceeded" if "exceeded quota" in refusal.message else "WriteRefused"
     message = f"the API server refuses the {refusal.kind} {refusal.name}: {refusal.message}{case.goes_on}"
     return Verdict("Stalled", reason, message)
+
+
+def _stored_refusal(case: Judgement) -> Verdict | None:
+    """An operator that has just started takes the stored word for a refusal, until it has tried itself."""
+    history = case.world.history
+    status, reason = history.condition("Stalled")
+    return Verdict("Stalled", reason, history.message) if status == "True" and reason in _REFUSED else None
 
 
 def _candidate_in_trouble(case: Judgement) -> Verdict | None:
@@ -163,8 +172,9 @@ def _candidate_starting(case: Judgement) -> Verdict | None:
         return _candidate_unproven(candidate, stable)
     engines = case.engines(candidate)
     counted = f"{min(engines.available, case.replicas)} of {case.replicas} engine pods available"
-    message = f"revision {candidate.revision} is starting: {counted}{case.waits(engines)}{case.goes_on}"
-    return Verdict("Reconciling", "RevisionStarting", message)
+    start = f"revision {candidate.revision} is starting: {counted}"
+    message = f"{start}{case.waits(engines)}{case.goes_on}"
+    return Verdict("Reconciling", "RevisionStarting", kept(message, case.world.history.message, start))
 
 
 def _candidate_unproven(candidate: RecordedRevision, stable: RecordedRevision) -> Verdict:
@@ -199,7 +209,8 @@ def _engines_not_ready(case: Judgement) -> Verdict | None:
     engines = case.engines(case.rollout.stable)
     if engines.serves(case.replicas) and engines.current <= case.replicas:
         return None
-    message = f"{engines.ready} of {case.replicas} engine pods ready{case.waits(engines)}"
+    start = f"{engines.ready} of {case.replicas} engine pods ready"
+    message = kept(f"{start}{case.waits(engines)}", case.world.history.message, start)
     return Verdict("Reconciling", "EnginesStarting", message)
 
 

@@ -5,7 +5,6 @@ no more. Else: count how workers ended, learn what they told, see whether that i
 together next; say all that in the status, and make children and instructions follow what is stored.
 """
 
-from dataclasses import replace
 from datetime import datetime
 
 from diffusion_contract.agent_messages import Member, TrainerInstruction
@@ -33,7 +32,7 @@ from diffusion_operator.plan.training_rehearsal import REHEARSE_AGAIN_SECONDS, r
 from diffusion_operator.plan.training_restarts import Restarts, count_restarts
 from diffusion_operator.plan.training_silence import with_silence
 from diffusion_operator.plan.training_status import (
-    EDIT_IGNORED,
+    edit_ignored,
     edited_status,
     master_port,
     refused_status,
@@ -68,9 +67,10 @@ def _after_the_end(world: TrainingWorld, now: datetime) -> Plan:
     """Succeeded and Failed absorb: what is left of the run is cleared away, and an edit of its spec is only noted."""
     active = any(job.outcome == "Active" and not job.deleting for job in world.jobs)
     edited = world.history.raw.get("observedGeneration") != world.generation
+    said = edit_ignored(world.history.phase)
     return Plan(
         status=edited_status(world.history.raw, world.generation, now) if edited else None,
-        events=(Event(EDIT_IGNORED.reason, EDIT_IGNORED.message, "Warning"),) if edited else (),
+        events=(Event(said.reason, said.message, "Warning"),) if edited else (),
         delete=leftover_jobs(world, now),
         requeue_seconds=LEFTOVER_SECONDS if active else None,
     )
@@ -169,7 +169,7 @@ def instructions(attempt: int, rendezvous: Rendezvous, world: TrainingWorld) -> 
 def _requeue(outlook: Outlook, held_back: float, now: datetime) -> float | None:
     """The earliest moment at which time alone would change the answer."""
     waits = [held_back or None, outlook.waiting_seconds or None, seconds_until_stop_ends(outlook.rendezvous, now)]
-    if waits_for_a_lost_peer(replace(outlook.rendezvous), outlook.world.workers):
+    if waits_for_a_lost_peer(outlook.rendezvous, outlook.world.workers):
         waits.append(BROKEN_PATIENCE.total_seconds())
     if outlook.attempt == outlook.world.history.attempt and any(map(makes_too_few, outlook.world.jobs)):
         waits.append(CREATION_SECONDS)

@@ -28,12 +28,14 @@ class Obstacle:
     """`stalls`: nothing in the cluster will remove it by itself, somebody has to act.
 
     `vague`: how its sentence begins, where the cause is not told right now: a stored one that begins so knows it.
+    `recounted`: how it begins, where somebody else counts things anew in the rest at each try.
     """
 
     reason: str
     message: str
     stalls: bool = True
     vague: str = ""
+    recounted: str = ""
 
 
 def obstacles(world: TrainingWorld, now: datetime) -> tuple[Obstacle, ...]:
@@ -48,7 +50,9 @@ def _in_stored_words(obstacle: Obstacle, reason: str, message: str) -> Obstacle:
         return obstacle
     if obstacle.vague and message.startswith(obstacle.vague):
         return replace(obstacle, message=message)
-    return replace(obstacle, message=kept(obstacle.message, message))
+    if obstacle.recounted:
+        return replace(obstacle, message=kept(obstacle.message, message, obstacle.recounted))
+    return obstacle
 
 
 def _claims(world: TrainingWorld) -> Iterator[Obstacle]:
@@ -91,12 +95,13 @@ def _pods(world: TrainingWorld) -> Iterator[Obstacle]:
         if pod.waiting in PULL_PROBLEMS:
             start = f"pod {pod.name} cannot pull its image: "
             why = _BACK_OFF.sub("", pod.waiting_message)
-            yield Obstacle("ImagePull", f"{start}{why or pod.waiting}", vague="" if why else start)
+            yield Obstacle("ImagePull", f"{start}{why or pod.waiting}", vague="" if why else start, recounted=start)
         elif pod.waiting in START_PROBLEMS:
             yield Obstacle("ContainerNotStarted", f"pod {pod.name}: {pod.waiting_message or pod.waiting}")
     for pod in waiting:
         if pod.unschedulable:
-            yield Obstacle("Unschedulable", f"pod {pod.name} has no node: {pod.unschedulable}", stalls=False)
+            start = f"pod {pod.name} has no node: "
+            yield Obstacle("Unschedulable", f"{start}{pod.unschedulable}", stalls=False, recounted=start)
 
 
 def _slow(world: TrainingWorld, now: datetime) -> Iterator[Obstacle]:

@@ -105,14 +105,14 @@ async def test_a_newer_poll_of_the_same_pod_ends_the_older_one_at_once():
     newer.cancel()
 
 
-async def test_something_urgent_enqueues_at_once():
+async def test_news_enqueue_at_once():
     book = Book()
     await book.poll(step=1)
     committed = CheckpointReference(step=1, digest="sha256:" + "0" * 64, time="2026-01-01T00:00:00Z")
-    for urgent in ({"broken": 1}, {"leaving": True}, {"committed": committed}, {"message": "no space left"}):
+    for news in ({"broken": 1}, {"leaving": True}, {"committed": committed}, {"message": "no space left"}):
         before = len(book.enqueued)
-        await book.poll(step=1, **urgent)
-        assert len(book.enqueued) == before + 1, urgent
+        await book.poll(step=1, **news)
+        assert len(book.enqueued) == before + 1, news
     assert not book.later
 
 
@@ -202,8 +202,8 @@ async def test_a_dead_peer_and_a_lost_connection_do_not_wait_for_their_turn_and_
     assert book.urgent == [], "whoever is new waits with the others"
     await book.poll("pod-2", step=1, broken=3)
     assert book.urgent == [KEY]
-    await book.poll("pod-1", step=2)
-    assert book.urgent == [KEY]
+    await book.poll("pod-1", step=2, message="no space left")
+    assert book.urgent == [KEY], "what nobody waits for is no more urgent than a crowd's"
     await book.poll("pod-1", step=2, leaving=True)
     assert book.urgent == [KEY] * 2
     held = book.hold("pod-1", step=2, leaving=True)

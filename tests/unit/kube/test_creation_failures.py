@@ -6,7 +6,7 @@ from diffusion_operator.kube import creation_failures as module
 from diffusion_operator.kube.client import ApiClient
 from diffusion_operator.kube.creation_failures import FRESH_SECONDS, CreationFailures
 from diffusion_operator.observe.creation_failures import jobs_short_of_pods
-from scripted_transport import ScriptedTransport
+from scripted_transport import ScriptedTransport, failure
 from world_builders import job, pod
 
 LIST = "GET /apis/events.k8s.io/v1/namespaces/team/events"
@@ -24,6 +24,12 @@ async def test_an_answer_is_good_for_a_few_seconds(monkeypatch: pytest.MonkeyPat
     assert transport.asked[0].query["fieldSelector"] == "regarding.uid=u1,reason=FailedCreate"
 
 
+async def test_events_that_cannot_be_read_stop_nothing() -> None:
+    transport = ScriptedTransport()
+    transport.say(LIST, failure(403, "Forbidden"))
+    assert await CreationFailures(ApiClient(transport)).look_up("team", ["u1"]) == {"u1": ()}
+
+
 def test_only_jobs_at_which_their_controller_has_looked_are_short_of_pods() -> None:
     looked = {"startTime": "2026-01-01T11:00:00Z"}
     jobs = {
@@ -31,5 +37,7 @@ def test_only_jobs_at_which_their_controller_has_looked_are_short_of_pods() -> N
         "short": job("short", size=2, active=1, **looked),
         "full": job("full", active=1, **looked),
         "ended": job("ended", conditions=[{"type": "Failed", "status": "True"}], **looked),
+        "going": job("going", **looked),
     }
+    jobs["going"]["metadata"]["deletionTimestamp"] = looked["startTime"]
     assert jobs_short_of_pods((pod("a"), *jobs.values())) == ("uid-job-short-1",)

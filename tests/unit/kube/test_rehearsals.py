@@ -5,6 +5,7 @@ import pytest
 from diffusion_operator.kube import rehearsals as rehearsals_module
 from diffusion_operator.kube.client import ApiClient
 from diffusion_operator.kube.errors import ApiRefusal
+from diffusion_operator.kube.failing_writes import PATIENCE
 from diffusion_operator.kube.keys import Key
 from diffusion_operator.kube.rehearsals import Rehearsals
 from diffusion_operator.plan.plan import manifest_digest
@@ -66,6 +67,19 @@ async def test_a_server_that_fails_has_not_answered(stage):
     with pytest.raises(ApiRefusal):
         await rehearsals.ask(KEY, [JOB])
     assert rehearsals.known(KEY) == {}
+
+
+async def test_a_server_that_keeps_failing_has_refused_until_it_is_asked_again(stage):
+    rehearsals, transport, now = stage
+    transport.say(PATCH, *[failure(500, "InternalError")] * PATIENCE, JOB)
+    for _ in range(PATIENCE - 1):
+        with pytest.raises(ApiRefusal):
+            await rehearsals.ask(KEY, [JOB])
+    assert await rehearsals.ask(KEY, [JOB])
+    assert "said" in rehearsals.known(KEY)[manifest_digest(JOB)]
+    now[0] += 10
+    assert await rehearsals.ask(KEY, [JOB])
+    assert rehearsals.known(KEY) == {manifest_digest(JOB): ""}
 
 
 async def test_a_custom_resource_that_is_gone_is_forgotten(stage):

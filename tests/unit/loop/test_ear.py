@@ -132,4 +132,3 @@ async def test_a_watch_that_tells_nothing_is_found_out_by_the_next_list(scene):
     scene.server.cut()
     await until(lambda: not scene.hearing.is_owed, 10, "kopf's late news")
     assert scene.hearing.why_deaf() is None
-    assert scene.hearing.heard_at[TRAINING] == scene.time.now

@@ -221,6 +221,19 @@ def test_a_write_that_the_server_refuses_is_told() -> None:
     assert simulation.condition("Stalled")[1] == "WriteRefused"
 
 
+def test_an_operator_that_has_just_started_takes_the_stored_word_for_a_refusal() -> None:
+    simulation = Simulation()
+    simulation.refusals = (Refusal("ConfigMap", "b", 403, "no"),)
+    simulation.reconcile()
+    stored = simulation.status
+    simulation.refusals, simulation.has_applied = (), False
+    simulation.reconcile()
+    assert simulation.status == stored
+    simulation.has_applied = True
+    simulation.reconcile()
+    assert simulation.condition("Stalled")[0] == "False"
+
+
 def test_a_pod_that_finds_no_node_is_told() -> None:
     simulation = Simulation()
     simulation.reconcile()
@@ -231,7 +244,13 @@ def test_a_pod_that_finds_no_node_is_told() -> None:
             sentence = "0/2 nodes are available: 2 Insufficient nvidia.com/gpu."
             pod["status"]["conditions"] = [{"type": "PodScheduled", "status": "False", "message": sentence}]
     simulation.reconcile()
-    assert "2 Insufficient nvidia.com/gpu" in simulation.condition("Reconciling")[2]
+    stored = simulation.condition("Reconciling")[2]
+    assert "0/2 nodes" in stored
+    for key, pod in simulation.objects.items():
+        if key[0] == "Pod" and "engine" in key[1]:
+            pod["status"]["conditions"][0]["message"] = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
+    simulation.reconcile()
+    assert simulation.condition("Reconciling")[2] == stored, "who waits is not written each time that nodes are counted"
 
 
 def test_transition_times_stay_where_nothing_turned() -> None:

@@ -51,16 +51,23 @@ def test_a_job_that_has_ended_keeps_its_logs() -> None:
     assert decided(ended, status=training_status() | {"phase": "Succeeded"}).delete == ()
 
 
-def test_an_edit_after_the_end_is_noted_and_nothing_else() -> None:
+@pytest.mark.parametrize(
+    ("phase", "remedy"),
+    [
+        ("Succeeded", "create another DiffusionTraining"),
+        ("Failed", "set the annotation diffusion.dev/retry to another value to try again with it"),
+    ],
+)
+def test_an_edit_after_the_end_is_noted_and_nothing_else(phase: str, remedy: str) -> None:
     ready = {"type": "Ready", "status": "True", "observedGeneration": 0}
-    status = training_status() | {"phase": "Succeeded", "observedGeneration": 0, "conditions": [ready]}
+    status = training_status() | {"phase": phase, "observedGeneration": 0, "conditions": [ready]}
     plan = decided(status=status)
     assert plan.status is not None
-    assert plan.status["phase"] == "Succeeded"
+    assert plan.status["phase"] == phase
     assert plan.status["observedGeneration"] == 1
     told = conditions(plan)
     assert told["Ready"] == ready | {"observedGeneration": 1}
-    said = "the spec was edited after the end: create another DiffusionTraining"
+    said = f"the spec was edited after the end: {remedy}"
     assert (told["EditIgnored"]["status"], told["EditIgnored"]["message"]) == ("True", said)
     assert [(one.reason, one.message) for one in plan.events] == [("RunHasEnded", said)]
     assert decided(status=plan.status).status is None

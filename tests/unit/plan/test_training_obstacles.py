@@ -142,6 +142,17 @@ def test_a_scheduler_that_counts_again_causes_no_write_and_no_event() -> None:
     assert "Insufficient memory" in said(other)[2]
 
 
+def test_numbers_of_ours_and_of_a_quota_are_never_old_ones() -> None:
+    first = decided(*JOBS, unplaced("0/3 nodes are available", "a-1"), status=training_status())
+    assert said(decided(*JOBS, unplaced("0/3 nodes are available", "a-2"), status=first.status))[2].startswith(
+        "pod a-2"
+    )
+    words = "exceeded quota: cpu, requested: limits.cpu={}, used: limits.cpu=0, limited: limits.cpu=32"
+    stored = decided(status=training_status(), refusals=(Refusal("Job", "x", 403, words.format(64)),)).status
+    edited = decided(status=stored, refusals=(Refusal("Job", "x", 403, words.format(48)),))
+    assert "limits.cpu=48" in said(edited)[2]
+
+
 def test_an_image_that_is_pulled_again_and_again_causes_no_write() -> None:
     def trying(reason: str, message: str) -> Any:
         return pod("a", waiting={"reason": reason, "message": message})
