@@ -1,7 +1,8 @@
 """The root file system of a container, built by the container's own first process. Standard library only.
 
 The root is a tmpfs: the machine's programs are bound into it read-only, `/etc` is a folder of links into the machine's
-own, `/dev` holds the harmless devices and the GPUs, `/tmp`, `/var`, `/run` and `/root` are fresh and empty.
+own, `/dev` holds the harmless devices only (a node's GPUs are pretended: nobody may take the machine's for those that
+a pod was given), `/tmp`, `/var`, `/run` and `/root` are fresh and empty.
 """
 
 import os
@@ -22,7 +23,7 @@ from diffusion_local.node.mounts import (
 )
 
 PROGRAM_FOLDERS = ("usr", "opt", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "nix", "sys")
-DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "fuse", "dri", "kfd")
+DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "fuse")
 DEVICE_LINKS = {
     "fd": "/proc/self/fd",
     "stdin": "/proc/self/fd/0",
@@ -121,16 +122,19 @@ def copy_machine(new: Path) -> None:
     for name in ("tmp", "var/tmp"):
         (new / name).chmod(0o1777)
     (new / "var/run").symlink_to("/run")
-    devices = [*DEVICES, *(entry.name for entry in Path("/dev").glob("nvidia*"))]
-    for name in devices:
-        source = Path("/dev") / name
-        if source.exists():
-            make_mount_point(new / "dev" / name, not source.is_dir())
-            bind(str(source), str(new / "dev" / name))
-    for name, target in DEVICE_LINKS.items():
-        (new / "dev" / name).symlink_to(target)
+    copy_devices(Path("/dev"), new / "dev")
     (new / "dev/shm").mkdir()
     mount("shm", str(new / "dev/shm"), "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")
+
+
+def copy_devices(machine: Path, shown: Path) -> None:
+    """Bind the harmless ones of the machine's devices into a folder, and no GPU."""
+    for name in DEVICES:
+        if (machine / name).exists():
+            make_mount_point(shown / name, is_file=True)
+            bind(str(machine / name), str(shown / name))
+    for name, target in DEVICE_LINKS.items():
+        (shown / name).symlink_to(target)
 
 
 def mount_proc(new: Path) -> None:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from diffusion_local.node import launch_root
 from diffusion_local.node.launch_command import StartError, program_path
-from diffusion_local.node.launch_root import HOST_ETC, link_folder, make_mount_point
+from diffusion_local.node.launch_root import DEVICE_LINKS, HOST_ETC, copy_devices, link_folder, make_mount_point
 
 
 def program(path: Path, mode: int = 0o755) -> str:
@@ -58,3 +59,15 @@ def test_a_linked_file_of_the_machine_gives_way(tmp_path: Path) -> None:
     make_mount_point(hosts, is_file=True)
     assert hosts.is_file()
     assert not hosts.is_symlink()
+
+
+def test_the_gpus_of_the_machine_are_in_no_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine, shown, bound = tmp_path / "machine", tmp_path / "shown", []
+    (machine / "dri").mkdir(parents=True)
+    for name in ("null", "tty", "nvidia0", "nvidiactl", "nvidia-uvm", "kfd"):
+        (machine / name).touch()
+    shown.mkdir()
+    monkeypatch.setattr(launch_root, "bind", lambda source, target: bound.append((source, target)))
+    copy_devices(machine, shown)
+    assert bound == [(f"{machine}/{name}", f"{shown}/{name}") for name in ("null", "tty")]
+    assert {entry.name for entry in shown.iterdir()} == {"null", "tty", *DEVICE_LINKS}
