@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import threading
 from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from diffusion_contract.run_config import TrainingSpec
 from diffusion_trainer.placement import Placement
-from diffusion_trainer.rendezvous import WhyStop, leave_group, meet
+from diffusion_trainer.rendezvous import PeersLost, WhyStop, leave_group, meet
 
 _CHUNK_ELEMENTS = 16 * 1024 * 1024
 _PRECISION = {"FP32": "no", "BF16": "bf16", "FP16": "fp16"}
@@ -24,11 +25,19 @@ _PRECISION = {"FP32": "no", "BF16": "bf16", "FP16": "fp16"}
 class Group:
     """The processes of one generation. With a world of one there are no connections at all.
 
-    Use as a context manager: on leaving it the group is taken down and accelerate forgets it.
+    Use as a context manager: on leaving it the group is taken down and accelerate forgets it. `broken_off` is set by
+    whoever breaks its connections (`rendezvous.break_connections`).
     """
 
-    def __init__(self, place: Placement, address: str, why_stop: WhyStop, seconds: float) -> None:
-        self.place = place
+    def __init__(
+        self,
+        place: Placement,
+        address: str,
+        why_stop: WhyStop,
+        seconds: float,
+        broken_off: threading.Event | None = None,
+    ) -> None:
+        self.place, self._broken_off = place, broken_off or threading.Event()
         self.generation, self.rank, self.world = place.generation, place.rank, place.world
         self._store = meet(place, address, why_stop, seconds) if place.world > 1 else None
 
@@ -45,6 +54,13 @@ class Group:
         forget_accelerate()
         leave_group()
         self._store = None
+
+    def confirm(self, device: torch.device) -> None:
+        """Wait until the collectives on `device` are done, and only then use what they gave: else raises PeersLost."""
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        if self.world > 1 and self._broken_off.is_set():
+            raise PeersLost(f"the connections of generation {self.generation} were broken off")
 
     def gather(self, row: Sequence[float]) -> Tensor:
         """Everyone's row, in rank order: float64 [world, len(row)]. Counts stay exact below 2**53."""
@@ -77,12 +93,16 @@ class Group:
         return json.loads(bytes(buffer.tolist()))
 
     def broadcast_tensors(self, tensors: Iterable[Tensor], source: int) -> None:
-        """Overwrite these tensors, the same on every rank in shape and order, with those of the rank `source`."""
+        """Overwrite these tensors, the same on every rank in shape and order, with those of the rank `source`.
+
+        Where this raises, some of them may be overwritten.
+        """
         if self.world == 1:
             return
         for chunk in _chunks(tensors):
             flat = torch.cat([tensor.detach().reshape(-1) for tensor in chunk])
             dist.broadcast(flat, source)
+            self.confirm(flat.device)
             if self.rank != source:
                 with torch.no_grad():
                     for tensor, part in zip(

@@ -12,6 +12,7 @@ import fcntl
 import os
 import socket
 import struct
+import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -178,12 +179,14 @@ def way_to_end(has_accelerator: bool) -> Callable[[], None]:
     return _abort_process_group if has_accelerator else dist.destroy_process_group
 
 
-def break_connections() -> None:
-    """Make a collective that waits for a hung peer end with an error. Callable from another thread.
+def break_connections(broken_off: threading.Event) -> None:
+    """Make a collective that waits for a hung peer end. Callable from another thread.
 
     Every TCP connection of this process is shut, and it has no others than those of its group. NCCL may use other ways
-    than TCP, so its communicators are aborted, which lets go of kernels that wait on the GPU.
+    than TCP, so its communicators are aborted, which lets go of kernels that wait on the GPU. They may then end without
+    an error and with half of a result, so `broken_off` is set before: whoever uses a result looks at it first.
     """
+    broken_off.set()
     _shut_connections()
     if _has_accelerator() and (group := dist.group.WORLD) is not None:
         group.abort()

@@ -19,7 +19,7 @@ from diffusion_trainer.manifest_of import refuse_other_run
 from diffusion_trainer.refusal import ConfigurationRefused
 from diffusion_trainer.state_agreement import share_state
 from diffusion_trainer.training_loop import Data
-from diffusion_trainer.training_state import RNG, Counters, TrainingState, counters_from
+from diffusion_trainer.training_state import RNG, TrainingState, counters_from
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def start_state(
         search = _open_newest(folder, config, report, resume_step, attempt)
         checkpoint = search.found
         if checkpoint is None:
-            state.apply_counters(Counters(step=0))
+            state.begin(config)
         else:
             refuse_other_run(checkpoint.manifest, config, data)
             state.load_tensors(checkpoint.folder)

@@ -45,9 +45,14 @@ def find_most_advanced(group: Group, state: TrainingState) -> Agreement:
 
 
 def share_state(group: Group, state: TrainingState, source: int, seed: int) -> None:
-    """Send the whole state of `source` to every rank; collective. Ranks that had none seed their random generators."""
+    """Send the whole state of `source` to every rank; collective. Ranks that had none seed their random generators.
+
+    Where the source is lost in the middle, the others hold no state any more: half of one is none to go on with.
+    """
     had_state = state.counters.step is not None
     counters = Counters(**group.broadcast_json(asdict(state.counters), source))
+    if group.rank != source:
+        state.tear()
     group.broadcast_tensors(state.tensors(), source)
     if group.rank != source:
         state.apply_counters(counters)

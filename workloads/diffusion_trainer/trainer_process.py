@@ -75,6 +75,8 @@ class TrainerProcess:
         self._generation: int | None = None
         """The generation that this process is in or gathers for; None in between."""
         self._members: frozenset[str] = frozenset()
+        self._broken_off = threading.Event()
+        """Set once the connections of that generation are broken off; a new one for each."""
         self.live = LiveConfig(settings.config_file)
         config = self.live.current
         self.folder = run_folder(settings.checkpoints, config.name, config.uid)
@@ -127,6 +129,7 @@ class TrainerProcess:
 
     def _take_part(self, place: Placement, orders: Orders, departure: Departure) -> int | None:
         """One generation; returns an exit code if this process ends with it, None to wait for the next."""
+        self._broken_off = threading.Event()
         self.left = self._generation = place.generation
         self._gathering = True
         assert orders.instruction is not None
@@ -152,7 +155,7 @@ class TrainerProcess:
 
     def _meet(self, place: Placement) -> Group:
         why_stop = functools.partial(self.inbox.why_stop, place.generation)
-        return Group(place, self.settings.address, why_stop, self.settings.rendezvous_seconds)
+        return Group(place, self.settings.address, why_stop, self.settings.rendezvous_seconds, self._broken_off)
 
     def _begin(self, group: Group, orders: Orders) -> Training:
         """Agree on the state of the last complete step, read it from a checkpoint if nobody has it, and get ready."""
@@ -218,7 +221,7 @@ class TrainerProcess:
     def _break_if_still_in(self, generation: int, dropped: bool) -> None:
         if self._generation == generation and (dropped or self._gathering):
             log.warning("generation %d: it has not ended by itself; breaking its connections", generation)
-            break_connections()
+            break_connections(self._broken_off)
 
 
 def refuse_precision(config: RunConfig) -> None:

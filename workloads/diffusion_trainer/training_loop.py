@@ -166,8 +166,7 @@ class Training:
         training, counters = config.training, self.state.counters
         self.step_under_way = True
         losses = self._backward(config, counters.samples_seen)
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)  # A broken collective must show here, not after the update.
+        self.group.confirm(self.device)  # A broken collective must show here, not after the update.
         norm = self._accelerator.clip_grad_norm_(self._model.parameters(), training.optimizer.gradient_clip)
         self._judge(float(norm))
         for group in self.state.optimizer.param_groups:

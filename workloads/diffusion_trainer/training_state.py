@@ -41,6 +41,8 @@ class TrainingState:
     counters: Counters = field(default_factory=Counters)
     weights: dict[str, Tensor] = field(default_factory=dict)
     """The model's state dict by name; the tensors are the live ones."""
+    torn: bool = False
+    """The tensors may be neither those of step 0 nor all of one later step; there are no counters then."""
 
     @property
     def step(self) -> int:
@@ -74,10 +76,23 @@ class TrainingState:
 
     def apply_counters(self, counters: Counters) -> None:
         """Take over counters that came with tensors of the same step."""
-        self.counters = counters
+        self.counters, self.torn = counters, False
         self.ema.updates = counters.ema_updates
         for slots in self.optimizer.state.values():
             slots["step"].fill_(counters.optimizer_updates)
+
+    def tear(self) -> None:
+        """Hold no state from now on, since the tensors are about to be overwritten by those of another process."""
+        self.counters, self.torn = Counters(), True
+
+    def begin(self, config: RunConfig) -> None:
+        """Stand at step 0 of this run, whatever the tensors were before."""
+        if self.torn:
+            fresh = build_state(config, next(self.model.parameters()).device)
+            with torch.no_grad():
+                for tensor, initial in zip(self.tensors(), fresh.tensors(), strict=True):
+                    tensor.copy_(initial)
+        self.apply_counters(Counters(step=0))
 
     def load_tensors(self, folder: Path) -> None:
         """Read the shards of a verified checkpoint. Raises KeyError or RuntimeError if names or shapes do not fit."""

@@ -127,7 +127,7 @@ def test_making_the_group_can_be_broken_off_from_another_thread(monkeypatch):
     def break_when_agreed() -> None:
         ghost.agreed.wait(SECONDS)
         while not over.wait(0.1):
-            break_connections()
+            break_connections(threading.Event())
 
     breaker = threading.Thread(target=break_when_agreed, daemon=True)
     breaker.start()
@@ -157,7 +157,7 @@ def test_breaking_connections_leaves_no_descriptor_behind(tmp_path):
     with closing((tmp_path / "plain").open("w")):
         before = len(rendezvous.open_descriptors())
         for _ in range(5):
-            break_connections()
+            break_connections(threading.Event())
         assert len(rendezvous.open_descriptors()) == before
 
 
@@ -169,10 +169,11 @@ def test_a_newer_generation_breaks_off_one_that_still_forms_or_has_lost_a_member
     monkeypatch, gathering, announced, member_stays, broken
 ):
     calls = []
-    monkeypatch.setattr(trainer_process, "break_connections", lambda: calls.append("broken"))
+    monkeypatch.setattr(trainer_process, "break_connections", calls.append)
     monkeypatch.setattr(trainer_process, "_HUNG_PEER_SECONDS", 0.0)
     process = TrainerProcess.__new__(TrainerProcess)
     process._generation, process._gathering, process._members = 3, gathering, frozenset("ab")
+    process._broken_off = threading.Event()
     members = [Member(pod=uid, uid=uid, address="127.0.0.1") for uid in ("ab" if member_stays else "a")]
     process._watch_for_hung_peers(
         Orders(instruction=TrainerInstruction(attempt=0, generation=announced, members=members))
@@ -184,7 +185,7 @@ def test_a_newer_generation_breaks_off_one_that_still_forms_or_has_lost_a_member
 
 def test_a_generation_that_has_formed_meanwhile_is_left_alone(monkeypatch):
     calls = []
-    monkeypatch.setattr(trainer_process, "break_connections", lambda: calls.append("broken"))
+    monkeypatch.setattr(trainer_process, "break_connections", calls.append)
     process = TrainerProcess.__new__(TrainerProcess)
     process._generation, process._gathering = 3, False
     process._break_if_still_in(3, dropped=False)

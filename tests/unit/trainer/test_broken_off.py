@@ -1,0 +1,113 @@
+"""A group that ends in the middle of a collective: nobody goes on with half of what it was to give."""
+
+import json
+import threading
+
+import pytest
+import torch
+
+from diffusion_contract.run_config import RunConfig
+from diffusion_core.normalization import measure_normalization
+from diffusion_trainer import trainer_process
+from diffusion_trainer.dataset import load_dataset
+from diffusion_trainer.group import Group
+from diffusion_trainer.inbox import Inbox, Reporter
+from diffusion_trainer.live_config import LiveConfig
+from diffusion_trainer.placement import placement
+from diffusion_trainer.rendezvous import PeersLost
+from diffusion_trainer.resumption import start_state
+from diffusion_trainer.sampler import StatelessSampler
+from diffusion_trainer.state_agreement import share_state
+from diffusion_trainer.trainer_process import TrainerProcess
+from diffusion_trainer.training_loop import Data, Training
+from diffusion_trainer.training_state import Counters, TrainingState, build_state
+from trainer_in_process import ALONE
+from trainer_workers import run_document
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def live(tmp_path) -> LiveConfig:
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(run_document(training={"targetSteps": 4, "globalBatchSize": 4})))
+    return LiveConfig(path)
+
+
+def data_of(config: RunConfig) -> Data:
+    dataset = load_dataset(config)
+    return Data(dataset, StatelessSampler(len(dataset), 0), measure_normalization(dataset.pixels))
+
+
+def alone(broken_off: threading.Event | None = None) -> Group:
+    return Group(placement(ALONE, "local", 0), "127.0.0.1", lambda: None, 1, broken_off)
+
+
+def copied(state: TrainingState) -> list[torch.Tensor]:
+    return [tensor.clone() for tensor in state.tensors()]
+
+
+def same(left: list[torch.Tensor], right: list[torch.Tensor]) -> bool:
+    return all(torch.equal(one, other) for one, other in zip(left, right, strict=True))
+
+
+def test_gradients_of_a_group_that_was_broken_off_change_nothing(live):
+    state, broken_off = build_state(live.current, CPU), threading.Event()
+    state.begin(live.current)
+    report = Reporter(lambda _packet: None)
+    with alone(broken_off) as group:
+        training = Training(group, state, data_of(live.current), live, None, Inbox(None), report, 4)
+        group.world = 2
+        training._step()
+        before = copied(state)
+        broken_off.set()  # NCCL's collectives may end without an error then.
+        with pytest.raises(PeersLost, match="generation 1 were broken off"):
+            training._step()
+        training.close()
+    assert state.step == 1
+    assert same(state.tensors(), before)
+
+
+def test_who_is_alone_has_no_connections_that_could_be_broken_off():
+    broken_off = threading.Event()
+    broken_off.set()
+    with alone(broken_off) as group:
+        group.confirm(CPU)
+
+
+def test_a_generation_is_marked_before_its_connections_are_broken_off(monkeypatch):
+    process = TrainerProcess.__new__(TrainerProcess)
+    process._generation, process._broken_off, found = 3, threading.Event(), []
+    monkeypatch.setattr(trainer_process, "break_connections", found.append)
+    process._break_if_still_in(3, dropped=True)
+    assert found == [process._broken_off]
+
+
+class LostInTheMiddle:
+    """The group of a receiver whose source goes away after the first tensor."""
+
+    rank = 1
+
+    def broadcast_json(self, _value: object, _source: int) -> dict[str, object]:
+        return {"step": 7}
+
+    def broadcast_tensors(self, tensors: list[torch.Tensor], _source: int) -> None:
+        with torch.no_grad():
+            tensors[0].fill_(7.0)
+        raise PeersLost("the source has gone")
+
+
+@pytest.mark.parametrize("step", [None, 6])
+def test_half_of_a_received_state_is_none(live, tmp_path, step):
+    state = build_state(live.current, CPU)
+    initial = copied(state)
+    state.apply_counters(Counters(step=step))
+    with pytest.raises(PeersLost):
+        share_state(LostInTheMiddle(), state, source=0, seed=0)
+    assert state.counters.step is None
+    report = Reporter(lambda _packet: None)
+    with alone() as group:
+        folder = tmp_path / "run"
+        start_state(group, state, folder, live.current, data_of(live.current), report, resume_step=None, attempt=0)
+    assert state.step == 0
+    assert same(state.tensors(), initial)
