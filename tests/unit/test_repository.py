@@ -127,3 +127,20 @@ def test_every_document_that_is_mentioned_exists() -> None:
             mentioned += [path.parent / target for target in MARKDOWN_LINK.findall(text) if "://" not in target]
         missing = [str(target) for target in mentioned if not target.exists()]
         assert not missing, f"{path.relative_to(REPOSITORY)} points to what is not there: {missing}"
+
+
+NAMED_TEST = re.compile(r"`(tests/[\w./*-]+)(?:::(\w+))?`")
+
+
+def test_the_tests_that_documents_name_exist() -> None:
+    for path in text_files():
+        for pattern, name in NAMED_TEST.findall(path.read_text(errors="replace")) if path.suffix == ".md" else ():
+            found = list(REPOSITORY.glob(pattern))
+            assert found, f"{path.relative_to(REPOSITORY)} names {pattern}, which is not there"
+            assert not name or f"def {name}(" in found[0].read_text(), f"{pattern} has no {name}"
+
+
+def test_the_track_record_names_each_bug_once() -> None:
+    rows = (REPOSITORY / "docs/reliability.md").read_text().partition("## Track record")[2].splitlines()
+    bugs = [row.split(" | ")[0] for row in rows if row.startswith("| ")]
+    assert sorted(set(bugs)) == sorted(bugs)
