@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from cluster_fixtures import Kubernetes
 from diffusion_local.binaries.find import ensure
 from diffusion_local.cluster import Cluster
+from killed_at_the_end import started
 
 Pod = dict[str, Any]
 
@@ -60,8 +60,5 @@ def pod_history(kubernetes: Kubernetes, namespace: str, folder: Path) -> Iterato
     file = folder / "pods.json"
     command = [program, "get", "pods", "--namespace", namespace, "--watch", "--output", "json"]
     environment = os.environ | {"KUBECONFIG": str(kubernetes.kubeconfig)}
-    with file.open("wb") as stream, subprocess.Popen(command, stdout=stream, env=environment) as watch:
-        try:
-            yield PodHistory(file)
-        finally:
-            watch.kill()
+    with file.open("wb") as stream, started(command, stdout=stream, env=environment):
+        yield PodHistory(file)

@@ -16,7 +16,6 @@ from deadline import wait_until
 from diffusion_local.binaries.find import ensure
 from diffusion_local.binaries.recipe import CLUSTER_PROGRAMS, cache_home
 
-NOBODY = pwd.getpwnam("nobody")
 COMMAND = [sys.executable, "-m", "diffusion_local"]
 OPEN_FOR_ALL = 0o001
 AS_NOBODY = """
@@ -46,7 +45,8 @@ def home() -> Iterator[Path]:
     """A new home of nobody's; of this user's, where this user is no root already."""
     folder = Path(tempfile.mkdtemp(prefix="nobody-", dir="/tmp"))
     if os.getuid() == 0:
-        os.chown(folder, NOBODY.pw_uid, NOBODY.pw_gid)
+        nobody = pwd.getpwnam("nobody")
+        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
     yield folder
     shutil.rmtree(folder)
 
@@ -69,10 +69,10 @@ def run(command: list[str], environment: dict[str, str]) -> subprocess.Completed
 
 def test_a_user_without_rights_runs_pods_and_nothing_is_left(home: Path) -> None:
     ensure(CLUSTER_PROGRAMS, print)
-    started = local(home, "up", "--nodes", "1", "--spot", "0")
-    assert started.returncode == 0, started.stderr
     state = home / ".local" / "state" / "diffusion-local" / "default"
     try:
+        started = local(home, "up", "--nodes", "1", "--spot", "0")
+        assert started.returncode == 0, started.stderr
         assert state.stat().st_uid != 0
         made = local(home, "kubectl", "run", "one", "--image=busybox:1.37", "--restart=Never", "--", "-c", "id -u")
         assert made.returncode == 0, made.stderr

@@ -12,6 +12,7 @@ from diffusion_local.binaries.find import ensure
 from diffusion_local.cluster import Cluster
 from diffusion_local.demo.cluster_commands import ClusterCommands, CommandFailed
 from diffusion_local.demo.operator_chart import NAMESPACE, RELEASE, SOURCE_ANNOTATION, OperatorChart, source_digest
+from killed_at_the_end import started
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 UPGRADE = ("upgrade", "--install", RELEASE, str(REPOSITORY / "charts" / RELEASE), "--namespace", NAMESPACE)
@@ -33,9 +34,8 @@ def test_an_installation_that_was_killed_is_no_obstacle(bare: Cluster) -> None:
         return str(listing[0]["status"]) if listing else ""
 
     waiting = [str(programs["helm"]), "--kubeconfig", str(bare.kubeconfig), *UPGRADE, "--create-namespace", "--wait"]
-    with subprocess.Popen(waiting, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as installing:
+    with started(waiting, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
         wait_for(lambda: state() == "pending-install", 60, "an installation at work")
-        installing.kill()
     with pytest.raises(CommandFailed, match="another operation"):
         commands.helm(*UPGRADE)
 

@@ -1,5 +1,6 @@
 """A quota that allows no pod, on a real API server: said in its own words, once, and by both kinds."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
@@ -7,6 +8,7 @@ import pytest
 
 from crash_scenarios import ROLLED_OUT, training
 from diffusion_operator.kube.resources import TRAINING, Resource
+from diffusion_operator.observe.snapshot import Raw
 from operator_harness import until
 from operator_scene import Scene, scene
 
@@ -22,9 +24,11 @@ async def poor(control_plane, namespace: str) -> AsyncIterator[Scene]:
     async with scene(control_plane, namespace) as stage:
         quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "nothing"}}
         await stage.create(QUOTA, {**quota, "spec": {"hard": {"pods": "0"}}})
-        found: dict[str, object] = {}
-        while "hard" not in found.get("status", {}):  # type: ignore[operator]
-            found = dict(await stage.client.get(QUOTA, namespace, "nothing") or {})
+        found: Raw = {}
+        async with asyncio.timeout(60):
+            while "hard" not in found.get("status", {}):
+                await asyncio.sleep(0.1)
+                found = await stage.client.get(QUOTA, namespace, "nothing") or {}
         yield stage
 
 

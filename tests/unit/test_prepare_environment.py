@@ -1,9 +1,11 @@
 """scripts/prepare-environment, really interrupted: with a Python that only pretends, which can be held at any step."""
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -54,13 +56,13 @@ esac
 class Checkout:
     """A checkout with the script alone, and the pretended Python."""
 
-    def __init__(self, root: Path, toys: Path) -> None:
-        self.root, self.toys = root, toys
+    def __init__(self, root: Path, toys: Path, started: list[subprocess.Popen[str]]) -> None:
+        self.root, self.toys, self.started = root, toys, started
         self.stamp = root / ".venv" / ".prepared"
 
     def start(self) -> subprocess.Popen[str]:
         """The script in a process group of its own, as a terminal starts it."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [self.root / "scripts" / "prepare-environment"],
             env=os.environ | {"PYTHON": str(self.toys / "python"), "TOYS": str(self.toys)},
             stdout=subprocess.PIPE,
@@ -68,6 +70,8 @@ class Checkout:
             text=True,
             start_new_session=True,
         )
+        self.started.append(process)
+        return process
 
     def run(self) -> tuple[int, str]:
         """Its exit code and what it said."""
@@ -104,7 +108,18 @@ class Checkout:
 
 
 @pytest.fixture
-def checkout(tmp_path: Path) -> Checkout:
+def started() -> Iterator[list[subprocess.Popen[str]]]:
+    """Leaders of process groups, which do not outlive their test, however that ends."""
+    leaders: list[subprocess.Popen[str]] = []
+    yield leaders
+    for leader in leaders:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(leader.pid, signal.SIGKILL)
+        leader.communicate(timeout=SECONDS)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, started: list[subprocess.Popen[str]]) -> Checkout:
     root, toys = tmp_path / "repo", tmp_path / "toys"
     shutil.copytree(REPOSITORY / "requirements", root / "requirements")
     shutil.copy(REPOSITORY / "pyproject.toml", root)
@@ -115,7 +130,7 @@ def checkout(tmp_path: Path) -> Checkout:
     python = toys / "python"
     python.write_text(PRETENDED)
     python.chmod(0o755)
-    return Checkout(root, toys)
+    return Checkout(root, toys, started)
 
 
 def test_nothing_is_done_twice(checkout: Checkout) -> None:
@@ -165,7 +180,7 @@ def test_an_update_keeps_the_environment(checkout: Checkout) -> None:
 
 def test_a_copied_checkout_gets_its_own(checkout: Checkout) -> None:
     assert checkout.run()[0] == 0
-    copy = Checkout(checkout.root.with_name("repo2"), checkout.toys)
+    copy = Checkout(checkout.root.with_name("repo2"), checkout.toys, checkout.started)
     shutil.copytree(checkout.root, copy.root)
     checkout.steps()
     assert copy.run()[0] == 0

@@ -18,6 +18,7 @@ from deadline import wait_until
 from diffusion_local.binaries import download, find, recipe, toolchain
 from diffusion_local.errors import LocalClusterError
 from diffusion_local.lifetimes import is_zombie
+from killed_at_the_end import started
 
 GOOD_GO = """#!/bin/sh
 if [ "$1" = env ]; then echo go1.26.8; exit; fi
@@ -117,7 +118,7 @@ find.ensure(["a"], print)
 def test_a_build_ends_with_whoever_wanted_it(tools: Path, number: signal.Signals) -> None:
     program(tools / "bin" / "go", SLOW_GO)
     command = [sys.executable, "-c", OTHER_PROCESS, str(tools / "modules")]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as building:
+    with started(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as building:
         pids = tools / "modules" / "tool" / "pids"
         go, compiler = wait_until(lambda: pids.exists() and pids.read_text().split(), 20, "a build with a compiler")
         building.send_signal(number)

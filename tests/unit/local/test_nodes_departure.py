@@ -45,6 +45,15 @@ class Machines(Nodes):
         self._processes[node.name] = process
         return process
 
+    async def end(self) -> None:
+        """Boot nothing any more, and end what was booted."""
+        for task in [*self._keepers.values(), *self._departures.values()]:
+            task.cancel()
+        for process in self.boots:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
     async def serve(self, name: str) -> asyncio.Server:
         """Take orders for the node."""
 
@@ -76,17 +85,14 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def run(body: Callable[[Machines], Awaitable[None]], answer: dict[str, Any] | None, takes_orders: bool) -> None:
         async def story() -> None:
             machines = Machines(StateFolder(tmp_path), answer)
-            await machines.add(None, spot=True, gpus=0)
             server = await machines.serve("spot-1") if takes_orders else None
-            await body(machines)
-            for task in [*machines._keepers.values(), *machines._departures.values()]:
-                task.cancel()
-            for process in machines.boots:
-                if process.returncode is None:
-                    process.kill()
-                await process.wait()
-            if server is not None:
-                server.close()
+            try:
+                await machines.add(None, spot=True, gpus=0)
+                await body(machines)
+            finally:
+                await machines.end()
+                if server is not None:
+                    server.close()
 
         asyncio.run(asyncio.wait_for(story(), 30))
 
