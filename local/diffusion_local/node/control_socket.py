@@ -31,15 +31,30 @@ class ControlSocket:
         self.path.unlink(missing_ok=True)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection, one request."""
+        """One connection, one request; nothing is owed to whoever has gone before the answer."""
+        try:
+            answer = await self._answer_next(reader)
+            writer.write(json.dumps(answer).encode() + b"\n")
+            await writer.drain()
+        except ConnectionError as error:
+            log.debug("who asked has gone: %s", error)
+        finally:
+            writer.close()
+
+    async def _answer_next(self, reader: asyncio.StreamReader) -> Manifest:
+        """Take one request and answer it; what is wrong with it, or goes wrong with it, is an answer too."""
         try:
             request = json.loads(await reader.readline() or b"{}")
-            answer = await self.answer(request)
+        except ValueError as error:
+            return _no_request(error)
+        try:
+            return await self.answer(request)
         except (ValueError, TypeError, AttributeError) as error:
-            answer = {"error": f"not a request: {error}"}
+            return _no_request(error)
         except Exception as error:
             log.exception("an order failed")
-            answer = {"error": f"the order failed: {error!r}"}
-        writer.write(json.dumps(answer).encode() + b"\n")
-        await writer.drain()
-        writer.close()
+            return {"error": f"the order failed: {error!r}"}
+
+
+def _no_request(error: Exception) -> Manifest:
+    return {"error": f"not a request: {error}"}

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -53,3 +54,40 @@ def test_the_control_socket_answers_one_line_with_one_line(tmp_path: Path, line:
         assert not path.exists()
 
     asyncio.run(test())
+
+
+@pytest.mark.parametrize("line", [b"{}\n", b"{"], ids=["before the answer", "in the middle of the request"])
+def test_who_goes_early_is_missed_by_nobody(
+    tmp_path: Path, line: bytes, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer is longer than a socket's buffer, so that nobody could take the whole without reading."""
+    served = asyncio.Event()
+    serve = ControlSocket.serve
+
+    async def serve_and_tell(*connection: Any) -> None:
+        try:
+            await serve(*connection)
+        finally:
+            served.set()
+
+    async def test() -> None:
+        going = asyncio.Event()
+
+        async def answer(_: dict[str, Any]) -> dict[str, Any]:
+            await going.wait()
+            return {"long": "x" * 10_000_000}
+
+        monkeypatch.setattr(ControlSocket, "serve", serve_and_tell)
+        control = ControlSocket(tmp_path / "socket", answer)
+        await control.start()
+        _, writer = await asyncio.open_unix_connection(str(control.path))
+        writer.write(line)
+        await writer.drain()
+        writer.transport.abort()
+        going.set()
+        await asyncio.wait_for(served.wait(), 10)
+        control.stop()
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(test())
+    assert not caplog.records
