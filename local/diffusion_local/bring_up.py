@@ -9,6 +9,7 @@ from diffusion_local.binaries.recipe import CLUSTER_PROGRAMS
 from diffusion_local.cluster import Cluster
 from diffusion_local.images import default_images
 from diffusion_local.options import ClusterOptions
+from diffusion_local.own_command import own_command
 from diffusion_local.state import StateFolder
 from diffusion_local.terminal import reporting, say
 
@@ -28,5 +29,5 @@ def bring_up(name: str, wanted: Mapping[str, Any], chosen: Collection[str], *, o
     with reporting(f"starting the cluster {name!r}", "6 to 10 s") as report:
         cluster, new = Cluster.join_or_start(folder, options, chosen, owned=owned, say=report)
     if not new:
-        say(f"the cluster {name!r} is up already; `diffusion-local down --name {name}` ends it")
+        say(f"the cluster {name!r} is up already; `{own_command(name)} down` ends it")
     return cluster

@@ -16,6 +16,7 @@ from diffusion_local.cluster_lock import locked
 from diffusion_local.errors import LocalClusterError
 from diffusion_local.kubeconfig import write_kubeconfig
 from diffusion_local.options import ClusterOptions
+from diffusion_local.own_command import own_command
 from diffusion_local.state import StateFolder
 
 Say = Callable[[str], None]
@@ -47,7 +48,7 @@ class Cluster:
         except (OSError, ValueError) as error:
             raise LocalClusterError(
                 f"the cluster {folder.name!r} cannot be read ({error}): "
-                f"`diffusion-local down --name {folder.name}` ends it and removes its files"
+                f"`{own_command(folder.name)} down` ends it and removes its files"
             ) from error
 
     @classmethod
@@ -97,7 +98,7 @@ class Cluster:
         if differences := cluster.options.differences(options, chosen):
             raise LocalClusterError(
                 f"the cluster {folder.name!r} is up already, but not as asked ({'; '.join(differences)}): "
-                f"end it first with `diffusion-local down --name {folder.name}`, or choose another --name"
+                f"end it first with `{own_command(folder.name)} down`, or choose another --name"
             )
         try:
             cluster._await_socket()
@@ -110,7 +111,7 @@ class Cluster:
         if not cluster.order("status")["components"]["kube-apiserver"]:
             raise LocalClusterError(
                 f"the cluster {folder.name!r} is up, but its API server is stopped: "
-                f"`diffusion-local --name {folder.name} apiserver start` ends the outage"
+                f"`{own_command(folder.name)} apiserver start` ends the outage"
             )
         return cluster
 
@@ -119,7 +120,7 @@ class Cluster:
         """Return the running cluster called `name`; LocalClusterError when there is none."""
         folder = StateFolder.of(name)
         if launch.running(folder) is None:
-            raise LocalClusterError(f"no cluster called {name!r} is up: start one with `diffusion-local up`")
+            raise LocalClusterError(f"no cluster called {name!r} is up: start one with `{own_command(name)} up`")
         return cls(folder)
 
     @property

@@ -20,6 +20,7 @@ from diffusion_local.images import DISTRIBUTION, add_image
 from diffusion_local.log_files import follow_file, tail
 from diffusion_local.node_command import node
 from diffusion_local.options import ForwardTarget
+from diffusion_local.own_command import own_command
 from diffusion_local.state import StateFolder
 from diffusion_local.terminal import CONSOLE, ErrorsInOneLine, end_on_signals, say
 
@@ -75,11 +76,24 @@ def up(context: click.Context, /, foreground: bool, cluster_name: str, forward: 
 @cluster_option
 def down(every: bool, cluster_name: str) -> None:
     """End every process of the cluster and remove its files, volumes included."""
-    folders = [folder for folder in StateFolder.all() if _is_ours(folder)] if every else [StateFolder.of(cluster_name)]
-    if not folders:
-        click.echo("no cluster of this environment was up")
-    for folder in folders:
+    if every:
+        _end_all()
+    else:
+        click.echo(_end(StateFolder.of(cluster_name)))
+
+
+def _end_all() -> None:
+    """End each cluster of this environment; LocalClusterError names those that run and may be of it too."""
+    folders = list(StateFolder.all())
+    unclaimed = [folder for folder in folders if launch.environment(folder) is None and launch.running(folder)]
+    ours = [folder for folder in folders if launch.environment(folder) == Path(sys.prefix)]
+    for folder in ours:
         click.echo(_end(folder))
+    if not ours:
+        click.echo("no cluster of this environment was up")
+    if unclaimed:
+        remedies = "; ".join(f"{folder.root}: `{own_command(folder.name)} down` ends it" for folder in unclaimed)
+        raise LocalClusterError(f"clusters run whose files do not say which environment they are of: {remedies}")
 
 
 def _end(folder: StateFolder) -> str:
@@ -223,11 +237,3 @@ def _forward(text: str | None) -> ForwardTarget | None:
         return ForwardTarget.parse(text) if text else None
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--forward") from error
-
-
-def _is_ours(folder: StateFolder) -> bool:
-    """Whether the cluster was started from this environment."""
-    try:
-        return Cluster(folder).options.environment == Path(sys.prefix)
-    except LocalClusterError:
-        return False

@@ -97,6 +97,17 @@ class _Gate:
         os.close(self._outside)
 
 
+def environment(folder: StateFolder) -> Path | None:
+    """Return the Python environment that the cluster was started from; None when its files do not say.
+
+    Whatever version wrote them: who ends a cluster of another version must know whose it is.
+    """
+    try:
+        return Path(json.loads(folder.config.read_text())["environment"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
 def recorded(folder: StateFolder) -> ProcessIdentity | None:
     """Return the process that was started to hold the cluster's namespaces, whether it still runs or not."""
     try:

@@ -18,7 +18,9 @@ from diffusion_local.binaries.recipe import CLUSTER_PROGRAMS
 from diffusion_local.cluster import Cluster
 from diffusion_local.errors import LocalClusterError
 from diffusion_local.options import ClusterOptions
+from diffusion_local.own_command import own_command
 from diffusion_local.state import HOME_VARIABLE, StateFolder
+from killed_at_the_end import started
 
 GONE_SECONDS = 10
 OWNER = """
@@ -66,16 +68,15 @@ def test_after_a_crash_nothing_runs_and_up_works_again_and_down_removes_all(home
     wait_until(lambda: all_gone(family), GONE_SECONDS, "the end of every process after SIGKILL")
     missing = local("status")
     assert missing.returncode == 1
-    assert "no cluster called 'default' is up: start one with `diffusion-local up`" in missing.stderr
+    assert f"no cluster called 'default' is up: start one with `{own_command('default')} up`" in missing.stderr
 
     again = local("up", "--nodes", "1", "--spot", "0")
     assert again.returncode == 0, again.stderr
     assert "up already" in local("up").stderr
     other = local("up", "--nodes", "2")
     assert other.returncode == 1
-    assert (
-        "is up already, but not as asked (nodes is 1, not 2): end it first with `diffusion-local down" in other.stderr
-    )
+    remedy = f"end it first with `{own_command('default')} down`"
+    assert f"is up already, but not as asked (nodes is 1, not 2): {remedy}" in other.stderr
     job = local(
         "kubectl", "create", "job", "j", "--image=busybox:1.37", "--dry-run=client", "-oyaml", "--", "echo", "1"
     )
@@ -91,7 +92,7 @@ def test_after_a_crash_nothing_runs_and_up_works_again_and_down_removes_all(home
 def test_a_cluster_that_is_owned_dies_with_its_owner(tmp_path_factory: pytest.TempPathFactory) -> None:
     tmp_path = tmp_path_factory.mktemp("o")
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "TMPDIR": str(tmp_path)}
-    with subprocess.Popen([sys.executable, "-c", OWNER], stdout=subprocess.PIPE, text=True, env=environment) as owner:
+    with started([sys.executable, "-c", OWNER], stdout=subprocess.PIPE, text=True, env=environment) as owner:
         assert owner.stdout is not None
         family = processes(StateFolder(Path(owner.stdout.readline().strip())))
         owner.kill()
@@ -100,7 +101,7 @@ def test_a_cluster_that_is_owned_dies_with_its_owner(tmp_path_factory: pytest.Te
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_ctrl_c_or_a_closed_terminal_while_it_starts_leaves_nothing(home: StateFolder, number: signal.Signals) -> None:
-    with subprocess.Popen([sys.executable, "-m", "diffusion_local", "up"], stderr=subprocess.DEVNULL) as starting:
+    with started([sys.executable, "-m", "diffusion_local", "up"], stderr=subprocess.DEVNULL) as starting:
         wait_until(home.supervisor.exists, 20, "the supervisor's start")
         family = processes(home)
         starting.send_signal(number)
@@ -111,7 +112,7 @@ def test_ctrl_c_or_a_closed_terminal_while_it_starts_leaves_nothing(home: StateF
 
 def test_down_waits_for_an_up_that_is_at_work_and_then_ends_what_it_started(home: StateFolder) -> None:
     command = [sys.executable, "-m", "diffusion_local", "up", "--nodes", "0", "--spot", "0"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as starting:
+    with started(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as starting:
         wait_until(home.supervisor.exists, 20, "the supervisor's start")
         ended = local("down")
         assert starting.wait(5) == 0, starting.stderr and starting.stderr.read()
@@ -130,12 +131,12 @@ def test_up_begins_anew_where_an_earlier_start_failed_and_names_a_stopped_api_se
     assert local("apiserver", "stop").returncode == 0
     stopped = local("up")
     assert stopped.returncode == 1
-    assert "its API server is stopped: `diffusion-local --name default apiserver start` ends" in stopped.stderr
+    assert f"its API server is stopped: `{own_command('default')} apiserver start` ends" in stopped.stderr
 
 
 def test_in_the_foreground_ctrl_c_ends_it(home: StateFolder) -> None:
     command = [sys.executable, "-m", "diffusion_local", "up", "--nodes", "0", "--spot", "0", "--foreground"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as foreground:
+    with started(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as foreground:
         assert foreground.stdout is not None
         assert foreground.stdout.readline().startswith("kubeconfig")
         family = processes(home)
@@ -148,7 +149,7 @@ def test_in_the_foreground_ctrl_c_ends_it(home: StateFolder) -> None:
 
 def test_in_the_foreground_it_ends_well_when_another_command_ends_it(home: StateFolder) -> None:
     command = [sys.executable, "-m", "diffusion_local", "up", "--nodes", "0", "--spot", "0", "--foreground"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as foreground:
+    with started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as foreground:
         assert foreground.stdout is not None
         assert foreground.stdout.readline().startswith("kubeconfig")
         assert local("down").stdout == "the cluster 'default' is down\n"

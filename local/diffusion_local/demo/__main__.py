@@ -13,6 +13,7 @@ from diffusion_local.demo.cluster_commands import CommandFailed
 from diffusion_local.demo.narration import Narration
 from diffusion_local.demo.quickstart import Quickstart
 from diffusion_local.errors import LocalClusterError
+from diffusion_local.own_command import own_command
 from diffusion_local.state import StateFolder
 from diffusion_local.terminal import end_on_signals
 
@@ -44,7 +45,7 @@ def main(keep: bool, name: str, output: Path) -> None:
     if keep and code:
         narration.explain(what_is_left(name))
     elif keep:
-        quickstart.say_what_next(command(name))
+        quickstart.say_what_next(own_command(name))
     sys.exit(code)
 
 
@@ -66,13 +67,15 @@ def what_is_left(name: str) -> str:
     """Say what of the demo's cluster is there after a story that did not come to its end."""
     folder = StateFolder.of(name)
     if launch.running(folder) is not None:
-        return f"The cluster is up; look around with `{command(name)} kubectl get pods -A`, stop it with `make down`."
+        return f"The cluster is up; look around with `{own_command(name)} kubectl get pods -A`, {how_to_stop(folder)}."
     return f"No cluster is up. Its logs: {folder.logs}" if folder.logs.is_dir() else "No cluster is up."
 
 
-def command(name: str) -> str:
-    """Return how the demo's cluster is reached from the checkout."""
-    return f".venv/bin/diffusion-local --name {name}"
+def how_to_stop(folder: StateFolder) -> str:
+    """Say which command ends the cluster: `make down` leaves those of other checkouts alone."""
+    if launch.environment(folder) == Path(sys.prefix):
+        return "stop it with `make down`"
+    return f"stop it, another checkout's, with `{own_command(folder.name)} down`"
 
 
 if __name__ == "__main__":

@@ -1,7 +1,10 @@
 """The command line, as far as it goes without a cluster."""
 
 import dataclasses
+import json
+import re
 import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from diffusion_local.command import main
 from diffusion_local.errors import LocalClusterError
 from diffusion_local.lifetimes import ProcessIdentity
 from diffusion_local.options import ClusterOptions
+from diffusion_local.own_command import own_command
 from diffusion_local.state import HOME_VARIABLE, StateFolder, write_json
 
 NAMES = {"up", "down", "status", "kubeconfig", "logs", "kubectl", "helm", "node", "apiserver", "import"}
@@ -66,7 +70,7 @@ def test_the_version_is_the_distributions() -> None:
 def test_without_a_cluster_one_line_names_the_remedy(words: list[str]) -> None:
     result = CliRunner().invoke(main, words)
     assert result.exit_code == 1
-    assert result.output == "Error: no cluster called 'default' is up: start one with `diffusion-local up`\n"
+    assert result.output == f"Error: no cluster called 'default' is up: start one with `{own_command('default')} up`\n"
 
 
 def test_down_without_a_cluster_is_no_error_and_removes_remains(home: Path) -> None:
@@ -159,6 +163,37 @@ def test_down_all_ends_every_cluster_of_this_environment_and_no_other(home: Path
     assert CliRunner().invoke(main, ["down", "--all"]).output == "no cluster of this environment was up\n"
 
 
+def test_down_all_ends_a_cluster_of_another_version_of_this_environment(home: Path) -> None:
+    older = remains_of(StateFolder.of("older"))
+    older.config.write_text(json.dumps({"environment": sys.prefix, "no longer": "an option"}))
+    assert "no cluster 'older' was up; the remains" in CliRunner().invoke(main, ["down", "--all"]).output
+    assert not older.root.exists()
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"environment": 1}'])
+def test_down_all_fails_where_a_cluster_runs_that_may_be_of_this_environment(
+    home: Path, monkeypatch: pytest.MonkeyPatch, content: str | None
+) -> None:
+    remains_of(StateFolder.of("ours"))
+    unclaimed = StateFolder.of("unclaimed")
+    unclaimed.create()
+    if content is not None:
+        unclaimed.config.write_text(content)
+    monkeypatch.setattr(launch, "running", lambda folder: ProcessIdentity(1, 0, "") if folder == unclaimed else None)
+    result = CliRunner().invoke(main, ["down", "--all"])
+    assert result.exit_code == 1
+    assert f"{unclaimed.root}: `{own_command('unclaimed')} down` ends it\n" in result.output
+    assert list(home.iterdir()) == [unclaimed.root], "its own all the same"
+
+
+def test_the_command_is_named_so_that_it_can_be_typed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "prefix", str(home / "checkout" / ".venv"))
+    assert own_command("demo") == f"{home}/checkout/.venv/bin/diffusion-local --name demo"
+    (home / "checkout").mkdir()
+    monkeypatch.chdir(home / "checkout")
+    assert own_command("demo") == ".venv/bin/diffusion-local --name demo"
+
+
 class TestWordsOfAnotherProgram:
     """What stands behind `kubectl` and `helm` is theirs, word for word."""
 
@@ -218,5 +253,5 @@ def test_logs_of_a_cluster_that_did_not_start_can_be_read(home: Path) -> None:
 def test_a_cluster_whose_files_cannot_be_read_is_an_error_with_the_remedy(home: Path) -> None:
     folder = remains_of(StateFolder.of("default"))
     folder.config.write_text('{"from": "the future"}')
-    with pytest.raises(LocalClusterError, match="`diffusion-local down --name default` ends it"):
+    with pytest.raises(LocalClusterError, match=re.escape(f"`{own_command('default')} down` ends it")):
         Cluster(folder)

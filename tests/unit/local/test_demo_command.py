@@ -19,6 +19,7 @@ from diffusion_local.demo.quickstart import Quickstart
 from diffusion_local.errors import LocalClusterError
 from diffusion_local.lifetimes import ProcessIdentity
 from diffusion_local.options import ClusterOptions
+from diffusion_local.own_command import own_command
 from diffusion_local.state import HOME_VARIABLE, StateFolder
 
 Play = Callable[..., Result]
@@ -107,6 +108,22 @@ def test_else_it_stays_and_how_to_stop_it_is_said(
     assert events == ["up demo, owned: False, forward: demo"]
     assert "make down" in result.output
     assert "The cluster is up" in result.output
+
+
+def test_a_cluster_of_another_checkout_is_not_said_to_end_with_make_down(
+    events: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(name: str, *_: object, **__: object) -> Cluster:
+        folder = StateFolder.of(name)
+        folder.create()
+        folder.config.write_text(ClusterOptions(programs={}, environment=Path("/another/.venv")).to_json())
+        raise LocalClusterError("is up already, but not as asked")
+
+    monkeypatch.setattr(quickstart, "bring_up", refuse)
+    result = CliRunner().invoke(demo.main, [])
+    assert result.exit_code == 1
+    assert "make down" not in result.output
+    assert f"stop it, another checkout's, with `{own_command('demo')} down`." in result.output
 
 
 def test_an_error_is_one_sentence_with_all_its_brackets(play: Play) -> None:
