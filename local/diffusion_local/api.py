@@ -17,7 +17,6 @@ RETRY_SECONDS = 0.5
 WATCH_SECONDS = 300
 REQUEST_SECONDS = 15.0
 POLL_SECONDS = 0.1
-MERGE_PATCH = "application/merge-patch+json"
 
 
 class ApiError(Exception):

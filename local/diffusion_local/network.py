@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-POD_RANGE = "10.244.0.0/16"
 CONTROL_PLANE_RANGE = "10.244.0.0/24"
 """Where the control plane listens; each node adds its own address, and a route to each of its pods."""
 GATEWAY = "169.254.1.1"
