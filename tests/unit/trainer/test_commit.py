@@ -12,7 +12,8 @@ import pytest
 from checkpoint_samples import RUN_UID, commit_sample
 from diffusion_contract.checkpoint_manifest import parse_manifest, sha256_of
 from diffusion_trainer.checkpoint import commit as commit_module
-from diffusion_trainer.checkpoint import durable
+from diffusion_trainer.checkpoint import durable, verification
+from diffusion_trainer.checkpoint.aside import settle_asides
 from diffusion_trainer.checkpoint.commit import failure_of
 from diffusion_trainer.checkpoint.names import committed_name, committed_steps
 from diffusion_trainer.checkpoint.verification import find_newest, verify_checkpoint
@@ -92,6 +93,38 @@ def test_what_a_killed_process_left_aside_is_put_back_if_it_holds(tmp_path):
     assert committed_steps(tmp_path) == [9, 8, 7]
     assert verify_checkpoint(tmp_path / "step-00000007").reference == kept
     assert not [name for name in names(tmp_path) if name.startswith(".")]
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES])
+def test_one_that_cannot_be_read_stays_aside_until_it_can(tmp_path, monkeypatch, number):
+    kept = commit_sample(tmp_path, 7)
+    (tmp_path / "step-00000007").rename(tmp_path / ".aside-00000007-ab12")
+
+    def refuse(_path):
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as failing:
+        failing.setattr(verification, "file_digest", refuse)
+        settle_asides(tmp_path)
+        assert names(tmp_path) == [".aside-00000007-ab12", "FENCE-0", "latest"]
+    settle_asides(tmp_path)
+    assert verify_checkpoint(tmp_path / "step-00000007").reference == kept
+
+
+def test_a_volume_that_refuses_the_rename_loses_no_good_checkpoint(tmp_path, monkeypatch):
+    commit_sample(tmp_path, 7)
+    (tmp_path / "step-00000007").rename(tmp_path / ".aside-00000007-ab12")
+    original = Path.rename
+
+    def refuse_to_put_back(path, target):
+        if target.name == "step-00000007":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return original(path, target)
+
+    monkeypatch.setattr(Path, "rename", refuse_to_put_back)
+    with pytest.raises(OSError, match="Input/output error"):
+        settle_asides(tmp_path)
+    assert (tmp_path / ".aside-00000007-ab12/MANIFEST.json").exists()
 
 
 def test_a_good_one_that_took_the_place_of_a_damaged_one_meanwhile_stays(tmp_path, monkeypatch):

@@ -2,10 +2,13 @@
 
 It is looked at twice, in place and under its new name, because two processes may do this at once and the second look
 is at something that nobody can exchange any more. A process that is killed between the two leaves a folder aside that
-may be good; whoever opens the run's folder next puts it back.
+may be good; whoever opens the run's folder next puts it back. What cannot be read at the moment stays aside as well:
+only a checkpoint that is known to be wrong is removed.
 """
 
 import contextlib
+import errno
+import logging
 import os
 import re
 from pathlib import Path
@@ -13,8 +16,11 @@ from pathlib import Path
 from diffusion_contract.checkpoint_manifest import CheckpointManifest
 from diffusion_trainer.checkpoint.fencing import remove_folder
 from diffusion_trainer.checkpoint.names import committed_name
-from diffusion_trainer.checkpoint.verification import CheckpointInvalid, verify_checkpoint
+from diffusion_trainer.checkpoint.verification import CheckpointInvalid, CheckpointUnreadable, verify_checkpoint
 
+log = logging.getLogger(__name__)
+NAME_TAKEN = (errno.ENOTEMPTY, errno.EEXIST)
+"""What a rename says where another folder has the name."""
 ASIDE = re.compile(r"^\.aside-(?P<step>\d{8,})-[0-9a-f]+$")
 
 
@@ -35,16 +41,26 @@ def clear_the_way(final: Path) -> None:
 
 
 def put_back_or_remove(aside: Path, final: Path) -> None:
-    """Give a folder that was moved aside its name again if it holds and nothing else has the name; else remove it."""
-    if manifest_if_it_holds(aside, final.name) is not None:
-        with contextlib.suppress(OSError):  # Somebody has put another one in its place.
-            aside.rename(final)
-            return
-    remove_folder(aside)
+    """Give a folder that was moved aside its name again if it holds and nothing else has the name; else remove it.
+
+    One that cannot be read is left as it is. Raises OSError where the volume refuses the rename.
+    """
+    try:
+        verify_checkpoint(aside, name=final.name)
+        aside.rename(final)
+    except CheckpointUnreadable as error:
+        log.warning("%s stays aside until it can be read: %s", aside.name, error)
+    except CheckpointInvalid:
+        remove_folder(aside)
+    except OSError as error:
+        if error.errno not in NAME_TAKEN:
+            raise
+        remove_folder(aside)
 
 
 def settle_asides(folder: Path) -> None:
     """Deal with what a killed process has left aside in a run's folder."""
     for entry in sorted(folder.iterdir()):
         if match := ASIDE.match(entry.name):
-            put_back_or_remove(entry, folder / committed_name(int(match["step"])))
+            with contextlib.suppress(FileNotFoundError):  # Another process has dealt with it.
+                put_back_or_remove(entry, folder / committed_name(int(match["step"])))

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from diffusion_contract.agent_messages import CheckpointReference, SaveFailure
 from diffusion_contract.checkpoint_manifest import MANIFEST_NAME, CheckpointManifest, ShardFile
-from diffusion_trainer.checkpoint.aside import clear_the_way, manifest_if_it_holds, settle_asides
+from diffusion_trainer.checkpoint.aside import NAME_TAKEN, clear_the_way, manifest_if_it_holds, settle_asides
 from diffusion_trainer.checkpoint.durable import sync_folder, write_durably, write_hashed, write_new
 from diffusion_trainer.checkpoint.fencing import Fenced, check_fence, raise_fence, remove_folder
 from diffusion_trainer.checkpoint.names import LATEST, TEMPORARY, committed_name, committed_steps, temporary_name
@@ -65,8 +65,8 @@ def _point_at(folder: Path, step: int) -> None:
 
 def point_away_from_damage(folder: Path) -> None:
     """Move `latest` to the newest checkpoint that holds, if there is one; a volume that refuses is only logged."""
-    found = find_newest(folder).found
     try:
+        found = find_newest(folder).found
         if found is not None:
             _point_at(folder, found.manifest.step)
     except OSError as error:
@@ -108,7 +108,7 @@ def _rename(temporary: Path, final: Path) -> CheckpointManifest | None:
             temporary.rename(final)
             return None
         except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            if error.errno not in NAME_TAKEN:
                 raise
         if (standing := manifest_if_it_holds(final)) is not None:
             remove_folder(temporary)
