@@ -1,5 +1,6 @@
 """The trainer's side of checkpoints: snapshot at a step boundary, hand over to the writer, never two at once."""
 
+import contextlib
 import logging
 import math
 import socket
@@ -114,7 +115,9 @@ class Saver:
         self.last_started = time.monotonic()
         self.counts.started += 1
         descriptors = [self._images[name].descriptor for name in shards]
-        socket.send_fds(self._attended_writer(), [order.model_dump_json(by_alias=True).encode()], descriptors)
+        packet = order.model_dump_json(by_alias=True).encode()
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # `on_writer_gone` will tell.
+            socket.send_fds(self._attended_writer(), [packet], descriptors)
 
     def _attended_writer(self) -> socket.socket:
         """The writer's socket; one that has ended (the kernel may kill it for memory) is started anew."""
@@ -124,10 +127,14 @@ class Saver:
         return self._writer
 
     def on_writer_gone(self) -> None:
-        """The writer has ended: what it had in hand is not committed; the next save starts another one."""
+        """The writer has ended: what it had in hand is not committed; the next save starts another one.
+
+        What it had committed stays one, but it will not be read back here any more.
+        """
         with self._condition:
-            self._writer = None
+            self._writer, self._unverified = None, None
             step = self._in_flight
+            self._condition.notify_all()
         if self._process is not None:
             self._process.wait()
         if step is not None:

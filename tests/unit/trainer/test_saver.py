@@ -1,6 +1,7 @@
 """The trainer's side of a save: one at a time, counted when it must wait, and a writer that may die."""
 
 import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -169,6 +170,30 @@ def test_a_killed_writer_is_a_failed_save_and_the_next_one_starts_another(bench,
     assert bench.order().manifest.step == 5
     bench.answer(5, committed=reference(5))
     assert bench.saver.wait_until_free(10), "the new one is heard"
+
+
+def test_who_waits_for_the_reading_back_hears_that_the_writer_was_killed(bench):
+    bench.save(4)
+    bench.order()
+    bench.answer(4, committed=reference(4))
+    assert bench.saver.wait_until_free(10)
+    waiting = threading.Thread(target=bench.saver.wait_verified, args=(4, 60), daemon=True)
+    waiting.start()
+    bench.writer.close()
+    waiting.join(10)
+    assert not waiting.is_alive()
+    assert bench.saver.committed == reference(4), "the commit stays one"
+    assert bench.saver.failure is None
+
+
+def test_a_save_that_meets_a_writer_killed_just_now_has_failed_and_is_no_crash(bench):
+    bench.writer.close()
+    wait_until(lambda: bench.saver._writer is None, 10, "its end is heard")
+    bench.saver._writer = bench.ours[0]  # As before it was heard.
+    bench.save(4)
+    bench.saver.on_writer_gone()
+    assert bench.saver.failure.message == "the checkpoint writer was killed"
+    assert not bench.saver.busy
 
 
 def test_a_writer_that_is_started_anew_ends_with_its_trainer():

@@ -1,12 +1,15 @@
 """The writer process's work on one order: what it commits it reads back, from the disk and with doubt."""
 
+import errno
 import os
 import socket
+import threading
 from pathlib import Path
 
 import pytest
 
 from checkpoint_samples import commit_sample, manifest_for, shards_for
+from diffusion_trainer.checkpoint import commit as commit_module
 from diffusion_trainer.checkpoint import writer as writer_module
 from diffusion_trainer.checkpoint.commit import commit_checkpoint
 from diffusion_trainer.checkpoint.fencing import raise_fence
@@ -93,6 +96,63 @@ def test_only_a_save_that_nobody_waits_for_is_written_at_a_lower_priority(ends, 
     assert run_writer(theirs) == 0
     assert found == [usual if urgent else min(19, usual + 10)] * 2
     assert os.nice(0) == usual, "priority lost can not be had again"
+
+
+def order_of(ends, folder: Path, step: int, urgent: bool) -> None:
+    shards = shards_for(step)
+    sizes = tuple(ShardSize(name=name, size=len(content)) for name, content in shards.items())
+    order = SaveOrder(folder=str(folder), manifest=manifest_for(step), shards=sizes, retain_last=2, urgent=urgent)
+    descriptors = [snapshot(content) for content in shards.values()]
+    socket.send_fds(ends[0], [order.model_dump_json(by_alias=True).encode()], descriptors)
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+def test_an_urgent_save_does_not_wait_until_the_one_before_is_read_back(ends, tmp_path, monkeypatch):
+    original, go_on = writer_module._read_back, threading.Event()
+
+    def slowly(folder, *given):
+        assert folder.name != "step-00000003" or go_on.wait(10)
+        return original(folder, *given)
+
+    monkeypatch.setattr(writer_module, "_read_back", slowly)
+    writer = threading.Thread(target=run_writer, args=(ends[1],))
+    writer.start()
+    try:
+        order_of(ends, tmp_path, 3, urgent=False)
+        assert answer_from(ends).committed.step == 3
+        order_of(ends, tmp_path, 4, urgent=True)
+        assert answer_from(ends).committed.step == 4
+        assert answer_from(ends).verified.step == 4
+    finally:
+        go_on.set()
+        ends[0].shutdown(socket.SHUT_WR)
+        writer.join(10)
+    assert answer_from(ends).verified.step == 3
+
+
+def answer_from(ends) -> SaveResult:
+    return SaveResult.model_validate_json(ends[0].recv(PACKET_BYTES))
+
+
+def test_a_volume_that_cannot_be_listed_ends_no_writer(ends, tmp_path, monkeypatch):
+    def refuse(*_given):
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(writer_module, "fence_level", refuse)
+    committed, verified = serve(ends, tmp_path, 3)
+    assert committed.committed == verified.verified
+    assert verified.removed == ()
+
+
+def test_a_volume_that_cannot_be_listed_keeps_its_pointer(tmp_path, monkeypatch):
+    def refuse(*_given):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    commit_sample(tmp_path, 2)
+    monkeypatch.setattr(commit_module, "find_newest", refuse)
+    commit_module.point_away_from_damage(tmp_path)
+    assert (tmp_path / "latest").read_text() == "step-00000002\n"
 
 
 def test_a_fault_at_a_lower_priority_ends_the_writer_as_any_other(ends, tmp_path, monkeypatch):

@@ -4,16 +4,15 @@ It is forked before anything else of the trainer starts, outlives a killed train
 hand, and ends when the trainer's end of the socket is closed.
 """
 
-import concurrent.futures
 import contextlib
-import functools
 import logging
 import mmap
 import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from diffusion_contract.agent_messages import CheckpointReference
@@ -38,33 +37,44 @@ log = logging.getLogger(__name__)
 
 
 def run_writer(trainer: socket.socket) -> int:
-    """Serve save orders until the trainer goes away; returns the exit code."""
-    while True:
-        packet, descriptors, _flags, _address = socket.recv_fds(trainer, PACKET_BYTES, MAX_SHARDS)
-        if not packet:
-            return 0
-        try:
-            order = SaveOrder.model_validate_json(packet)
-            serve = functools.partial(serve_order, trainer, order, descriptors)
-            serve() if order.urgent else _behind(serve)
-        finally:
-            for descriptor in descriptors:
-                os.close(descriptor)
+    """Serve save orders until the trainer goes away; returns the exit code.
 
-
-def _behind(serve: Callable[[], None]) -> None:
-    """Serve in a thread of lower priority, so that on few cores training goes first.
-
-    A thread, because its priority ends with it: without privileges none can be raised again. Whoever is in a hurry
-    waits for the writer, and so leaves it the processor.
+    What is not urgent is served in a thread of lower priority, so that on few cores training goes first: a thread of
+    its own, because without privileges no priority can be raised again. An urgent order waits for none of that. The
+    one before it is committed, or the trainer would not have sent it; what may still go on is the reading back.
     """
+    behind: Future[None] | None = None
+    with ThreadPoolExecutor(1, initializer=os.nice, initargs=(_NICE,)) as niced:  # On Linux that of the thread alone.
+        while True:
+            packet, descriptors, _flags, _address = socket.recv_fds(trainer, PACKET_BYTES, MAX_SHARDS)
+            if not packet:
+                break
+            order = SaveOrder.model_validate_json(packet)
+            if order.urgent:
+                _serve_and_close(trainer, order, descriptors)
+            else:
+                behind = niced.submit(_serve_behind, trainer, order, descriptors)
+    if behind is not None:
+        behind.result()
+    return 0
 
-    def niced() -> None:
-        os.nice(_NICE)  # On Linux that of the calling thread alone.
-        serve()
 
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        pool.submit(niced).result()
+def _serve_behind(trainer: socket.socket, order: SaveOrder, descriptors: list[int]) -> None:
+    """Serve beside the thread that listens; a fault ends its listening as well, and so the writer."""
+    try:
+        _serve_and_close(trainer, order, descriptors)
+    except BaseException:
+        with contextlib.suppress(OSError):  # The trainer is gone already.
+            trainer.shutdown(socket.SHUT_RDWR)
+        raise
+
+
+def _serve_and_close(trainer: socket.socket, order: SaveOrder, descriptors: list[int]) -> None:
+    try:
+        serve_order(trainer, order, descriptors)
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
 
 
 def serve_order(trainer: socket.socket, order: SaveOrder, descriptors: list[int]) -> None:
@@ -131,9 +141,22 @@ def _verify_and_retain(order: SaveOrder, committed: CheckpointReference, shards:
         log.error("the checkpoint of step %d does not hold: %s", step, error)
         point_away_from_damage(folder)
         return SaveResult(step=step, failure=failure_of(error))
-    fenced = fence_level(folder) > order.manifest.attempt  # What is kept is for the newer attempt to say.
-    removed = [] if fenced else apply_retention(folder, order.retain_last, step)
-    return SaveResult(step=step, verified=verified, removed=tuple(removed))
+    return SaveResult(step=step, verified=verified, removed=tuple(_retain(order)))
+
+
+def _retain(order: SaveOrder) -> list[int]:
+    """Apply the retention, unless a newer attempt has taken over: what is kept is for that to say. The steps removed.
+
+    A volume that cannot be listed at this moment keeps what it has, until the next save.
+    """
+    folder = Path(order.folder)
+    try:
+        if fence_level(folder) > order.manifest.attempt:
+            return []
+        return apply_retention(folder, order.retain_last, order.manifest.step)
+    except OSError as error:
+        log.warning("older checkpoints stay for now: %s", error)
+        return []
 
 
 if __name__ == "__main__":
