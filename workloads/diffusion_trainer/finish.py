@@ -5,6 +5,7 @@ deaf to a notice, and no collective waits for a volume.
 """
 
 import concurrent.futures
+import functools
 import logging
 import threading
 import time
@@ -53,7 +54,9 @@ class Finish:
         group, report = self.training.group, self.training.report
         while True:
             self.snapshots.take(group, self.training.target)
-            outcome = self._wait_together(InBackground(self._commit_and_publish) if group.rank == 0 else None)
+            # The step as it is now: where the target is raised, training goes on beside what is in the background.
+            finish = functools.partial(self._commit_and_publish, self.snapshots.state.step)
+            outcome = self._wait_together(InBackground(finish) if group.rank == 0 else None)
             if isinstance(outcome, Boundary):
                 return outcome
             if "refused" in outcome:
@@ -80,9 +83,9 @@ class Finish:
             if not self._over:
                 self.training.report.tell(**changed)
 
-    def _commit_and_publish(self) -> Outcome:
+    def _commit_and_publish(self, step: int) -> Outcome:
         """Rank 0: what to report when all is done."""
-        checkpoint = self._final_commit()
+        checkpoint = self._final_commit(step)
         if checkpoint is None:
             return {"done": None}
         committed = checkpoint.reference.to_wire()
@@ -98,9 +101,8 @@ class Finish:
             done["published"] = published.to_wire()
         return {"done": done}
 
-    def _final_commit(self) -> VerifiedCheckpoint | None:
+    def _final_commit(self, step: int) -> VerifiedCheckpoint | None:
         """The commit of the target step, read back: by this process, or by another one before."""
-        step = self.snapshots.state.step
         self.snapshots.saver.wait_verified(step, _SAVE_SECONDS)
         try:
             return verify_checkpoint(self.folder / committed_name(step), self.training.live.current.uid)
@@ -138,9 +140,5 @@ class InBackground:
 
     def outcome(self, seconds: float) -> Outcome | None:
         """What came of it, or None if it is still at work after so many seconds. Raises what the action raised."""
-        try:
-            return self._future.result(seconds)
-        except concurrent.futures.TimeoutError:
-            if self._future.done():
-                raise
-            return None
+        done, _at_work = concurrent.futures.wait([self._future], seconds)
+        return self._future.result() if done else None

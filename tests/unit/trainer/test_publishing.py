@@ -1,5 +1,6 @@
 """The end of a run: its model version is published, or it is said why it could not be."""
 
+import concurrent.futures
 import json
 import threading
 
@@ -60,6 +61,30 @@ def test_a_worker_that_publishes_hears_that_it_must_end(tmp_path, monkeypatch):
     over.set()
     wait_until(lambda: "finish" not in {thread.name for thread in threading.enumerate()}, 20, "the thread ends")
     assert len(said) == told
+
+
+class JustInTime(concurrent.futures.Future[finish.Outcome]):
+    """Comes to its end in the moment in which somebody has waited long enough."""
+
+    def result(self, timeout=None):
+        if timeout is not None:
+            self.set_result({"done": None})
+            raise TimeoutError
+        return super().result()
+
+
+def test_work_that_ends_as_the_wait_for_it_does_has_not_failed():
+    work = finish.InBackground(lambda: {"done": None})
+    work._future = JustInTime()
+    assert work.outcome(0) is None
+
+
+def test_a_timeout_of_the_work_itself_is_raised():
+    def time_out():
+        raise TimeoutError("the volume does not answer")
+
+    with pytest.raises(TimeoutError, match="does not answer"):
+        finish.InBackground(time_out).outcome(10)
 
 
 def test_a_fault_of_our_own_while_publishing_is_a_crash(tmp_path, monkeypatch):
