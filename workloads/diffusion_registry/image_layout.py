@@ -14,12 +14,13 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from diffusion_contract.model_version import ARTIFACT_TYPE, CONFIG_MEDIA_TYPE, FILE_MEDIA_TYPES, ModelVersionConfig
+from diffusion_registry.durable_folders import make_folder, sync_folder
 from diffusion_registry.oci_documents import (
     CREATED_ANNOTATION,
     LAYOUT_VERSION,
@@ -28,6 +29,7 @@ from diffusion_registry.oci_documents import (
     TITLE_ANNOTATION,
     Descriptor,
     Index,
+    Listed,
     Manifest,
     canonical_json,
     sha256_of,
@@ -53,7 +55,7 @@ def publish(folder: Path, layout: Path, config: ModelVersionConfig, tag: str) ->
     or read-only; the index is then as it was.
     """
     files = _files_of(folder)
-    _make_directories(layout / "blobs" / "sha256")
+    make_folder(layout / "blobs" / "sha256")
     with _locked(layout):
         _prepare_layout(layout)
         content = canonical_json(config.to_wire())
@@ -113,7 +115,7 @@ def _store_file(layout: Path, folder: Path, file: str) -> Descriptor:
         digest, size = copy_and_hash(source, aside)
         sync(aside)
         name.replace(blob_path(layout, f"sha256:{digest}"))
-    sync_directory(layout / "blobs" / "sha256")
+    sync_folder(layout / "blobs" / "sha256")
     return Descriptor(
         media_type=FILE_MEDIA_TYPES[Path(file).suffix],
         digest=f"sha256:{digest}",
@@ -140,8 +142,7 @@ def copy_and_hash(source: IO[bytes], target: IO[bytes], at_most: int | None = No
 
 def _list_in_index(layout: Path, manifest: Descriptor, tag: str) -> None:
     path = layout / "index.json"
-    document = _read_index(path)
-    listed = Index.model_validate(document).manifests
+    document, listed = _read_index(path)
     if any(entry.digest == manifest.digest for entry in listed):
         return
     if any(entry.annotations.get(NAME_ANNOTATION) == tag for entry in listed):
@@ -151,16 +152,15 @@ def _list_in_index(layout: Path, manifest: Descriptor, tag: str) -> None:
     _replace(path, canonical_json({**document, "manifests": manifests}))
 
 
-def _read_index(path: Path) -> dict[str, Any]:
-    """The index as it stands: other tools keep keys in it that we do not know and must not lose."""
+def _read_index(path: Path) -> tuple[dict[str, Any], Sequence[Listed]]:
+    """The index as it stands, since other tools keep keys in it that we do not know, and the manifests in it."""
     try:
         document: dict[str, Any] = json.loads(path.read_bytes())
-        Index.model_validate(document)
+        return document, Index.model_validate(document).manifests
     except FileNotFoundError:
-        return Index().to_wire()
+        return Index().to_wire(), ()
     except ValueError as error:
         raise PublishRefused(f"{path.name} is not an OCI image index: move it away and publish again") from error
-    return document
 
 
 @contextmanager
@@ -180,7 +180,7 @@ def _replace(path: Path, content: bytes) -> None:
         aside.write(content)
         sync(aside)
         name.replace(path)
-    sync_directory(path.parent)
+    sync_folder(path.parent)
 
 
 @contextmanager
@@ -194,24 +194,7 @@ def _written_aside(directory: Path) -> Iterator[tuple[IO[bytes], Path]]:
             Path(aside.name).unlink(missing_ok=True)
 
 
-def _make_directories(directory: Path) -> None:
-    """Make a directory and those above it that are missing, each with its name flushed to the disk."""
-    if not directory.is_dir():
-        _make_directories(directory.parent)
-        directory.mkdir(exist_ok=True)
-        sync_directory(directory.parent)
-
-
 def sync(file: IO[bytes]) -> None:
     """Flush a file to the disk."""
     file.flush()
     os.fsync(file.fileno())
-
-
-def sync_directory(directory: Path) -> None:
-    """Flush a directory's entries (new names, renames) to the disk."""
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -41,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("moment", ["sync", "sync_directory"])
+@pytest.mark.parametrize("moment", ["sync", "sync_folder"])
 @pytest.mark.parametrize("deadly", range(6))
 def test_a_killed_publisher_does_no_harm(folder: Path, tmp_path: Path, moment: str, deadly: int) -> None:
     """Six files are written: the layout's mark, the config, two files, the manifest and the index, in this order."""

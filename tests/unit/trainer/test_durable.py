@@ -9,7 +9,7 @@ import pytest
 
 from diffusion_contract.checkpoint_manifest import sha256_of
 from diffusion_trainer.checkpoint import durable, read_back
-from diffusion_trainer.checkpoint.durable import CHUNK, make_folder, write_hashed
+from diffusion_trainer.checkpoint.durable import CHUNK, write_hashed
 from diffusion_trainer.checkpoint.read_back import is_on_disk
 
 SIZES = [0, 1, 7, 4096, 4097, CHUNK - 1, CHUNK, CHUNK + 4096, 2 * CHUNK + 8, 2 * CHUNK + 13]
@@ -103,13 +103,3 @@ def test_a_read_that_fails_proves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(read_back.os, "preadv", fail)
     assert not is_on_disk(tmp_path / "shard", content)
-
-
-def test_every_new_folder_is_made_durable(tmp_path, monkeypatch):
-    synced = []
-    monkeypatch.setattr(durable, "sync_folder", synced.append)
-    make_folder(tmp_path / "a/b/c")
-    assert (tmp_path / "a/b/c").is_dir()
-    assert synced == [tmp_path, tmp_path / "a", tmp_path / "a/b"]
-    make_folder(tmp_path / "a/b/c")
-    assert len(synced) == 3

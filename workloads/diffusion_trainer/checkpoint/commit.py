@@ -17,8 +17,9 @@ from pathlib import Path
 
 from diffusion_contract.agent_messages import CheckpointReference, SaveFailure
 from diffusion_contract.checkpoint_manifest import MANIFEST_NAME, CheckpointManifest, ShardFile
+from diffusion_registry.durable_folders import sync_folder
 from diffusion_trainer.checkpoint.aside import NAME_TAKEN, clear_the_way, manifest_if_it_holds, settle_asides
-from diffusion_trainer.checkpoint.durable import sync_folder, write_durably, write_hashed, write_new
+from diffusion_trainer.checkpoint.durable import write_durably, write_hashed, write_new
 from diffusion_trainer.checkpoint.fencing import Fenced, check_fence, raise_fence, remove_folder
 from diffusion_trainer.checkpoint.names import LATEST, TEMPORARY, committed_name, committed_steps, temporary_name
 from diffusion_trainer.checkpoint.verification import find_newest

@@ -12,28 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from diffusion_registry.durable_folders import sync_folder
+
 CHUNK = 4 << 20
 """Bytes that are hashed and then written, or read and compared, at a time: they stay in the processor's cache."""
 _BLOCK = 4096
 """What memory, offsets and sizes of direct reads and writes are multiples of."""
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder and those above it that are missing; a power cut takes none of their names away."""
-    if folder.is_dir():
-        return
-    make_folder(folder.parent)
-    folder.mkdir(exist_ok=True)
-    sync_folder(folder.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import os
 import shutil
 from pathlib import Path
 
-from diffusion_trainer.checkpoint.durable import make_folder, sync_folder
+from diffusion_registry.durable_folders import make_folder, sync_folder
 from diffusion_trainer.checkpoint.names import FENCE, TEMPORARY, fence_name
 
 
