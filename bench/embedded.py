@@ -1,8 +1,8 @@
 """What the benchmarks share: an embedded cluster that lives as long as a block, the chart installed, commands on it."""
 
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from diffusion_local.binaries.find import ensure
@@ -12,6 +12,9 @@ from diffusion_local.demo.cluster_commands import ClusterCommands
 from diffusion_local.images import default_images
 from diffusion_local.options import ClusterOptions
 from diffusion_local.state import StateFolder
+from diffusion_operator.kube.client import ApiClient
+from diffusion_operator.kube.connection import connect
+from diffusion_operator.kube.transport import HttpTransport
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SYSTEM_NAMESPACE = "diffusion-system"
@@ -36,6 +39,16 @@ def commands_for(cluster: Cluster) -> ClusterCommands:
     """kubectl and helm with the cluster's kubeconfig; helm is built where there is none yet."""
     programs = ensure(["kubectl", "helm"], print)
     return ClusterCommands(programs["kubectl"], programs["helm"], cluster.kubeconfig)
+
+
+@asynccontextmanager
+async def api_client(kubeconfig: Path) -> AsyncIterator[ApiClient]:
+    """A client as the operator has one, for as long as the block."""
+    client = ApiClient(HttpTransport(connect(str(kubeconfig))))
+    try:
+        yield client
+    finally:
+        await client.transport.close()
 
 
 def install_operator(commands: ClusterCommands, *options: str) -> None:

@@ -4,23 +4,22 @@ A real control plane without nodes, so that no pod runs, and the operator as a p
 each kind comes first: its children are the measure. Then 100 DiffusionTrainings and 100 DiffusionServices are created
 over 16 connections; the time runs from the first request until each of them has as many children as the first of its
 kind. Scheduler and controller manager make and weigh some 500 pods meanwhile on the same cores. Two bare clients stand
-beside it, on a second control plane. One creates as many ConfigMaps, to which no controller reacts, as the operator has
-made writes: what the API server alone allows. The other applies the same children from a list (operator_peer.py), so
-that the controllers have the same work.
+beside it, on a second control plane. The first applies the same children from a list (operator_peer.py), so that the
+controllers have the same work. The other then creates as many ConfigMaps, to which no controller reacts, as the
+operator has made writes: what the API server alone allows.
 """
 
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
 
 from bench import operator_peer
-from bench.embedded import REPOSITORY, commands_for, embedded
+from bench.embedded import REPOSITORY, api_client, commands_for, embedded
 from bench.figure import Figure
 from bench.operator_children import DEADLINE_SECONDS, Children, Object
 from bench.operator_metrics import count_writes, difference, told
@@ -28,7 +27,6 @@ from bench.operator_process import OperatorProcess, running_operator
 from diffusion_local.cluster import Cluster
 from diffusion_local.demo.cluster_commands import ClusterCommands
 from diffusion_operator.kube.client import ApiClient
-from diffusion_operator.kube.connection import connect
 from diffusion_operator.kube.resources import (
     CLAIM,
     CONFIG_MAP,
@@ -38,7 +36,6 @@ from diffusion_operator.kube.resources import (
     Resource,
     resource_of,
 )
-from diffusion_operator.kube.transport import HttpTransport
 from diffusion_operator.observe.snapshot import Reference
 
 OF_EACH_KIND = 100
@@ -100,7 +97,7 @@ def _figures(crowd: Crowd, peers: Peers) -> list[Figure]:
 
 
 async def _measure(cluster: Cluster, count: "Count", console: Console) -> Crowd:
-    async with _client(cluster) as client, Children().watched(client, NAMESPACE) as children:
+    async with api_client(cluster.kubeconfig) as client, Children().watched(client, NAMESPACE) as children:
         await _all(client, [_claim(), _keys()])
         first = await _all(client, [_training("first"), _service("first")])
         before = await count.when_quiet()
@@ -119,7 +116,7 @@ async def _measure(cluster: Cluster, count: "Count", console: Console) -> Crowd:
 
 
 async def _measure_peers(cluster: Cluster, crowd: Crowd) -> Peers:
-    async with _client(cluster) as client, Children().watched(client, NAMESPACE) as children:
+    async with api_client(cluster.kubeconfig) as client, Children().watched(client, NAMESPACE) as children:
         claim, keys = await _all(client, [_claim(), _keys()])
         named = {"PersistentVolumeClaim": claim, "Secret": {**keys, "data": {"me": ""}}}
         referenced = {
@@ -132,20 +129,12 @@ async def _measure_peers(cluster: Cluster, crowd: Crowd) -> Peers:
             raise RuntimeError(
                 f"the peer makes {number} children, and the operator {crowd.children}: not the same work"
             )
+        # First, since the operator's control plane had nothing else in it either.
+        same_children = await operator_peer.seconds_for(client, cluster.kubeconfig, children, families, NAMESPACE)
         small = [_config_map(f"bare-{number}") for number in range(crowd.calls.total())]
         began = time.monotonic()
         await _all(client, small)
-        small_objects = time.monotonic() - began
-        return Peers(await operator_peer.seconds_for(client, children, families, NAMESPACE), small_objects)
-
-
-@asynccontextmanager
-async def _client(cluster: Cluster) -> AsyncIterator[ApiClient]:
-    client = ApiClient(HttpTransport(connect(str(cluster.kubeconfig))))
-    try:
-        yield client
-    finally:
-        await client.transport.close()
+        return Peers(same_children, time.monotonic() - began)
 
 
 async def _all(client: ApiClient, wanted: Sequence[Object]) -> list[Object]:
