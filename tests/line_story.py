@@ -20,8 +20,11 @@ T = TypeVar("T")
 Status = dict[str, Any]
 MODEL = "digits"
 """The training and the service that all end-to-end tests share."""
-ENOUGH_STEPS, MORE_STEPS = 60, 60
-"""A run that a test still needs is given MORE_STEPS when fewer than ENOUGH_STEPS are left to its target."""
+ENOUGH_STEPS, MORE_STEPS = 400, 400
+"""A run that a test still needs is given MORE_STEPS when fewer than ENOUGH_STEPS are left to its target.
+
+A status tells progress every 10 s, in which a quick machine makes 300 steps.
+"""
 
 
 def condition(status: Status, kind: str) -> dict[str, Any]:

@@ -83,6 +83,8 @@ class Simulation:
     reports: dict[str, AgentRecord] = field(default_factory=dict)
     refusals: tuple[Refusal, ...] = ()
     has_applied: bool = True
+    not_ready: set[str] = field(default_factory=set)
+    """Pods whose node is silent, say: the control plane has called them not ready."""
     plans: list[Plan] = field(default_factory=list)
     worlds: list[ServiceWorld] = field(default_factory=list)
     _number: int = 0
@@ -243,11 +245,12 @@ class Simulation:
         for number in range(wanted):
             name = f"{metadata['name']}-{number}"
             statuses = [trouble] if trouble else [{"name": "main", "ready": True}]
+            conditions = [{"type": "Ready", "status": "False" if trouble or name in self.not_ready else "True"}]
             self.objects[("Pod", name)] = {
                 "kind": "Pod",
                 "apiVersion": "v1",
                 "metadata": {"name": name, "uid": name, "labels": metadata["labels"]},
-                "status": {"phase": "Running", "containerStatuses": statuses},
+                "status": {"phase": "Running", "containerStatuses": statuses, "conditions": conditions},
             }
 
 

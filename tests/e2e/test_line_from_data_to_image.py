@@ -68,7 +68,9 @@ def test_a_spot_node_that_gives_notice_costs_no_step(story: Line, embedded: Clus
     assert cost["lostSteps"] == 0
     assert cost["node"] == leaver["node"]
     assert wait_for(lambda: story.pods.exit_codes(NAME).get(leaver["uid"]), 60, "the leaver's exit code") == 75
-    saved = story.wait(NAME, lambda now: now.get("checkpoint", {}).get("lastCommitted"), 60, "a commit")
+    saved = story.wait(
+        NAME, lambda now: now.get("checkpoint", {}).get("lastCommitted"), 60, "a commit", keep_going=True
+    )
     assert saved["checkpoint"]["lastCommitted"]["step"] >= step_of(before), "the step that it left at is committed"
     assert (after["attempt"], after["restarts"]["counted"]) == (1, 0), "a disruption is not a crash"
     story.wait(NAME, lambda now: step_of(now) > step_of(after), 60, "the one that is left goes on", keep_going=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from diffusion_contract.agent_messages import RouterReport
 from diffusion_operator.observe.agent_reports import AgentRecord
-from diffusion_operator.observe.raw_values import text_at
+from diffusion_operator.observe.raw_values import condition_of, text_at
 from diffusion_operator.observe.snapshot import Raw
 
 
@@ -13,14 +13,14 @@ from diffusion_operator.observe.snapshot import Raw
 class RouterFacts:
     """One router pod that has not ended.
 
-    `runs`: its container has been started, so that it may be sending requests. `routed`, `ready_engines`: its last
-    word about where requests go and how many engines of each revision answer; None and nothing while it has not said
-    so to this operator. `connected`: whether that word is of now.
+    `ready`: clients' requests reach it. One that starts or ends is not, nor is one whose node is silent: the Service
+    leaves it out. `routed`, `ready_engines`: its last word about where requests go and how many engines of a revision
+    answer; None and nothing while it has not said so to this operator. `connected`: whether that word is of now.
     """
 
     name: str
     uid: str
-    runs: bool = True
+    ready: bool = True
     routed: tuple[str, ...] | None = None
     ready_engines: Mapping[str, int] = field(default_factory=dict)
     connected: bool = False
@@ -41,9 +41,9 @@ def _is_there(pod: Raw) -> bool:
 
 def _router(pod: Raw, records: Mapping[str, AgentRecord]) -> RouterFacts:
     name, uid = text_at(pod, "metadata", "name"), text_at(pod, "metadata", "uid")
-    runs = text_at(pod, "status", "phase") not in ("", "Pending")
+    ready = condition_of(pod, "Ready").get("status") == "True"
     record = records.get(uid)
     if record is None or not isinstance(record.report, RouterReport):
-        return RouterFacts(name, uid, runs)
+        return RouterFacts(name, uid, ready)
     said = record.report
-    return RouterFacts(name, uid, runs, said.routed, said.ready_engines, record.connected)
+    return RouterFacts(name, uid, ready, said.routed, said.ready_engines, record.connected)

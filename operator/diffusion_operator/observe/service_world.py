@@ -24,7 +24,11 @@ _OF_A_REVISION = ("Deployment", "Service", "ConfigMap", "PodDisruptionBudget")
 
 @dataclass(frozen=True)
 class TrainingFacts:
-    """The DiffusionTraining of `model.fromTraining`. `published` is a reference, empty before there is one."""
+    """The DiffusionTraining of `model.fromTraining`.
+
+    `published` is the reference of what it came to, empty before it has succeeded: a run whose target was raised while
+    it published goes on, and publishes once more.
+    """
 
     phase: str
     message: str
@@ -136,7 +140,8 @@ def _answers(snapshot: Snapshot, kind: str) -> dict[str, Raw | None]:
 
 
 def _training(raw: Raw) -> TrainingFacts:
-    published = text_at(raw, "status", "published", "reference")
+    succeeded = text_at(raw, "status", "phase") == "Succeeded"
+    published = text_at(raw, "status", "published", "reference") if succeeded else ""
     return TrainingFacts(
         phase=text_at(raw, "status", "phase"),
         message=text_at(raw, "status", "message"),

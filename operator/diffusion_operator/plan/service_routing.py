@@ -5,7 +5,8 @@ The clock proves nothing about routers: one of them may not have heard, or not h
     promotion stored -> routers are told -> each says that it sends everything to the new revision and has found an
     engine of it -> that is stored (status.router.revision, .since) -> DRAIN_SECONDS -> the old revision is deleted
 
-and every arrow is an observation. A router that is silent is unknown: it holds the record up, and moves nothing.
+and every arrow is an observation. A ready router that is silent is unknown: it holds the record up, and moves nothing.
+One that is not ready gets no requests, on a dead machine for instance: nobody waits for its word.
 """
 
 from datetime import datetime, timedelta
@@ -39,31 +40,29 @@ def routing_record(world: ServiceWorld, rollout: Rollout, replicas: int, now: da
         return None
     if stored is not None and stored.revision == stable.revision:
         return stored
-    running = [router for router in world.routers if router.runs]
-    if not running or stragglers(world, stable.revision, replicas):
+    if not any(router.ready for router in world.routers) or stragglers(world, stable.revision, replicas):
         return None
     return RecordedRouting(stable.revision, to_timestamp(now))
 
 
 def stragglers(world: ServiceWorld, revision: str, replicas: int) -> tuple[RouterFacts, ...]:
-    """Running routers that are not known to send everything to `revision`, or have found no engine of it.
+    """Ready routers that are not known to send everything to `revision`, or have found no engine of it.
 
-    With 0 `replicas` there is no engine to be found. A router on a machine that has died is one of them until its pod
-    is gone: nobody knows what it does.
+    With 0 `replicas` there is no engine to be found.
     """
 
     def has_moved(router: RouterFacts) -> bool:
         found = replicas == 0 or router.ready_engines.get(revision, 0) > 0
         return router.sends_all_to(revision) and found
 
-    return tuple(router for router in world.routers if router.runs and not has_moved(router))
+    return tuple(router for router in world.routers if router.ready and not has_moved(router))
 
 
 def retired(world: ServiceWorld, rollout: Rollout, now: datetime) -> tuple[RevisionObject, ...]:
     """Objects that may go now: of revisions that are not wanted, and that no router sends anything to."""
     if draining_seconds(world, rollout, now) > 0 or not _proven(world, rollout):
         return ()
-    in_use = {revision for router in world.routers for revision in router.routed or ()}
+    in_use = {revision for router in world.routers if router.connected for revision in router.routed or ()}
     return tuple(found for found in leftovers(world, rollout) if found.revision not in in_use)
 
 
@@ -90,5 +89,5 @@ def _proven(world: ServiceWorld, rollout: Rollout) -> bool:
     record, stable = world.history.routing, rollout.stable
     if stable is not None:
         return record is not None and record.revision == stable.revision
-    running = [router for router in world.routers if router.runs]
-    return bool(running) and all(router.connected and router.routed is not None for router in running)
+    ready = [router for router in world.routers if router.ready]
+    return bool(ready) and all(router.connected and router.routed is not None for router in ready)

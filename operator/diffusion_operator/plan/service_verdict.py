@@ -220,7 +220,7 @@ def _routers_behind(case: Judgement) -> Verdict | None:
     if stable is None or case.routing is not None:
         return None
     behind = stragglers(case.world, stable.revision, case.replicas)
-    names = ", ".join(router.name for router in behind) or "none is running"
+    names = ", ".join(router.name for router in behind) or "none is ready"
     message = f"revision {stable.revision} is up, and routers have yet to say that they send to it: {names}"
     return Verdict("Reconciling", "RoutersFollowing", message)
 

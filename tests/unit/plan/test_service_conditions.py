@@ -37,6 +37,12 @@ WAITING: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "WaitingForTraining",
         "waits for DiffusionTraining run, which is Running",
     ),
+    "a training whose target was raised while it published": (
+        {"spec": PUBLISHES, "status": {"phase": "Running", "published": {"reference": REFERENCE}}},
+        "Reconciling",
+        "WaitingForTraining",
+        "waits for DiffusionTraining run, which is Running",
+    ),
     "a training that failed": (
         {"spec": PUBLISHES, "status": {"phase": "Failed", "message": "too many crashes"}},
         "Stalled",

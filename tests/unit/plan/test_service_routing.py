@@ -93,6 +93,23 @@ def test_a_router_that_is_back_at_the_old_revision_holds_its_deletion_up() -> No
     assert simulation.step(3600).delete == ()
 
 
+def test_a_router_on_a_dead_machine_holds_up_neither_ready_nor_the_end_of_the_old_revision() -> None:
+    simulation, old, new = promoted()
+    dead, *_ = simulation.routers()
+    simulation.silent.clear()
+    simulation.deaf.clear()
+    simulation.silence(dead)
+    simulation.step()
+    assert simulation.step().status is not None
+    assert simulation.condition("Ready")[1] == "RoutersFollowing"
+    assert dead in simulation.condition("Ready")[2]
+    simulation.not_ready.add(dead)
+    simulation.step()
+    assert (simulation.condition("Ready")[0], simulation.status["router"]["revision"]) == ("True", new)
+    plan = simulation.step(3600)
+    assert {old in reference.name for reference in plan.delete} == {True}
+
+
 def test_a_router_that_knows_no_engine_of_the_new_revision_is_not_there_yet() -> None:
     simulation, _, new = promoted()
     simulation.silent.clear()
