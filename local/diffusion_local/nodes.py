@@ -107,7 +107,8 @@ class Nodes:
         departure = asyncio.create_task(self._depart(name, process, notice_seconds + LEAVE_SECONDS))
         self._departures[name] = departure
         try:
-            return await self._tell(name, {"preempt": {"noticeSeconds": notice_seconds}})
+            answer = await self._tell(name, {"preempt": {"noticeSeconds": notice_seconds}})
+            return bool(answer.get("announced"))
         except LocalClusterError:
             departure.cancel()
             del self._departures[name]
@@ -188,8 +189,8 @@ class Nodes:
                 return
             await asyncio.sleep(RETRY_SECONDS)
 
-    async def _tell(self, name: str, order: dict[str, Any]) -> bool:
-        """Give the agent an order: True when it is carried out, False when it was taken and not answered in time.
+    async def _tell(self, name: str, order: dict[str, Any]) -> dict[str, Any]:
+        """Give the agent an order and return its answer, which is empty where none came in time.
 
         Raises LocalClusterError when the agent did not take it.
         """
@@ -200,15 +201,15 @@ class Nodes:
         try:
             async with asyncio.timeout(ORDER_SECONDS):
                 writer.write(json.dumps(order).encode() + b"\n")
-                answer = json.loads(await reader.readline() or b"{}")
+                answer: dict[str, Any] = json.loads(await reader.readline() or b"{}")
         except (OSError, ValueError) as error:
             LOG.warning("node %s did not answer an order: %r", name, error)
-            return False
+            return {}
         finally:
             writer.close()
         if "error" in answer:
             raise LocalClusterError(f"node {name}: {answer['error']}")
-        return bool(answer)
+        return answer
 
     async def _is_ready(self, name: str) -> bool:
         try:

@@ -101,7 +101,8 @@ def documents(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
     if kind == "array":
         keys = schema.get("x-kubernetes-list-map-keys")
         unique = (lambda item: tuple(item.get(key) for key in keys)) if keys else None
-        return st.lists(documents(schema["items"]), min_size=schema.get("minItems", 0), max_size=2, unique_by=unique)
+        least, most = schema.get("minItems", 0), min(2, schema.get("maxItems", 2))
+        return st.lists(documents(schema["items"]), min_size=least, max_size=most, unique_by=unique)
     if kind == "object":
         return _objects(schema)
     return LEAVES[kind]

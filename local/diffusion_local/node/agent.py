@@ -179,8 +179,8 @@ class Agent:
             return {"node": self.configuration.name, "pods": pods, "preempting": self.preemption.begun}
         if "preempt" in request:
             seconds = float(request["preempt"].get("noticeSeconds", 0))
-            await self.preemption.begin(seconds)
-            return {"preempting": True, "noticeSeconds": seconds}
+            announced = await self.preemption.begin(seconds)
+            return {"preempting": True, "noticeSeconds": seconds, "announced": announced}
         return {"error": f"unknown request {', '.join(request)}"}
 
 

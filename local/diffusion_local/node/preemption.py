@@ -44,22 +44,23 @@ class Preemption:
         self.announced = asyncio.Event()
         """The notice is on the Node, or cannot be put there."""
 
-    async def begin(self, notice: float) -> None:
-        """Start it; returns when the notice is stored on the Node, or with no notice when everything is dead.
+    async def begin(self, notice: float) -> bool:
+        """Start it; returns whether the notice stands on the Node, or with no notice True when everything is dead.
 
         While the API server is away it returns within LONGEST_ANSWER seconds; the notice is stored when it is back.
         """
         if self.begun:
-            return
+            return self.announced.is_set()
         self.begun = True
         if notice <= 0:
             self.agent.kill_everything()
             self.agent.spawn(self.vanish())
-            return
+            return True
         deadline = asyncio.get_running_loop().time() + notice
         self.agent.spawn(self.wind_down(notice, deadline))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.announced.wait(), min(notice, LONGEST_ANSWER))
+        return self.announced.is_set()
 
     def refuse(self, worker: "PodWorker") -> None:
         """A pod that comes after the notice fails at once, as on a kubelet that shuts down."""

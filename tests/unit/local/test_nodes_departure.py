@@ -120,7 +120,14 @@ def test_a_notice_that_stands_is_told(run: Callable[..., None]) -> None:
     async def body(machines: Machines) -> None:
         assert await machines.preempt("spot-1", 15) is True
 
-    run(body, answer={"preempting": True}, takes_orders=True)
+    run(body, answer={"preempting": True, "announced": True}, takes_orders=True)
+
+
+def test_a_notice_that_does_not_stand_yet_is_told_by_the_node_that_goes(run: Callable[..., None]) -> None:
+    async def body(machines: Machines) -> None:
+        assert await machines.preempt("spot-1", 15) is False
+
+    run(body, answer={"preempting": True, "announced": False}, takes_orders=True)
 
 
 @pytest.mark.parametrize(
