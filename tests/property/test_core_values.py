@@ -80,6 +80,8 @@ def test_levels_fall_and_hashes_agree_exactly_when_the_levels_do(
     assert levels.min() >= 0
     assert levels.max() < 1
     assert (levels.diff() <= 0).all()
-    wider = spec.model_copy(update={"beta_end": min(end * 1.5, 0.9)})
-    same_hash = noise_schedule_hash(DiffusionSpec(schedule=spec)) == noise_schedule_hash(DiffusionSpec(schedule=wider))
-    assert same_hash == torch.equal(levels, alphas_cumprod(wider)) == (kind == "Cosine")
+    change = {"beta_end": min(end * 1.5, 0.9)} if kind == "Linear" else {"timesteps": timesteps + 1}
+    changed = spec.model_copy(update=change)
+    same, other_hash = (noise_schedule_hash(DiffusionSpec(schedule=one)) for one in (spec.model_copy(), changed))
+    assert same == noise_schedule_hash(DiffusionSpec(schedule=spec)) != other_hash
+    assert not torch.equal(levels, alphas_cumprod(changed))
