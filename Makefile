@@ -19,7 +19,7 @@ environment:
 control-plane: environment
 	@$(BIN)/python -m diffusion_local.binaries
 
-demo: environment ## Dataset to image on a real control plane (3 minutes; the first time 8 to 20); KEEP=0 stops it after
+demo: environment ## Dataset to image on a real control plane (1 to 3 minutes; the first time 8 to 20); KEEP=0 stops it after
 	@$(BIN)/python -m diffusion_local.demo $(if $(filter 0,$(KEEP)),--stop,--keep)
 
 test: control-plane check ## All checks and tests, crash and bad input in their short form (15 to 25 minutes)

@@ -81,7 +81,7 @@ from diffusion_trainer.settings import Settings
 from diffusion_trainer.zygote import Zygote
 agent, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 zygote = Zygote(ours, Settings(config_file=Path("run.json")))
-quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
 writer = subprocess.Popen(["sh", "-c", f"sleep {sys.argv[3]} && echo committed > {sys.argv[1]}"], **quiet)
 idle = subprocess.Popen(["sleep", "60"], **quiet)
 zygote.trainers.add(1)
@@ -97,7 +97,7 @@ def test_the_writer_of_a_crashed_trainer_finishes_what_it_has_in_hand(tmp_path, 
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     for pid in done.stdout.split():
         with contextlib.suppress(ProcessLookupError):
-            os.kill(int(pid), signal.SIGKILL)
+            os.killpg(int(pid), signal.SIGKILL)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "done").exists() == finished
 
