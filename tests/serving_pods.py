@@ -15,20 +15,12 @@ import httpx
 
 from deadline import wait_until
 from diffusion_contract.model_reference import ModelReference
-from diffusion_contract.model_version import (
-    CheckpointLineage,
-    DatasetLineage,
-    Lineage,
-    ModelVersionConfig,
-    RunLineage,
-)
 from diffusion_contract.run_config import (
     ConditioningSpec,
     DenoiserSpec,
     DiffusionSpec,
     ModelSpec,
     ScheduleSpec,
-    TrainingSpec,
 )
 from diffusion_contract.serving_config import EngineConfig, RouterConfig, SamplingSpec, ServiceClass
 
@@ -36,7 +28,6 @@ CLAIM, MODEL_NAME = "models", "tiny"
 REVISION = "r1"
 KEY = "test-key"
 BIN = Path(sys.executable).parent
-ZERO_DIGEST = "sha256:" + "0" * 64
 SAMPLING = SamplingSpec(
     sampler="Euler",
     guidance_scale=2.0,
@@ -77,24 +68,12 @@ def publish_random_model(models: Path, scratch: Path, model: ModelSpec | None = 
     """Publish a random model in the claim's folder below `models`; returns its reference."""
     from diffusion_registry.image_layout import publish
     from diffusion_registry.model_card import write_model_card
+    from tiny_models import version_config
 
     model = model or tiny_model()
     folder = scratch / "model-folder"
     save_random_model(folder, model)
-    lineage = Lineage(
-        dataset=DatasetLineage(uri="builtin://digits", digest=ZERO_DIGEST, samples=1),
-        run=RunLineage(
-            name="t",
-            namespace="default",
-            uid="u",
-            config_digest=ZERO_DIGEST,
-            training=TrainingSpec(target_steps=1),
-            code_version="0",
-        ),
-        checkpoint=CheckpointLineage(step=0, digest=ZERO_DIGEST),
-        samples_seen=0,
-    )
-    config = ModelVersionConfig(created="2026-01-01T00:00:00Z", model=model, diffusion=FLOW, lineage=lineage)
+    config = version_config(model)
     write_model_card(folder, config)
     layout = models / CLAIM / MODEL_NAME
     layout.parent.mkdir(parents=True, exist_ok=True)
