@@ -19,9 +19,10 @@ from diffusion_router.engine_table import EngineTable
 from diffusion_router.forwarding import Forwarder
 from diffusion_router.front_door import FrontDoor
 from diffusion_router.measures import RouterMeasures
-from serving_pods import KEY, SAMPLING, ZERO_DIGEST, write_key
+from router_network import DIGEST
+from serving_pods import KEY, SAMPLING, write_key
 
-ROUTE = Route(revision="r1", host="engines.test", port=80, model_digest=ZERO_DIGEST)
+ROUTE = Route(revision="r1", host="engines.test", port=80, model_digest=DIGEST)
 PATH = "/v1/images/generations"
 
 
