@@ -14,7 +14,6 @@ from starlette.types import ASGIApp
 from diffusion_contract.serving_config import RouterConfig
 from diffusion_router.door.api_keys import ApiKeys
 from diffusion_router.door.disconnect import CLIENT_GONE_STATUS, ClientGoneError, while_connected
-from diffusion_router.door.errors import ApiError
 from diffusion_router.door.guard import Handler, guarded_app
 from diffusion_router.door.image_request import ImageRequest, parse_image_request
 from diffusion_router.door.limits import RANDOM_SEEDS
@@ -52,8 +51,7 @@ def _generations(config: RouterConfig, door: FrontDoor, forwarder: Forwarder, me
     async def generations(request: Request) -> Response:
         began = time.monotonic()
         asked = _with_seed(parse_image_request(await read_json(request)))
-        if asked.model not in (None, config.service):
-            raise ApiError("model_not_found", f"this service is called {config.service}", param="model")
+        asked.check_model(config.service)
         service_class = asked.class_with(config.sampling)
         call = _call(request, asked, asked.steps_with(config.sampling))
         with door.passing():

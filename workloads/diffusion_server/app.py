@@ -13,7 +13,6 @@ from starlette.types import ASGIApp
 
 from diffusion_router.door.api_keys import ApiKeys
 from diffusion_router.door.disconnect import CLIENT_GONE_STATUS, ClientGoneError, while_connected
-from diffusion_router.door.errors import ApiError
 from diffusion_router.door.guard import Handler, guarded_app
 from diffusion_router.door.image_request import ImageRequest, parse_image_request
 from diffusion_router.door.reading import read_json
@@ -41,8 +40,7 @@ def engine_app(engine: Engine, keys: ApiKeys, measures: EngineMeasures) -> ASGIA
 def _generations(engine: Engine) -> Handler:
     async def generations(request: Request) -> Response:
         asked = parse_image_request(await read_json(request))
-        if asked.model not in (None, engine.config.service):
-            raise ApiError("model_not_found", f"this service serves {engine.config.service}", param="model")
+        asked.check_model(engine.config.service)
         model = engine.opened.model
         samples = samples_of(asked, engine.config.sampling, model)
         service_class = asked.class_with(engine.config.sampling)

@@ -40,7 +40,7 @@ class Sample:
 
 def samples_of(request: ImageRequest, sampling: SamplingSpec, model: ServedModel) -> tuple[Sample, ...]:
     """The images that `request` asks for; raises ApiError for what this model cannot do."""
-    if request.size is not None and request.size != model.size:
+    if request.size not in (None, "auto", model.size):
         raise ApiError("invalid_value", f"this model makes images of {model.size} only", param="size")
     steps = request.steps_with(sampling)
     if steps > model.timesteps:

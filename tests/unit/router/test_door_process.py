@@ -90,6 +90,39 @@ async def test_answers_on_a_kept_connection_do_not_wait_for_acknowledgements() -
     assert flags == [1]
 
 
+async def closed_by_the_server(*pieces: bytes) -> None:
+    """Open a connection, send `pieces` one after the other, and wait until the server ends it without an answer."""
+    reader, writer = await asyncio.open_connection(HOST, PORT + 3)
+    for piece in pieces:
+        writer.write(piece)
+        await asyncio.sleep(0.05)
+    assert await asyncio.wait_for(reader.read(), 5) == b""
+    writer.close()
+
+
+async def test_who_opens_a_connection_and_stays_silent_does_not_keep_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diffusion_router.door.connections.HEAD_SECONDS", 0.3)
+    told = asyncio.Event()
+
+    async def slow(_: Request) -> Response:
+        await asyncio.sleep(0.5)
+        return JSONResponse({})
+
+    async def no_drain() -> None:
+        return
+
+    serving = asyncio.create_task(serve_faces([Face(app_with(slow), HOST, PORT + 3)], told, no_drain))
+    await connected_to(HOST, PORT + 3)
+    heads = ((), (b"GET",), (b"GET / HTTP/1.1\r\n", b"Host: x\r\n", b"X-A: 1\r\n", b"X-B: 2\r\n"))
+    await asyncio.gather(*(closed_by_the_server(*pieces) for pieces in heads))
+    async with httpx.AsyncClient(base_url=f"http://{HOST}:{PORT + 3}", trust_env=False) as client:
+        assert (await client.get("/")).status_code == 200, "an answer may take longer"
+        await asyncio.sleep(0.5)
+        assert (await client.get("/")).status_code == 200, "and so may the pause between two requests"
+    told.set()
+    await asyncio.wait_for(serving, 10)
+
+
 async def test_an_address_that_is_taken_is_an_error_and_not_a_silent_process() -> None:
     async def handler(_: Request) -> Response:
         return JSONResponse({})

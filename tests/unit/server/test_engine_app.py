@@ -125,6 +125,38 @@ def test_every_bad_request_gets_its_own_code(
         assert answer.headers["www-authenticate"] == "Bearer"
 
 
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b'{"seed":1,"\\u0073eed":2}', "'seed' occurs twice"),
+        (b'{"guidance_scale":NaN}', "NaN is not JSON"),
+        (b'{"prompt":"\xff"}', "UTF-8"),
+        (b"[" * 30000, "nested too deeply"),
+        (b'{"size":"512x512"}', "8x8 only"),
+        (b'{"size":"8 by 8"}', "8x8 only"),
+    ],
+)
+def test_a_refusal_says_what_is_to_be_mended(bench: Bench, body: bytes, words: str) -> None:
+    assert words in asyncio.run(bench.ask(**raw(body))).json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("how", "line"),
+    [
+        ({"key": None, "json": {}}, "refused key=- path=/v1/images/generations code=401 error=missing_api_key"),
+        ({"key": "guess", "path": "/a-secret", "json": {}}, "refused key=- path=other code=401 error=invalid_api_key"),
+        ({"json": {"a-secret": 1}}, "refused key=tester path=/v1/images/generations code=400 error=unknown_parameter"),
+        ({"path": "/a-secret", "json": {}}, "refused key=tester path=other code=404 error=not_found"),
+    ],
+)
+def test_a_refusal_leaves_a_line_with_nothing_of_what_was_sent(
+    bench: Bench, how: dict[str, Any], line: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    asyncio.run(bench.ask(**how))
+    assert [record.getMessage() for record in caplog.records if record.name.endswith("guard")] == [line]
+
+
 def test_a_body_without_an_announced_length_is_bounded_as_well(bench: Bench) -> None:
     async def chunks() -> Any:
         for _ in range(20):

@@ -95,6 +95,15 @@ def test_an_unconditional_model_refuses_classes_and_guidance(body: dict[str, Any
     assert asked(PLAIN, guidance_scale=1)[0].label is None
 
 
+def test_each_image_of_a_request_is_the_one_that_its_seed_gives_alone() -> None:
+    assert asked(seed=40, n=10) == tuple(asked(seed=seed)[0] for seed in range(40, 50))
+    assert [sample.seed for sample in asked(seed=2**63 - 1, n=2)] == [2**63 - 1, 0]
+
+
+def test_the_models_own_size_may_be_left_to_it() -> None:
+    assert asked(seed=1, size="auto") == asked(seed=1, size="8x8") == asked(seed=1)
+
+
 def test_a_refusal_never_repeats_the_prompt() -> None:
     assert "secret" not in refused(prompt="a secret garden").message
 

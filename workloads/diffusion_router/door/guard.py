@@ -1,4 +1,7 @@
-"""The ASGI application around the routes: key guard, error shape, counting. Health is the only open part."""
+"""The ASGI application around the routes: key guard, error shape, counting, and a line for each refusal.
+
+Health is the only open part.
+"""
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
@@ -32,23 +35,31 @@ def guarded_app(routes: Sequence[BaseRoute], keys: ApiKeys, count: CountRequest)
     return _Counted(_KeyGuard(app, keys), known, count)
 
 
-async def _api_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, ApiError)
+def _refusal(scope: Scope, error: ApiError) -> Response:
+    """`error` as an answer, and its line in the log: of what the client sent it holds nothing."""
+    state = scope["state"]
+    owner, path = state.get("key_owner", "-"), state["known_path"]
+    _LOGGER.info("refused key=%s path=%s code=%d error=%s", owner, path, error.status, error.code)
     return error_response(error)
+
+
+async def _api_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    return _refusal(request.scope, error)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
         message = f"{request.method} is not served here"
-        return error_response(ApiError("method_not_allowed", message, headers=dict(error.headers or {})))
-    return error_response(ApiError("not_found", "there is nothing at this path; see docs/http-api.md"))
+        return _refusal(request.scope, ApiError("method_not_allowed", message, headers=dict(error.headers or {})))
+    return _refusal(request.scope, ApiError("not_found", "there is nothing at this path; see docs/http-api.md"))
 
 
-async def _unexpected(_: Request, error: Exception) -> Response:
+async def _unexpected(request: Request, error: Exception) -> Response:
     """A fault of ours. Starlette raises it again after this answer, so that the server logs where it came from."""
     _LOGGER.error("a request failed unexpectedly: %s", type(error).__name__)
-    return error_response(ApiError("internal_error", "the server made a mistake; its log says which"))
+    return _refusal(request.scope, ApiError("internal_error", "the server made a mistake; its log says which"))
 
 
 class _KeyGuard:
@@ -59,9 +70,9 @@ class _KeyGuard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
             try:
-                scope.setdefault("state", {})["key_owner"] = self._owner(Headers(scope=scope))
+                scope["state"]["key_owner"] = self._owner(Headers(scope=scope))
             except ApiError as refusal:
-                await error_response(refusal)(scope, receive, send)
+                await _refusal(scope, refusal)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
@@ -89,6 +100,7 @@ class _Counted:
             await self._app(scope, receive, send)
             return
         path = scope["path"] if scope["path"] in self._known_paths else "other"
+        scope.setdefault("state", {})["known_path"] = path
 
         async def send_and_count(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -26,8 +26,8 @@ class ImageRequest(BaseModel):
     """Text. A class-conditional model understands only the decimal number of a class here."""
     n: Annotated[int, Field(ge=1, le=MAX_IMAGES), BeforeValidator(_absent_is_one)] = 1
     """How many images; image i is drawn from `seed + i`."""
-    size: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,4}x[1-9][0-9]{0,4}$")] | None = None
-    """`WIDTHxHEIGHT` in pixels; only the model's own size is served."""
+    size: Annotated[str, Field(max_length=20)] | None = None
+    """`WIDTHxHEIGHT` in pixels or `auto`; only the model's own size is served."""
     response_format: Literal["b64_json"] | None = None
     label: Annotated[int, Field(ge=0, le=99_999)] | None = None
     """The class that the images show. Absent: drawn from each image's seed."""
@@ -43,6 +43,11 @@ class ImageRequest(BaseModel):
     def to_wire(self) -> dict[str, object]:
         """The request as JSON-ready data; absent fields are left out."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+    def check_model(self, service: str) -> None:
+        """Raise ApiError when another model is asked for than the one that `service` serves."""
+        if self.model not in (None, service):
+            raise ApiError("model_not_found", f"this service is called {service}", param="model")
 
     def steps_with(self, sampling: SamplingSpec) -> int:
         """How many steps each image takes; raises ApiError for a service class that there is not."""

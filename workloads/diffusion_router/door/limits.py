@@ -3,6 +3,8 @@
 ANSWER_SECONDS = 120.0
 """How long a request may take from its arrival to its answer."""
 MAX_BODY_BYTES = 64 * 1024
+HEAD_SECONDS = 10.0
+"""How long a connection may take to the end of a request's head, from its opening or from the head's first byte."""
 BODY_SECONDS = 10.0
 """How long a body may take to arrive."""
 MAX_IMAGES = 10

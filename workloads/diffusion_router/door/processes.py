@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import uvicorn
 from starlette.types import ASGIApp
 
+from diffusion_router.door.connections import PromptConnection
+
 KEEP_ALIVE_SECONDS = 75
 """Longer than a client of ours keeps an idle connection, so that it is never the server that closes first."""
 
@@ -80,7 +82,7 @@ def _listen(face: Face) -> socket.socket:
 def _server(face: Face) -> uvicorn.Server:
     config = uvicorn.Config(
         face.app,
-        http="h11",
+        http=PromptConnection,
         ws="none",
         lifespan="off",
         loop="asyncio",

@@ -8,6 +8,8 @@ from starlette.requests import ClientDisconnect, Request
 from diffusion_router.door.errors import ApiError
 from diffusion_router.door.limits import BODY_SECONDS, MAX_BODY_BYTES
 
+_REASON_SHOWN, _NAME_SHOWN = 120, 60
+
 
 async def read_json(request: Request, max_bytes: int = MAX_BODY_BYTES, seconds: float = BODY_SECONDS) -> object:
     """The parsed body; raises ApiError (415, 413, 408 or 400) for one that is not JSON, too long, late, or broken."""
@@ -42,15 +44,21 @@ def _parse(body: bytes) -> object:
     """Strict JSON: UTF-8, no NaN, no name twice (which of the two would count?), no nesting without end."""
     try:
         return json.loads(body.decode("utf-8"), object_pairs_hook=_no_name_twice, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as problem:
-        reason = str(problem) if isinstance(problem, json.JSONDecodeError) else type(problem).__name__
-        raise ApiError("invalid_json", f"the body is not valid JSON: {reason[:120]}") from None
+    except UnicodeDecodeError:
+        reason = "send it in UTF-8"
+    except RecursionError:
+        reason = "it is nested too deeply"
+    except ValueError as problem:
+        reason = str(problem)
+    raise ApiError("invalid_json", f"the body is not valid JSON: {reason[:_REASON_SHOWN]}")
 
 
 def _no_name_twice(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name occurs twice")
+    found: dict[str, object] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"{name[:_NAME_SHOWN]!r} occurs twice")
+        found[name] = value
     return found
 
 
