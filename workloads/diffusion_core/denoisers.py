@@ -6,6 +6,7 @@ values by building and running it once on torch's meta device, which costs no me
 
 import json
 import math
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
@@ -228,12 +229,14 @@ def _trial(model: ModelSpec) -> str | None:
     denoiser = model.denoiser
     shape = (2, denoiser.channels, denoiser.sample_size, denoiser.sample_size)
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), warnings.catch_warnings(action="ignore", category=UserWarning):
             network = assemble_denoiser(model)
             labels = None if network.classes is None else torch.zeros(2, dtype=torch.long)
             out = network(torch.zeros(shape), torch.zeros(2), labels)
     except NOT_ACCEPTED as error:
         return " ".join(str(error).split()) or type(error).__name__
+    if empty := [name for name, weights in network.named_parameters() if weights.numel() == 0]:
+        return f"{empty[0]} would have no weights"
     return None if out.shape == shape else f"it turns samples of {list(shape[1:])} into {list(out.shape[1:])}"
 
 
