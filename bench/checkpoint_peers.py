@@ -4,11 +4,13 @@ import os
 from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from safetensors.torch import save_file
 from torch import Tensor
+from torch._C._distributed_c10d import HashStore  # torch.distributed exports it too, but not to type checkers
+from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from diffusion_contract.checkpoint_manifest import sha256_of
 
@@ -54,13 +56,15 @@ class TorchAsync:
     """`torch.distributed.checkpoint.async_save`, as it comes: it stages the tensors and writes them in a thread."""
 
     def __init__(self) -> None:
-        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-        self._writing: Future[object] | None = None
+        dist.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
+        self._writing: Future[Any] | None = None
 
     def save(self, shards: Shards, folder: Path) -> None:
         """Stage, and go on while a thread writes."""
         state = {name: dict(tensors) for name, tensors in shards.items()}
-        self._writing = dcp.async_save(state, checkpoint_id=folder)
+        writing = async_save(state, checkpoint_id=folder)
+        assert isinstance(writing, Future)  # another answer comes only from a stager of one's own
+        self._writing = writing
 
     def wait(self, seconds: float) -> None:
         """Wait for what is still being written."""

@@ -4,7 +4,7 @@ import copy
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +80,12 @@ def install_crds(cluster: Kubernetes) -> None:
     done = cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(CRDS))
     assert done.returncode == 0, done.stderr
     for short_name in ("dt", "dsv"):
-        explain = ("explain", f"{short_name}.spec")
-        wait_until(lambda explain=explain: cluster.kubectl(*explain).returncode == 0, 30, f"kubectl {explain}")
+        spec = f"{short_name}.spec"
+        wait_until(partial(is_explained, cluster, spec), 30, f"kubectl explain {spec}")
+
+
+def is_explained(cluster: Kubernetes, path: str) -> bool:
+    return cluster.kubectl("explain", path).returncode == 0
 
 
 class CustomResources:

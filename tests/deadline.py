@@ -2,12 +2,12 @@
 
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 T = TypeVar("T")
 
 
-def wait_until(predicate: Callable[[], T], seconds: float, what: str, every: float = 0.05) -> T:
+def wait_until(predicate: Callable[[], T | Literal[False] | None], seconds: float, what: str, every: float = 0.05) -> T:
     """Call `predicate` until it returns something true; AssertionError names `what` after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:

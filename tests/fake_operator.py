@@ -10,6 +10,7 @@ import ipaddress
 import ssl
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -65,9 +66,9 @@ class FakeOperator:
         self.frozen = False
         self.ca_file = folder / "agent-ca.crt"
         self._key_file = folder / "agent.key"
-        self._changed: asyncio.Condition | None = None
+        self._changed: asyncio.Condition
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._runner: web.AppRunner | None = None
+        self._runner: web.AppRunner
         self.port = 0
         self._transports: set[asyncio.Transport] = set()
         write_certificate(self.ca_file, self._key_file)
@@ -79,6 +80,11 @@ class FakeOperator:
     @property
     def generation(self) -> int:
         return self.instruction.generation if self.instruction else 0
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """Who trains in the generation that was told last."""
+        return self.instruction.members if self.instruction else ()
 
     def start(self) -> None:
         started = threading.Event()
@@ -98,20 +104,21 @@ class FakeOperator:
 
     def change(self, **fields: object) -> None:
         """Set fields of the operator and make it think again."""
-        self._in_loop(lambda: [setattr(self, name, value) for name, value in fields.items()])
+        self._in_loop(lambda: set_fields(self, fields))
 
     def change_pod(self, uid: str, **fields: object) -> None:
         """Say that a pod is `gone`, `noticed` or `deaf`."""
-        self._in_loop(lambda: [setattr(self.pods[uid], name, value) for name, value in fields.items()])
+        self._in_loop(lambda: set_fields(self.pods[uid], fields))
 
     def newest(self, uid: str) -> TrainerReport | None:
         return self.pods[uid].report
 
-    def _in_loop(self, action) -> None:
+    def _in_loop(self, action: Callable[[], None]) -> None:
         async def act() -> None:
             action()
             await self._think()
 
+        assert self._loop is not None
         asyncio.run_coroutine_threadsafe(act(), self._loop).result(10)
 
     def _run(self, started: threading.Event) -> None:
@@ -142,7 +149,8 @@ class FakeOperator:
             transport.abort()  # A polite end of TLS would wait for peers that the test has killed.
         deadline = time.monotonic() + 5
         # Connections whose TLS had not begun are nobody's yet: they end when their peers have been answered.
-        while len(self._loop._selector.get_map()) > 1 and time.monotonic() < deadline:  # noqa: ASYNC110
+        selector = asyncio.get_running_loop()._selector  # type: ignore[attr-defined] # no public face says what it watches
+        while len(selector.get_map()) > 1 and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
     async def _tick(self) -> None:
@@ -157,6 +165,7 @@ class FakeOperator:
         pod.report = poll.report
         pod.reports.append(poll.report)
         pod.polls_open += 1
+        assert request.transport is not None
         self._transports.add(request.transport)
         pod.dropped = False
         try:
@@ -187,7 +196,7 @@ class FakeOperator:
         current = self.instruction
         if self.frozen:
             return current
-        members = {member.uid for member in current.members} if current else set()
+        members = {member.uid for member in self.members}
         reports = {uid: pod.report for uid, pod in self.pods.items() if pod.report}
         broken = any(report.broken == self.generation for report in reports.values() if report.broken)
         live = [pod for pod in self.pods.values() if pod.is_live(time.monotonic(), broken and pod.uid in members)]
@@ -201,7 +210,7 @@ class FakeOperator:
             return current  # Wait for LOST_SECONDS to tell a cut connection from one that is being opened again.
         if broken and any(pod.uid in members and reports[pod.uid].broken != self.generation for pod in live):
             return current  # A member that lives will say so too; one whose end has not been seen yet never will.
-        live.sort(key=lambda pod: (-(reports[pod.uid].step if reports[pod.uid].step is not None else -1), pod.uid))
+        live.sort(key=lambda pod: (-step_of(reports[pod.uid]), pod.uid))
         leaving = [pod.uid for pod in self.pods.values() if not pod.gone and (pod.noticed or reports_leaving(pod))]
         return TrainerInstruction(
             attempt=self.attempt,
@@ -211,6 +220,16 @@ class FakeOperator:
             resume_step=self.resume_step,
             leaving=tuple(leaving),
         )
+
+
+def set_fields(target: object, fields: dict[str, object]) -> None:
+    for name, value in fields.items():
+        setattr(target, name, value)
+
+
+def step_of(report: TrainerReport) -> int:
+    """The step that a worker holds, and -1 for one that holds none."""
+    return -1 if report.step is None else report.step
 
 
 def reports_leaving(pod: Pod) -> bool:

@@ -10,6 +10,7 @@ FILES = ("ca_file", "cert_file", "key_file", "serving_cert_file", "serving_key_f
 
 def node_configuration(folder: Path, **fields: Any) -> NodeConfiguration:
     """A node that keeps everything below `folder`."""
+    files: dict[str, Any] = dict.fromkeys(FILES, folder / "none")
     return NodeConfiguration(
         name="node-1",
         address="10.244.1.1",
@@ -17,6 +18,6 @@ def node_configuration(folder: Path, **fields: Any) -> NodeConfiguration:
         server="",
         state_directory=folder,
         control_socket=folder / "socket",
-        **dict.fromkeys(FILES, folder / "none"),
+        **files,
         **fields,
     )

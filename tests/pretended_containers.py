@@ -105,7 +105,7 @@ class Stage:
 
     def condition(self, kind: str) -> str:
         """The status of a condition that was written last."""
-        return next(entry["status"] for entry in self.statuses()[-1]["conditions"] if entry["type"] == kind)
+        return next(str(entry["status"]) for entry in self.statuses()[-1]["conditions"] if entry["type"] == kind)
 
     def events(self) -> list[dict[str, Any]]:
         """Every event that was told, as it is now."""

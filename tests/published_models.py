@@ -19,7 +19,8 @@ def layout_of(models: Path) -> Path:
 
 
 def manifest_of(models: Path, reference: ModelReference) -> Document:
-    return json.loads(blob_path(layout_of(models), reference.digest).read_bytes())
+    manifest: Document = json.loads(blob_path(layout_of(models), reference.digest).read_bytes())
+    return manifest
 
 
 def republish(models: Path, manifest: Document) -> ModelReference:

@@ -9,6 +9,7 @@ from diffusion_contract.agent_messages import (
     TerminationMessage,
     TrainerInstruction,
     TrainerReport,
+    TrainerState,
 )
 
 DIGEST = "sha256:" + "0" * 64
@@ -39,7 +40,7 @@ class Trainer:
     attempt: int
     target: int
     publishes: bool
-    state: str = "Starting"
+    state: TrainerState = "Starting"
     generation: int = 0
     broken: int | None = None
     step: int | None = None
@@ -52,7 +53,7 @@ class Trainer:
         """What it says now."""
         return TrainerReport(
             attempt=self.attempt,
-            state=self.state,  # type: ignore[arg-type]
+            state=self.state,
             generation=self.generation,
             broken=self.broken,
             step=self.step,

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from pydantic import JsonValue
 from torch import Tensor
 
 from diffusion_contract.model_version import (
@@ -26,8 +27,8 @@ from diffusion_core.normalization import Normalization
 
 torch.set_num_threads(1)
 
-TINY_UNET = {"block_out_channels": [4, 8], "attention_head_dim": 4}
-TINY_DIT = {"hidden_size": 8, "depth": 2, "num_heads": 2}
+TINY_UNET: dict[str, JsonValue] = {"block_out_channels": [4, 8], "attention_head_dim": 4}
+TINY_DIT: dict[str, JsonValue] = {"hidden_size": 8, "depth": 2, "num_heads": 2}
 
 EPSILON = DiffusionSpec(schedule=ScheduleSpec(type="Linear"), prediction="Epsilon")
 COSINE = DiffusionSpec(schedule=ScheduleSpec(type="Cosine"), prediction="Epsilon")

@@ -5,6 +5,7 @@ import os
 import signal
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from deadline import wait_until
 from diffusion_contract.agent_messages import TrainerReport
@@ -22,7 +23,7 @@ TINY_UNET = {
 }
 
 
-def run_document(**changes: object) -> dict[str, object]:
+def run_document(**changes: object) -> dict[str, Any]:
     """A run.json that trains a tiny network on the digits; `changes` replaces whole sections."""
     return {
         "name": "tiny",
@@ -59,11 +60,24 @@ class Worker:
     def report(self) -> TrainerReport | None:
         return self.run.operator.newest(self.uid)
 
+    @property
+    def said(self) -> TrainerReport:
+        """The report of one that has made its first; AssertionError before."""
+        assert self.report is not None, f"{self.uid} has not reported yet"
+        return self.report
+
+    @property
+    def step(self) -> int:
+        """The step that it has said to hold; AssertionError before it holds one."""
+        assert self.said.step is not None, f"{self.uid} holds no step yet"
+        return self.said.step
+
     def reports(self) -> list[TrainerReport]:
         return list(self.run.operator.pods[self.uid].reports)
 
-    def last_words(self) -> dict[str, object]:
-        return json.loads(self.termination_file.read_text())
+    def last_words(self) -> dict[str, Any]:
+        words: dict[str, Any] = json.loads(self.termination_file.read_text())
+        return words
 
     def send(self, number: int) -> None:
         os.kill(self.pid, number)
@@ -90,7 +104,7 @@ class Worker:
 class Run:
     """A folder, a configuration, an operator and the workers of one run."""
 
-    def __init__(self, nursery: Nursery, folder: Path, document: dict[str, object], minimum: int = 1) -> None:
+    def __init__(self, nursery: Nursery, folder: Path, document: dict[str, Any], minimum: int = 1) -> None:
         self.nursery, self.folder = nursery, folder
         self.document = document
         self.operator = FakeOperator(folder, minimum=minimum)
@@ -114,7 +128,7 @@ class Run:
         manifest = verify_checkpoint(self.run_folder / committed_name(step)).manifest
         return {name: file.sha256 for name, file in manifest.files.items()}
 
-    def start_worker(self, processes: int = 1, attempt: int = 0, document: dict[str, object] | None = None) -> Worker:
+    def start_worker(self, processes: int = 1, attempt: int = 0, document: dict[str, Any] | None = None) -> Worker:
         """Start one; with a `document` it reads a configuration of its own."""
         number = len(self.workers)
         uid, address = f"worker-{number}", f"127.0.{os.getpid() % 250 + 1}.{number + 2}"

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 PACKET_BYTES = 65536
 
@@ -104,7 +105,7 @@ def reap(link: socket.socket) -> None:
         link.send(json.dumps({"exited": pid, "code": code}).encode())
 
 
-def fork_worker(order: dict[str, object], inherited: list[object]) -> int:
+def fork_worker(order: dict[str, Any], inherited: list[int | socket.socket]) -> int:
     pid = os.fork()
     if pid:
         return pid
@@ -115,7 +116,7 @@ def fork_worker(order: dict[str, object], inherited: list[object]) -> int:
         os._exit(code)
 
 
-def be_worker(order: dict[str, object], inherited: list[object]) -> int:
+def be_worker(order: dict[str, Any], inherited: list[int | socket.socket]) -> int:
     """The forked child: an agent whose zygote is forked too."""
     from diffusion_contract.agent_channel import AgentChannel
     from diffusion_trainer.agent import Agent

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from chart_rendering import CHART, RELEASE, helm, installed_chart
-from cluster_fixtures import Cluster, get
+from cluster_fixtures import get
 from custom_resource_tables import training
 from deadline import wait_until
+from diffusion_local.cluster import Cluster
 from service_simulation import Simulation, stored, training_children
 
 

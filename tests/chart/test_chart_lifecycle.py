@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from chart_rendering import CHART, RELEASE, helm, installed_chart
-from cluster_fixtures import Cluster, apply, get
+from cluster_fixtures import apply, get
 from custom_resource_tables import install_crds, training
 from deadline import wait_until
+from diffusion_local.cluster import Cluster
 from diffusion_operator.loop.settings import CERTIFICATE_SECRET, LEASE_NAME
 from operator_process import operator
 

@@ -155,11 +155,11 @@ def test_pods_of_a_killed_node_are_failed_when_it_recovers(embedded: Cluster, no
 def test_pods_of_a_killed_node_that_are_always_restarted_go_on_when_it_recovers(
     embedded: Cluster, node: str, pods: Pods
 ) -> None:
-    share = {"volumeMounts": [{"name": "share", "mountPath": "/share"}]}
+    share = [{"name": "share", "mountPath": "/share"}]
     made = pod(
         "lives",
-        shell("cat /share/made; sleep 300", **share),
-        initContainers=[shell("echo made > /share/made", "makes", **share)],
+        shell("cat /share/made; sleep 300", volumeMounts=share),
+        initContainers=[shell("echo made > /share/made", "makes", volumeMounts=share)],
         volumes=[{"name": "share", "emptyDir": {}}],
         restartPolicy="Always",
     )

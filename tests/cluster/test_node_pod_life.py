@@ -74,14 +74,14 @@ def test_a_running_pod_is_ready_with_an_address_and_conditions(pods: Pods) -> No
 
 
 def test_init_containers_run_in_order_before_the_others(pods: Pods) -> None:
-    share = {"volumeMounts": [{"name": "share", "mountPath": "/share"}]}
+    share = [{"name": "share", "mountPath": "/share"}]
     pods.apply(
         pod(
             "ordered",
-            shell("cat /share/steps", **share),
+            shell("cat /share/steps", volumeMounts=share),
             initContainers=[
-                shell("echo one >> /share/steps", "first", **share),
-                shell("echo two >> /share/steps", "second", **share),
+                shell("echo one >> /share/steps", "first", volumeMounts=share),
+                shell("echo two >> /share/steps", "second", volumeMounts=share),
             ],
             volumes=[{"name": "share", "emptyDir": {}}],
         )
@@ -125,11 +125,11 @@ def test_a_container_that_keeps_failing_backs_off(pods: Pods) -> None:
 
 
 def test_on_failure_restarts_until_it_works(pods: Pods) -> None:
-    keep = {"volumeMounts": [{"name": "keep", "mountPath": "/keep"}]}
+    keep = [{"name": "keep", "mountPath": "/keep"}]
     pods.apply(
         pod(
             "again",
-            shell("test -e /keep/been && exit 0; touch /keep/been; exit 1", **keep),
+            shell("test -e /keep/been && exit 0; touch /keep/been; exit 1", volumeMounts=keep),
             restartPolicy="OnFailure",
             volumes=[{"name": "keep", "emptyDir": {}}],
         )

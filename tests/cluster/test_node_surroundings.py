@@ -172,8 +172,8 @@ def test_too_much_memory_is_said_however_quickly_it_is_taken(pods: Pods) -> None
 
 
 def test_pretended_gpus_are_counted_by_the_scheduler(pods: Pods) -> None:
-    limits = {"resources": {"limits": {"nvidia.com/gpu": "1000"}}}
-    pods.apply(pod("wishes", shell("true", **limits)))
+    limits = {"limits": {"nvidia.com/gpu": "1000"}}
+    pods.apply(pod("wishes", shell("true", resources=limits)))
 
     def unschedulable() -> bool:
         entries = pods.get("wishes")["status"].get("conditions") or []
@@ -198,7 +198,7 @@ def test_a_container_that_is_root_and_may_not_be_is_not_started(pods: Pods) -> N
 
 def test_two_pods_may_bind_the_same_port_on_all_addresses(pods: Pods) -> None:
     program = "import socket; s=socket.create_server(('', 8000)); print('bound', flush=True); s.accept()"
-    node = {}
+    node: dict[str, str] = {}
     for name in ("one", "two"):
         pods.apply(pod(name, python(program), **node))
         pods.wait_log(name, "bound")

@@ -1,7 +1,8 @@
 """Edits of what runs, against a real API server: bad ones stop nobody, and a volume may grow."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from diffusion_contract.agent_messages import TrainerReport
 from diffusion_local.cluster import Cluster
 from diffusion_operator.kube.resources import CLAIM, MODEL_SERVICE, TRAINING
 from diffusion_operator.kube.transport import MERGE_PATCH
+from diffusion_operator.observe.snapshot import Raw
 from operator_harness import until
 from operator_scene import Scene, scene
 from scripted_pods import Life, Said, Stage, serve
@@ -18,7 +20,7 @@ from scripted_pods import Life, Said, Stage, serve
 pytestmark = pytest.mark.timeout(180)
 
 
-def spread(key):
+def spread(key: str) -> dict[str, Any]:
     """An edit of the template: only the API server knows that some keys are none."""
     selector = {"matchLabels": {key: "x"}}
     constraint = {"topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": selector}
@@ -40,28 +42,28 @@ class Trained:
     def __init__(self, scene: Scene) -> None:
         self.witness, self.transport, self.client, self._scene = scene.witness, scene.transport, scene.client, scene
 
-    def status(self):
+    def status(self) -> Mapping[str, Any]:
         return self._scene.status("DiffusionTraining")
 
-    def jobs(self):
+    def jobs(self) -> list[Raw]:
         return self.objects("Job")
 
-    def objects(self, kind):
+    def objects(self, kind: str) -> list[Raw]:
         return self._scene.objects(kind)
 
-    def reason(self):
+    def reason(self) -> str | None:
         return self._scene.reason("DiffusionTraining")
 
-    def trains(self, attempt):
+    def trains(self, attempt: int) -> bool:
         status = self.status()
         return (status.get("attempt"), status.get("worldSize"), self.reason()) == (attempt, 2, "Training")
 
-    async def edit(self, spec):
+    async def edit(self, spec: dict[str, Any]) -> None:
         await self._scene.client.merge(TRAINING, self._scene.namespace, "digits", {"spec": spec})
 
 
 @contextlib.asynccontextmanager
-async def trained(cluster: Cluster, namespace: str, **spec) -> AsyncIterator[Trained]:
+async def trained(cluster: Cluster, namespace: str, **spec: Any) -> AsyncIterator[Trained]:
     async with scene(cluster, namespace, train_for_ever) as stage:
         await stage.create(TRAINING, training("digits", **spec))
         run = Trained(stage)
@@ -69,7 +71,7 @@ async def trained(cluster: Cluster, namespace: str, **spec) -> AsyncIterator[Tra
         yield run
 
 
-async def test_a_training_survives_workers_that_the_api_server_refuses(control_plane, namespace):
+async def test_a_training_survives_workers_that_the_api_server_refuses(control_plane: Cluster, namespace: str) -> None:
     async with trained(control_plane, namespace) as run:
         before = {job["metadata"]["uid"] for job in run.jobs()}
         await run.edit(spread("not a key/"))
@@ -86,7 +88,7 @@ async def test_a_training_survives_workers_that_the_api_server_refuses(control_p
         assert all("a/key" in str(job["spec"]["template"]) for job in jobs)
 
 
-async def test_a_refused_edit_is_not_rehearsed_again_and_again(control_plane, namespace):
+async def test_a_refused_edit_is_not_rehearsed_again_and_again(control_plane: Cluster, namespace: str) -> None:
     async with trained(control_plane, namespace) as run:
         await run.edit(spread("not a key/"))
         await until(lambda: run.reason() == "WorkersRefused", 20, "the refusal in the status")
@@ -97,11 +99,13 @@ async def test_a_refused_edit_is_not_rehearsed_again_and_again(control_plane, na
         assert (len(rehearsed), run.reason()) == (1, "WorkersRefused")
 
 
-async def test_a_renamed_key_of_the_networks_arguments_is_refused_and_the_run_goes_on(control_plane, namespace):
+async def test_a_renamed_key_of_the_networks_arguments_is_refused_and_the_run_goes_on(
+    control_plane: Cluster, namespace: str
+) -> None:
     model = {"denoiser": {"type": "DiT", "config": {"layers": 1}}}
     async with trained(control_plane, namespace, model=model) as run:
 
-        def read():
+        def read() -> list[str]:
             objects = run.witness.objects(namespace)
             return [item["data"]["run.json"] for item in objects if "run.json" in item.get("data", {})]
 
@@ -114,7 +118,9 @@ async def test_a_renamed_key_of_the_networks_arguments_is_refused_and_the_run_go
         await until(lambda: run.trains(1), 20, "the end of the refusal")
 
 
-async def test_a_service_goes_on_with_its_revision_while_the_api_server_refuses_the_next(control_plane, namespace):
+async def test_a_service_goes_on_with_its_revision_while_the_api_server_refuses_the_next(
+    control_plane: Cluster, namespace: str
+) -> None:
     async with scene(control_plane, namespace, serve) as stage:
         for resource, item in ROLLED_OUT.objects:
             await stage.create(resource, item)
@@ -131,24 +137,24 @@ async def test_a_service_goes_on_with_its_revision_while_the_api_server_refuses_
         assert stage.status("DiffusionService")["stable"]["revision"] != before["revision"]
 
 
-async def test_a_full_volume_may_be_enlarged_by_hand_or_in_the_spec(control_plane, namespace):
+async def test_a_full_volume_may_be_enlarged_by_hand_or_in_the_spec(control_plane: Cluster, namespace: str) -> None:
     apply(control_plane, *growing(namespace, "digits-checkpoints"))
     claim = {"size": "1Gi", "storageClassName": f"growing-{namespace}"}
     async with trained(control_plane, namespace, checkpoint={"storage": {"claim": claim}}) as run:
         path = CLAIM.path(namespace, "digits-checkpoints")
 
-        async def enlarge(size):
+        async def enlarge(size: str) -> None:
             patch = {"spec": {"resources": {"requests": {"storage": size}}}}
             await run.client.call("PATCH", path, {"fieldManager": "someone"}, patch, MERGE_PATCH)
 
-        def size():
+        def size() -> list[str]:
             return [
                 item["spec"]["resources"]["requests"]["storage"]
                 for item in run.objects("PersistentVolumeClaim")
                 if item["metadata"]["name"] == "digits-checkpoints"
             ]
 
-        def is_bound():
+        def is_bound() -> bool:
             claims = run.objects("PersistentVolumeClaim")
             return any(item.get("status", {}).get("phase") == "Bound" for item in claims)
 
@@ -163,7 +169,7 @@ async def test_a_full_volume_may_be_enlarged_by_hand_or_in_the_spec(control_plan
         await until(lambda: size() == ["3Gi"], 20, "the size that the spec asks for now")
 
 
-def growing(namespace, claim):
+def growing(namespace: str, claim: str) -> Iterator[dict[str, Any]]:
     """A class of volumes that may grow, and a volume of it for a claim."""
     name = f"growing-{namespace}"
     yield {

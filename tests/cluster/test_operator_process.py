@@ -2,6 +2,7 @@
 
 import json
 import time
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from crash_scenarios import service, training
 from custom_resource_tables import install_crds
 from deadline import wait_until
 from diffusion_local.cluster import Cluster
+from diffusion_operator.observe.snapshot import Raw
 from operator_process import fetch, lease_holder, operator, status_writes
 
 pytestmark = pytest.mark.timeout(240)
@@ -21,11 +23,12 @@ def served(control_plane: Cluster) -> Cluster:
     return control_plane
 
 
-def phase(cluster, namespace, name="digits"):
-    return get(cluster, "dt", name, "-n", namespace).get("status", {}).get("phase")
+def phase(cluster: Cluster, namespace: str, name: str = "digits") -> str | None:
+    said: str | None = get(cluster, "dt", name, "-n", namespace).get("status", {}).get("phase")
+    return said
 
 
-def children(cluster, namespace):
+def children(cluster: Cluster, namespace: str) -> list[str]:
     selector = "app.kubernetes.io/managed-by=diffusion-operator"
     kinds = "jobs,services,configmaps,persistentvolumeclaims,poddisruptionbudgets,deployments"
     return sorted(
@@ -34,11 +37,11 @@ def children(cluster, namespace):
     )
 
 
-def place(item, namespace):
+def place(item: Raw, namespace: str) -> dict[str, Any]:
     return {**item, "metadata": {**item["metadata"], "namespace": namespace}}
 
 
-def test_it_leads_serves_and_leaves_in_order(served, namespace):
+def test_it_leads_serves_and_leaves_in_order(served: Cluster, namespace: str) -> None:
     with operator(served, home=namespace) as running:
         wait_until(running.leads, 40, "leadership")
         assert running.says("healthz") == (200, "ok\n")
@@ -54,7 +57,7 @@ def test_it_leads_serves_and_leaves_in_order(served, namespace):
     assert lease_holder(served, namespace) == "", "the next one must not have to wait"
 
 
-def test_the_objects_of_its_users_carry_nothing_of_the_framework(served, namespace):
+def test_the_objects_of_its_users_carry_nothing_of_the_framework(served: Cluster, namespace: str) -> None:
     with operator(served, home=namespace) as running:
         wait_until(running.leads, 40, "leadership")
         apply(served, place(training(), namespace))
@@ -64,7 +67,7 @@ def test_the_objects_of_its_users_carry_nothing_of_the_framework(served, namespa
     assert set(metadata.get("annotations", {})) <= {"kubectl.kubernetes.io/last-applied-configuration"}
 
 
-def test_metrics_are_for_those_who_may_read_them(served, namespace):
+def test_metrics_are_for_those_who_may_read_them(served: Cluster, namespace: str) -> None:
     served.kubectl("create", "serviceaccount", "reader", "-n", namespace)
     served.kubectl("create", "serviceaccount", "stranger", "-n", namespace)
     role = f"metrics-{namespace}"
@@ -88,7 +91,7 @@ def test_metrics_are_for_those_who_may_read_them(served, namespace):
         assert "diffusion_operator_api_calls_total" in text
 
 
-def test_a_standby_takes_over_from_a_leader_that_was_killed(served, namespace):
+def test_a_standby_takes_over_from_a_leader_that_was_killed(served: Cluster, namespace: str) -> None:
     with operator(served, home=namespace) as first:
         wait_until(first.leads, 40, "leadership of the first")
         with operator(served, home=namespace) as second:
@@ -103,7 +106,9 @@ def test_a_standby_takes_over_from_a_leader_that_was_killed(served, namespace):
             wait_until(lambda: phase(served, namespace, "two"), 20, "the second one's work")
 
 
-def test_a_custom_resource_deleted_while_it_is_down_is_gone_with_all_children_and_stays_so(served, namespace):
+def test_a_custom_resource_deleted_while_it_is_down_is_gone_with_all_children_and_stays_so(
+    served: Cluster, namespace: str
+) -> None:
     with operator(served, home=namespace) as running:
         wait_until(running.leads, 40, "leadership")
         apply(served, place(training(), namespace), place(service(), namespace))
@@ -120,7 +125,7 @@ def test_a_custom_resource_deleted_while_it_is_down_is_gone_with_all_children_an
         assert not [name for name in children(served, namespace) if "digits" in name]
 
 
-def test_a_custom_resource_that_is_replaced_by_force_is_served_each_time(served, namespace):
+def test_a_custom_resource_that_is_replaced_by_force_is_served_each_time(served: Cluster, namespace: str) -> None:
     with operator(served, "--resync-seconds", "1", home=namespace) as running:
         wait_until(running.leads, 40, "leadership")
         item = place(training("digits", suspend=True), namespace)
@@ -133,7 +138,7 @@ def test_a_custom_resource_that_is_replaced_by_force_is_served_each_time(served,
         assert running.says("healthz") == (200, "ok\n")
 
 
-def test_what_changed_while_it_was_away_is_done_when_it_is_back(served, namespace):
+def test_what_changed_while_it_was_away_is_done_when_it_is_back(served: Cluster, namespace: str) -> None:
     with operator(served, home=namespace) as running:
         wait_until(running.leads, 40, "leadership")
         apply(served, place(training(), namespace))
@@ -152,7 +157,7 @@ def test_what_changed_while_it_was_away_is_done_when_it_is_back(served, namespac
     )
 
 
-def test_at_rest_it_writes_nothing(served, namespace):
+def test_at_rest_it_writes_nothing(served: Cluster, namespace: str) -> None:
     with operator(served, "--resync-seconds", "1", "--watch-namespaces", namespace, home=namespace) as running:
         wait_until(running.leads, 40, "leadership")
         before_both = status_writes(served)
@@ -161,7 +166,7 @@ def test_at_rest_it_writes_nothing(served, namespace):
 
         wait_until(lambda: status_writes(served) >= before_both + 2, 20, "a status of each kind, counted")
 
-        def is_at_rest():
+        def is_at_rest() -> bool:
             before, reconciles = running.writes(served), running.metric("diffusion_operator_reconcile_seconds_count")
             wait_until(
                 lambda: running.metric("diffusion_operator_reconcile_seconds_count") >= reconciles + 6, 20, "resyncs"
@@ -171,7 +176,7 @@ def test_at_rest_it_writes_nothing(served, namespace):
         wait_until(is_at_rest, 60, "three resyncs of both kinds without a write")
 
 
-def test_an_outage_of_the_api_server_is_survived(served, namespace):
+def test_an_outage_of_the_api_server_is_survived(served: Cluster, namespace: str) -> None:
     with operator(served, "--resync-seconds", "5", home=namespace) as running:
         wait_until(running.leads, 40, "leadership")
         apply(served, place(training("before"), namespace))

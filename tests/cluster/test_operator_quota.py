@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from crash_scenarios import ROLLED_OUT, training
+from diffusion_local.cluster import Cluster
 from diffusion_operator.kube.resources import TRAINING, Resource
 from diffusion_operator.observe.snapshot import Raw
 from operator_harness import until
@@ -19,7 +20,7 @@ NO_PODS = "exceeded quota: nothing, requested: pods=1, used: pods=0, limited: po
 
 
 @contextlib.asynccontextmanager
-async def poor(control_plane, namespace: str) -> AsyncIterator[Scene]:
+async def poor(control_plane: Cluster, namespace: str) -> AsyncIterator[Scene]:
     """A namespace whose quota allows no pod."""
     async with scene(control_plane, namespace) as stage:
         quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "nothing"}}
@@ -32,7 +33,9 @@ async def poor(control_plane, namespace: str) -> AsyncIterator[Scene]:
         yield stage
 
 
-async def test_a_training_says_which_quota_refuses_its_workers_and_goes_on_when_it_is_gone(control_plane, namespace):
+async def test_a_training_says_which_quota_refuses_its_workers_and_goes_on_when_it_is_gone(
+    control_plane: Cluster, namespace: str
+) -> None:
     async with poor(control_plane, namespace) as stage:
         await stage.create(TRAINING, training("run"))
         await until(lambda: stage.reason("DiffusionTraining") == "QuotaExceeded", 60, "the quota in the status")
@@ -45,7 +48,9 @@ async def test_a_training_says_which_quota_refuses_its_workers_and_goes_on_when_
         await until(lambda: stage.reason("DiffusionTraining") == "Unschedulable", 60, "that the quota is forgotten")
 
 
-async def test_a_service_says_which_quota_refuses_its_engines_and_writes_it_once(control_plane, namespace):
+async def test_a_service_says_which_quota_refuses_its_engines_and_writes_it_once(
+    control_plane: Cluster, namespace: str
+) -> None:
     async with poor(control_plane, namespace) as stage:
         for resource, item in ROLLED_OUT.objects:
             await stage.create(resource, item)

@@ -5,6 +5,7 @@ import contextlib
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,19 @@ from crash_runs import Outcome, Run
 from crash_scenarios import ROLLED_OUT, TRAINED, Scenario, service, training
 from custom_resource_tables import install_crds
 from diffusion_contract.names import TRAINING_LABEL
-from diffusion_operator.kube.resources import CONFIG_MAP, DEPLOYMENT, MODEL_SERVICE, NODE, POD, SERVICE, TRAINING
+from diffusion_local.cluster import Cluster
+from diffusion_operator.kube.client import ApiClient
+from diffusion_operator.kube.resources import (
+    CONFIG_MAP,
+    DEPLOYMENT,
+    MODEL_SERVICE,
+    NODE,
+    POD,
+    SERVICE,
+    TRAINING,
+    Resource,
+)
+from diffusion_operator.observe.snapshot import Raw
 from diffusion_operator.plan.plan import ObjectReference
 from end_state import differences
 from operator_harness import Bench, Witness, client_for, until
@@ -30,7 +43,7 @@ async def served(stage: Scene) -> None:
     await stage.settled()
 
 
-async def test_a_child_that_is_deleted_by_hand_comes_back(control_plane, namespace):
+async def test_a_child_that_is_deleted_by_hand_comes_back(control_plane: Cluster, namespace: str) -> None:
     async with scene(control_plane, namespace) as stage:
         await served(stage)
         victim = stage.objects("Service")[0]
@@ -40,11 +53,11 @@ async def test_a_child_that_is_deleted_by_hand_comes_back(control_plane, namespa
         )
         assert await stage.client.delete(SERVICE, seen)
 
-        def is_back():
+        def is_back() -> bool:
             found = [
                 item["metadata"] for item in stage.objects("Service") if item["metadata"]["name"] == metadata["name"]
             ]
-            return found and found[0]["uid"] != metadata["uid"]
+            return bool(found) and found[0]["uid"] != metadata["uid"]
 
         await until(is_back, 10, "the Service's return")
 
@@ -61,7 +74,9 @@ async def test_a_child_that_is_deleted_by_hand_comes_back(control_plane, namespa
     ],
     ids=["replicas", "template", "selector", "owner", "stamp", "managed-by"],
 )
-async def test_a_child_that_is_edited_by_hand_is_put_right(control_plane, namespace, resource, patch):
+async def test_a_child_that_is_edited_by_hand_is_put_right(
+    control_plane: Cluster, namespace: str, resource: Resource, patch: dict[str, Any]
+) -> None:
     async with scene(control_plane, namespace) as stage:
         await served(stage)
         victim = stage.objects(resource.kind)[-1]
@@ -70,7 +85,7 @@ async def test_a_child_that_is_edited_by_hand_is_put_right(control_plane, namesp
         await stage.edit(resource, victim, patch)
         right = restored(before)
 
-        async def is_right():
+        async def is_right() -> bool:
             return restored(await stage.client.get(resource, namespace, name)) == right
 
         for _ in range(100):
@@ -80,8 +95,9 @@ async def test_a_child_that_is_edited_by_hand_is_put_right(control_plane, namesp
         raise AssertionError(differences(right, restored(await stage.client.get(resource, namespace, name))))
 
 
-def restored(item):
+def restored(item: Raw | None) -> dict[str, Any]:
     """What must be as it was after a hand edit: what we said, and not what controllers count in it."""
+    assert item is not None
     metadata = {part: item["metadata"].get(part) for part in ("uid", "labels", "annotations", "ownerReferences")}
     metadata["annotations"] = {
         name: value for name, value in (metadata["annotations"] or {}).items() if name.startswith("diffusion.dev/")
@@ -89,7 +105,7 @@ def restored(item):
     return {**metadata, "spec": item.get("spec"), "data": item.get("data")}
 
 
-async def test_what_others_add_to_a_child_is_left_alone(control_plane, namespace):
+async def test_what_others_add_to_a_child_is_left_alone(control_plane: Cluster, namespace: str) -> None:
     async with scene(control_plane, namespace) as stage:
         await served(stage)
         writes = len(stage.transport.writes)
@@ -127,7 +143,7 @@ async def tried_again(stage: Scene, sentence: str, seconds: float = 60) -> None:
 
 
 @contextlib.asynccontextmanager
-async def closed_nodes(client, namespace: str) -> AsyncIterator[Callable[[], Awaitable[int]]]:
+async def closed_nodes(client: ApiClient, namespace: str) -> AsyncIterator[Callable[[], Awaitable[int]]]:
     """Nodes that take nobody, one more at each call (which says how many there are now); gone afterwards."""
     names: list[str] = []
 
@@ -144,7 +160,7 @@ async def closed_nodes(client, namespace: str) -> AsyncIterator[Callable[[], Awa
             await client.call("DELETE", NODE.path(name=name))
 
 
-async def test_at_rest_nothing_is_written_however_often_it_looks(control_plane, namespace):
+async def test_at_rest_nothing_is_written_however_often_it_looks(control_plane: Cluster, namespace: str) -> None:
     async with scene(control_plane, namespace) as stage, closed_nodes(stage.client, namespace) as one_more:
         await served(stage)
         await one_more()
@@ -162,7 +178,7 @@ async def test_at_rest_nothing_is_written_however_often_it_looks(control_plane, 
         assert stage.transport.writes == writes
 
 
-async def test_namesakes_of_both_kinds_do_not_touch_each_other(control_plane, namespace):
+async def test_namesakes_of_both_kinds_do_not_touch_each_other(control_plane: Cluster, namespace: str) -> None:
     async with scene(control_plane, namespace) as stage:
         await served(stage)
         await stage.create(TRAINING, training("digits"))
@@ -176,7 +192,7 @@ async def test_namesakes_of_both_kinds_do_not_touch_each_other(control_plane, na
         assert {"DiffusionTraining", "DiffusionService", "Job", "Deployment", "ReplicaSet"} >= set(owners.values())
 
 
-async def test_a_namesake_of_a_deleted_custom_resource_starts_afresh(control_plane, namespace):
+async def test_a_namesake_of_a_deleted_custom_resource_starts_afresh(control_plane: Cluster, namespace: str) -> None:
     async with scene(control_plane, namespace) as stage:
         await served(stage)
         first = {item["metadata"]["uid"] for item in stage.objects("Deployment")}
@@ -185,7 +201,7 @@ async def test_a_namesake_of_a_deleted_custom_resource_starts_afresh(control_pla
         await until(lambda: not stage.objects("DiffusionService"), 10, "the end of the first")
         await stage.create(MODEL_SERVICE, service())
 
-        def is_fresh():
+        def is_fresh() -> bool:
             present = {item["metadata"]["uid"] for item in stage.objects("Deployment")}
             return len(present) == 2 and not present & first
 
@@ -198,7 +214,7 @@ def recorded_differently(outcome: Outcome, reference: Outcome) -> list[str]:
     Deletions are left out: of two operators one hears no agents, and may clear an ended run away a little earlier.
     """
 
-    def custom_resources(state):
+    def custom_resources(state: list[Raw]) -> list[Raw]:
         return [item for item in state if item["apiVersion"].startswith("diffusion.dev/")]
 
     return differences(reference.created, outcome.created, "created") + differences(
@@ -207,7 +223,9 @@ def recorded_differently(outcome: Outcome, reference: Outcome) -> list[str]:
 
 
 @pytest.mark.parametrize("scenario", [TRAINED, ROLLED_OUT], ids=lambda scenario: scenario.name)
-async def test_two_operators_at_once_come_to_the_same_end(control_plane, scenario: Scenario, monkeypatch):
+async def test_two_operators_at_once_come_to_the_same_end(
+    control_plane: Cluster, scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
     install_crds(control_plane)
     monkeypatch.setattr(diffusion_operator.plan.service_routing, "DRAIN_SECONDS", 1)
     client = client_for(control_plane.kubeconfig)

@@ -1,8 +1,11 @@
 """An admission webhook that does not answer, on a real API server: said in the status, and over when it is over."""
 
+from typing import Any
+
 import pytest
 
 from crash_scenarios import ROLLED_OUT
+from diffusion_local.cluster import Cluster
 from diffusion_operator.kube.resources import Resource
 from operator_harness import until
 from operator_scene import scene
@@ -17,7 +20,7 @@ CONFIGURATION = Resource(
 )
 
 
-def webhook(namespace):
+def webhook(namespace: str) -> dict[str, Any]:
     """It judges Deployments of one namespace, and nobody listens where it should."""
     rule = {"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["deployments"]}
     return {
@@ -39,7 +42,9 @@ def webhook(namespace):
     }
 
 
-async def test_a_webhook_that_does_not_answer_is_said_and_holds_up_nothing_else(control_plane, namespace):
+async def test_a_webhook_that_does_not_answer_is_said_and_holds_up_nothing_else(
+    control_plane: Cluster, namespace: str
+) -> None:
     async with scene(control_plane, namespace) as stage:
         await stage.client.create(CONFIGURATION, webhook(namespace))
         try:

@@ -6,6 +6,7 @@ is to notice anything.
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -105,14 +106,15 @@ def test_an_operator_that_is_killed_in_a_rollout_changes_nothing_for_visitors(ro
     check_rollout(rolled, before, began)
 
 
+def is_ready_with(display: str, status: dict[str, Any]) -> bool:
+    return is_true(status, "Ready") and status["replicas"]["display"] == display
+
+
 def test_kubectl_scale_reaches_the_pods(rolled: Line) -> None:
     for number in (2, 1):
         rolled.kubectl("scale", f"dsv/{NAME}", f"--replicas={number}")
         display = f"{number}/{number}"
-        status = rolled.wait(
-            NAME, lambda now, want=display: is_true(now, "Ready") and now["replicas"]["display"] == want, 120, display,
-            kind="dsv",
-        )  # fmt: skip
+        status = rolled.wait(NAME, partial(is_ready_with, display), 120, display, kind="dsv")
         (deployment,) = deployments_of(rolled, status["stable"]["revision"])
         assert deployment["status"]["readyReplicas"] == number
     assert codes(rolled.more_visits(NAME)) == {200}

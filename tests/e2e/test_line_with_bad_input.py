@@ -197,7 +197,7 @@ def test_a_quota_of_0_is_said_and_lifting_it_is_enough(poor: Line) -> None:
     poor.wait("run", lambda now: condition(now, "Scheduled")["reason"] == "ImagePull", 150, "its pods are made")
 
 
-REFUSED_BY_THE_SERVER = {
+REFUSED_BY_THE_SERVER: dict[str, tuple[dict[str, Any], str]] = {
     "unknown field": ({"spec__training__tragetSteps": 5}, 'unknown field "spec.training.tragetSteps"'),
     "wrong type": ({"spec__training__targetSteps": "many"}, "spec.training.targetSteps"),
     "two fields": ({"spec__workers": {"min": 3, "max": 2}}, "min must not be above max: raise max, or lower min"),

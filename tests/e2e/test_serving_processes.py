@@ -35,9 +35,9 @@ def differ(one: bytes, other: bytes) -> int:
 
     from PIL import Image
 
-    pixels = [Image.open(io.BytesIO(png)).tobytes() for png in (one, other)]
-    assert len(pixels[0]) == len(pixels[1]) == 64
-    return max(abs(a - b) for a, b in zip(*pixels, strict=True))
+    first, second = (Image.open(io.BytesIO(png)).tobytes() for png in (one, other))
+    assert len(first) == len(second) == 64
+    return max(abs(a - b) for a, b in zip(first, second, strict=True))
 
 
 def test_same_seed_same_image_alone_in_a_crowd_and_on_either_engine(service: Service) -> None:

@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,17 +19,19 @@ from diffusion_trainer.checkpoint.verification import find_newest
 from trainer_workers import Run, run_document
 from worker_nursery import Nursery
 
+MakeRun = Callable[..., Run]
+
 
 @pytest.fixture(scope="module")
-def nursery():
+def nursery() -> Iterator[Nursery]:
     nursery = Nursery()
     yield nursery
     nursery.close()
 
 
 @pytest.fixture
-def make_run(nursery: Nursery, tmp_path: Path):
-    runs = []
+def make_run(nursery: Nursery, tmp_path: Path) -> Iterator[MakeRun]:
+    runs: list[Run] = []
 
     def make(minimum: int = 1, **changes: object) -> Run:
         folder = tmp_path / f"run-{len(runs)}"
@@ -41,7 +45,7 @@ def make_run(nursery: Nursery, tmp_path: Path):
         print(run.logs())
 
 
-def test_two_workers_train_save_and_publish(make_run):
+def test_two_workers_train_save_and_publish(make_run: MakeRun) -> None:
     run = make_run(minimum=2)
     workers = [run.start_worker(), run.start_worker()]
     assert [worker.wait_exit(60) for worker in workers] == [0, 0]
@@ -60,35 +64,35 @@ LONG = {"targetSteps": 100_000, "globalBatchSize": 6, "seed": 3}
 NEVER = {"interval": {"steps": 1_000_000}, "retain": {"last": 3}}
 
 
-def test_a_worker_killed_with_everything_costs_at_most_the_step_in_flight(make_run):
+def test_a_worker_killed_with_everything_costs_at_most_the_step_in_flight(make_run: MakeRun) -> None:
     run = make_run(minimum=2, training=LONG, checkpoint=NEVER)
     survivor, victim = run.start_worker(), run.start_worker()
     survivor.wait_step(10)
     run.operator.change(minimum=1)
-    before = survivor.report.step
+    before = survivor.step
     victim.kill()
-    recovery = wait_until(lambda: survivor.report.recovery, 20, "the survivor recovers", 0.01)
+    recovery = wait_until(lambda: survivor.said.recovery, 20, "the survivor recovers", 0.01)
     print(f"kill to next optimizer step as the survivor measures it: {recovery.seconds} s, {recovery.lost_steps} lost")
     assert recovery.lost_steps <= 1
     survivor.wait_step(before + 5)
     assert run.committed() == [], "no checkpoint was needed"
-    assert [m.uid for m in run.operator.instruction.members] == [survivor.uid]
+    assert [m.uid for m in run.operator.members] == [survivor.uid]
 
 
-def test_the_master_may_be_the_one_that_is_killed(make_run):
+def test_the_master_may_be_the_one_that_is_killed(make_run: MakeRun) -> None:
     run = make_run(minimum=2, training=LONG, checkpoint=NEVER)
     workers = [run.start_worker(), run.start_worker()]
     workers[0].wait_step(5)
     run.operator.change(minimum=1)
-    master = next(w for w in workers if w.uid == run.operator.instruction.members[0].uid)
+    master = next(w for w in workers if w.uid == run.operator.members[0].uid)
     survivor = next(w for w in workers if w is not master)
-    step = survivor.report.step or 0
+    step = survivor.said.step or 0
     master.kill()
     survivor.wait_step(step + 5)
     assert survivor.exit_code is None
 
 
-def test_a_noticed_worker_saves_and_leaves_and_a_newcomer_gets_the_state(make_run):
+def test_a_noticed_worker_saves_and_leaves_and_a_newcomer_gets_the_state(make_run: MakeRun) -> None:
     run = make_run(minimum=2, training=LONG, checkpoint=NEVER)
     stays, leaves = run.start_worker(), run.start_worker()
     stays.wait_step(5)
@@ -98,21 +102,21 @@ def test_a_noticed_worker_saves_and_leaves_and_a_newcomer_gets_the_state(make_ru
     words = leaves.last_words()
     assert words["reason"] == "RunAgain"
     assert max(run.committed(), default=-1) >= words["step"], "what it left with is committed"
-    recovery = wait_until(lambda: stays.report.recovery, 20, "the one that stays goes on", 0.01)
+    recovery = wait_until(lambda: stays.said.recovery, 20, "the one that stays goes on", 0.01)
     assert recovery.lost_steps == 0
     run.operator.change_pod(leaves.uid, gone=True)
 
     newcomer = run.start_worker()
-    step = stays.report.step
+    step = stays.step
     newcomer.wait_step(step + 3)
-    wait_until(lambda: stays.report.generation == run.operator.generation, 20, "both train in the new generation")
-    assert newcomer.report.generation == run.operator.generation
+    wait_until(lambda: stays.said.generation == run.operator.generation, 20, "both train in the new generation")
+    assert newcomer.said.generation == run.operator.generation
     assert [report.step for report in stays.reports() if report.step is not None] == sorted(
         report.step for report in stays.reports() if report.step is not None
     ), "no step was done twice"
 
 
-def test_when_all_die_the_newest_checkpoint_that_holds_is_read(make_run):
+def test_when_all_die_the_newest_checkpoint_that_holds_is_read(make_run: MakeRun) -> None:
     run = make_run(minimum=2, training=LONG, checkpoint={"interval": {"steps": 4}, "retain": {"last": 5}})
     workers = [run.start_worker(), run.start_worker()]
     wait_until(lambda: len(run.committed()) >= 3, 60, "three checkpoints")
@@ -129,7 +133,9 @@ def test_when_all_die_the_newest_checkpoint_that_holds_is_read(make_run):
 
     run.operator.change(attempt=1, instruction=None, minimum=1, resume_step=newest)
     again = run.start_worker(attempt=1)
-    passed = wait_until(lambda: again.report and again.report.passed_over, 60, "the reader says what it passed over")
+    passed = wait_until(
+        lambda: again.report is not None and again.report.passed_over, 60, "the reader says what it passed over"
+    )
     assert passed[0].step == newest
     assert "model.safetensors has another sha256" in passed[0].reason
     again.wait_step(second + 1)
@@ -139,20 +145,20 @@ def test_when_all_die_the_newest_checkpoint_that_holds_is_read(make_run):
     assert find_newest(run.run_folder).found is not None
 
 
-def test_a_trainer_process_that_is_killed_is_replaced_inside_the_pod(make_run):
+def test_a_trainer_process_that_is_killed_is_replaced_inside_the_pod(make_run: MakeRun) -> None:
     run = make_run(minimum=2, training=LONG, checkpoint=NEVER)
     stays, hurt = run.start_worker(), run.start_worker()
     stays.wait_step(5)
-    step = stays.report.step
+    step = stays.step
     os.kill(hurt.trainer_pids()[0], signal.SIGKILL)
     stays.wait_step(step + 5)
     hurt.wait_step(step + 5)
     assert hurt.exit_code is None
-    assert len(run.operator.instruction.members) == 2
+    assert len(run.operator.members) == 2
     assert run.operator.generation >= 2
 
 
-def test_sigterm_while_the_operator_is_away_saves_and_leaves(make_run):
+def test_sigterm_while_the_operator_is_away_saves_and_leaves(make_run: MakeRun) -> None:
     run = make_run(minimum=2, training=LONG, checkpoint=NEVER)
     workers = [run.start_worker(), run.start_worker()]
     workers[0].wait_step(5)
@@ -165,7 +171,7 @@ def test_sigterm_while_the_operator_is_away_saves_and_leaves(make_run):
     assert workers[0].wait_exit(30) == 75
 
 
-def test_sigterm_with_one_worker_and_suspension_save_everything(make_run):
+def test_sigterm_with_one_worker_and_suspension_save_everything(make_run: MakeRun) -> None:
     run = make_run(training=LONG, checkpoint=NEVER)
     only = run.start_worker()
     only.wait_step(3)
@@ -175,20 +181,22 @@ def test_sigterm_with_one_worker_and_suspension_save_everything(make_run):
     assert only.last_words()["committed"]["step"] == run.committed()[0]
 
 
-def test_two_processes_in_one_worker(make_run):
+def test_two_processes_in_one_worker(make_run: MakeRun) -> None:
     run = make_run()
     worker = run.start_worker(processes=2)
     assert worker.wait_exit(60) == 0
     assert run.committed()[0] == 20
 
 
-def test_an_instruction_that_only_some_have_heard_reaches_all_without_the_operator(make_run):
+def test_an_instruction_that_only_some_have_heard_reaches_all_without_the_operator(
+    make_run: MakeRun,
+) -> None:
     run = make_run(minimum=2, training=LONG, checkpoint=NEVER)
     hears, deaf = run.start_worker(), run.start_worker()
     hears.wait_step(3)
     run.operator.change_pod(deaf.uid, deaf=True)
     newcomer = run.start_worker()
-    wait_until(lambda: deaf.report.generation == 2, 40, "the one that was told nothing is in the new generation")
+    wait_until(lambda: deaf.said.generation == 2, 40, "the one that was told nothing is in the new generation")
     run.operator.stop()
     deaf.send(signal.SIGTERM)
     assert deaf.wait_exit(30) == 75
@@ -196,8 +204,8 @@ def test_an_instruction_that_only_some_have_heard_reaches_all_without_the_operat
     assert (hears.exit_code, newcomer.exit_code) == (None, None)
 
 
-def test_ranks_that_have_read_different_targets_train_alike(make_run):
-    def document(target: int) -> dict[str, object]:
+def test_ranks_that_have_read_different_targets_train_alike(make_run: MakeRun) -> None:
+    def document(target: int) -> dict[str, Any]:
         cosine = {"type": "Cosine", "warmupSteps": 2}
         training = {"targetSteps": target, "globalBatchSize": 6, "seed": 3, "learningRateSchedule": cosine}
         return run_document(training=training, checkpoint=NEVER, publish=None)
@@ -211,18 +219,20 @@ def test_ranks_that_have_read_different_targets_train_alike(make_run):
     assert digests[1:] == digests[:1] * 2
 
 
-def test_a_full_checkpoint_volume_is_reported_and_training_goes_on(make_run):
+def test_a_full_checkpoint_volume_is_reported_and_training_goes_on(make_run: MakeRun) -> None:
     run = make_run(training=LONG, checkpoint={"interval": {"steps": 3}, "retain": {"last": 2}})
     run.checkpoints.rmdir()
     run.checkpoints.write_text("a file where the folder should be")
     worker = run.start_worker()
-    failure = wait_until(lambda: worker.report and worker.report.save_failure, 60, "the failure is reported")
+    failure = wait_until(
+        lambda: worker.report is not None and worker.report.save_failure, 60, "the failure is reported"
+    )
     assert failure.reason == "SaveFailed"
-    step = worker.report.step or 0
+    step = worker.said.step or 0
     worker.wait_step(step + 5)
 
 
-def test_a_refused_dataset_ends_with_64_and_names_the_field(make_run):
+def test_a_refused_dataset_ends_with_64_and_names_the_field(make_run: MakeRun) -> None:
     run = make_run(dataset={"uri": "file:///nowhere/at-all.npz", "digest": "sha256:" + "0" * 64})
     worker = run.start_worker()
     assert worker.wait_exit(60) == 64
@@ -232,7 +242,7 @@ def test_a_refused_dataset_ends_with_64_and_names_the_field(make_run):
 
 
 @pytest.mark.parametrize("processes", [2, 3])
-def test_a_run_killed_and_resumed_at_the_same_size_ends_with_the_same_bits(make_run, processes):
+def test_a_run_killed_and_resumed_at_the_same_size_ends_with_the_same_bits(make_run: MakeRun, processes: int) -> None:
     fields = {"training": {"targetSteps": 16, "globalBatchSize": 7, "seed": 3}, "publish": None}
     unbroken = make_run(**fields)
     assert unbroken.start_worker(processes).wait_exit(90) == 0
@@ -247,20 +257,20 @@ def test_a_run_killed_and_resumed_at_the_same_size_ends_with_the_same_bits(make_
     assert run.shard_digests(16) == unbroken.shard_digests(16)
 
 
-def test_a_peer_that_hangs_with_its_connections_open_is_left_behind(make_run):
+def test_a_peer_that_hangs_with_its_connections_open_is_left_behind(make_run: MakeRun) -> None:
     run = make_run(minimum=2, training=LONG, checkpoint=NEVER)
     stays, hangs = run.start_worker(), run.start_worker()
     stays.wait_step(5)
     run.operator.change(minimum=1)
     os.killpg(hangs.pid, signal.SIGSTOP)
     run.operator.change_pod(hangs.uid, gone=True)
-    step = stays.report.step
+    step = stays.step
     stays.wait_step(step + 3)
     assert stays.exit_code is None
-    assert wait_until(lambda: stays.report.recovery, 20, "the one that stays goes on", 0.01).lost_steps <= 1
+    assert wait_until(lambda: stays.said.recovery, 20, "the one that stays goes on", 0.01).lost_steps <= 1
 
 
-def test_the_real_command_from_its_start_to_its_end(make_run):
+def test_the_real_command_from_its_start_to_its_end(make_run: MakeRun) -> None:
     run = make_run(training={"targetSteps": 3, "globalBatchSize": 4}, publish=None)
     run.operator.expect("pod-uid", "127.0.0.77")
     token, last_words = run.folder / "token", run.folder / "last-words"
@@ -270,7 +280,7 @@ def test_the_real_command_from_its_start_to_its_end(make_run):
         "DIFFUSION_ATTEMPT": "0", "DIFFUSION_PROCESSES": "1", "DIFFUSION_CONFIG_FILE": str(run.config_file),
         "DIFFUSION_AGENT_URL": run.operator.url, "OMP_NUM_THREADS": "1",
     }  # fmt: skip
-    command = [
+    command: list[str | Path] = [
         sys.executable, "-m", "diffusion_trainer.command", "agent", "--checkpoints", run.checkpoints,
         "--models", run.models, "--scratch", run.folder, "--termination-file", last_words,
         "--operator-ca", run.operator.ca_file, "--token-file", token,

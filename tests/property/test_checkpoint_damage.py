@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from hypothesis import given, settings
@@ -52,7 +53,9 @@ DAMAGES = (flip, truncate, zero, grow, remove, replace_by_folder)
         st.tuples(st.integers(0, 4), st.sampled_from(FILES), st.sampled_from(DAMAGES), st.floats(0, 1)), max_size=6
     ),
 )
-def test_the_reader_takes_the_newest_that_holds(steps, damages):
+def test_the_reader_takes_the_newest_that_holds(
+    steps: list[int], damages: list[tuple[int, str, Callable[[Path, float], None], float]]
+) -> None:
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root) / "run"
         for step in sorted(steps):
@@ -73,16 +76,18 @@ def test_the_reader_takes_the_newest_that_holds(steps, damages):
 
 @settings(max_examples=15, deadline=None)
 @given(name=st.sampled_from(FILES), step=st.integers(2, 9))
-def test_files_of_another_checkpoint_do_not_pass(name, step):
+def test_files_of_another_checkpoint_do_not_pass(name: str, step: int) -> None:
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root) / "run"
         commit_sample(folder, 1)
         commit_sample(folder, step)
         shutil.copy(folder / committed_name(1) / name, folder / committed_name(step) / name)
-        assert find_newest(folder, RUN_UID).found.manifest.step == 1
+        found = find_newest(folder, RUN_UID).found
+        assert found is not None
+        assert found.manifest.step == 1
 
 
-def test_a_checkpoint_of_another_run_is_passed_over(tmp_path):
+def test_a_checkpoint_of_another_run_is_passed_over(tmp_path: Path) -> None:
     commit_sample(tmp_path / "run", 4)
     search = find_newest(tmp_path / "run", "another")
     assert search.found is None

@@ -1,7 +1,9 @@
 """An older attempt cannot commit behind the back of a newer one, however their steps interleave."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -36,8 +38,8 @@ class Newcomer:
             self.seen = committed_steps(self.folder)
 
 
-def interrupted(newcomer: Newcomer, name: str, original):
-    def call(*arguments, **named):
+def interrupted(newcomer: Newcomer, name: str, original: Callable[..., object]) -> Any:
+    def call(*arguments: Any, **named: Any) -> object:
         newcomer.tick()
         return original(*arguments, **named)
 
@@ -46,7 +48,9 @@ def interrupted(newcomer: Newcomer, name: str, original):
 
 @settings(max_examples=60, deadline=None)
 @given(first=st.integers(0, 14), second=st.integers(0, 14), older=st.integers(0, 3), newer=st.integers(1, 3))
-def test_an_older_attempt_commits_before_the_newer_one_reads_or_not_at_all(first, second, older, newer):
+def test_an_older_attempt_commits_before_the_newer_one_reads_or_not_at_all(
+    first: int, second: int, older: int, newer: int
+) -> None:
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root) / "run"
         commit_sample(folder, 1, attempt=0)
@@ -70,7 +74,7 @@ def test_an_older_attempt_commits_before_the_newer_one_reads_or_not_at_all(first
 
 @settings(max_examples=25, deadline=None)
 @given(levels=st.lists(st.integers(0, 6), min_size=1, max_size=8))
-def test_the_fence_only_rises(levels):
+def test_the_fence_only_rises(levels: list[int]) -> None:
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root)
         highest = 0
@@ -85,10 +89,10 @@ def test_the_fence_only_rises(levels):
             check_fence(folder, highest)
 
 
-def test_two_that_open_the_folder_at_once_cannot_lower_the_fence(tmp_path):
+def test_two_that_open_the_folder_at_once_cannot_lower_the_fence(tmp_path: Path) -> None:
     original = Path.touch
 
-    def a_newer_one_is_quicker(path, *given, **named):
+    def a_newer_one_is_quicker(path: Path, *given: Any, **named: Any) -> None:
         with mock.patch.object(Path, "touch", original):
             raise_fence(tmp_path, 5)
         original(path, *given, **named)
@@ -98,7 +102,7 @@ def test_two_that_open_the_folder_at_once_cannot_lower_the_fence(tmp_path):
     assert fence_level(tmp_path) == 5
 
 
-def test_opening_removes_what_older_attempts_left_and_nothing_else(tmp_path):
+def test_opening_removes_what_older_attempts_left_and_nothing_else(tmp_path: Path) -> None:
     commit_sample(tmp_path, 3, attempt=1)
     for name in (".tmp-00000004-0-aa", ".tmp-00000004-1-bb", ".tmp-00000004-2-cc"):
         (tmp_path / name).mkdir()

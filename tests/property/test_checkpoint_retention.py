@@ -1,5 +1,7 @@
 """Retention keeps the newest ones and the newest one that holds, in every history of saves and failures."""
 
+from pathlib import Path
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,7 +13,7 @@ steps_of = st.lists(st.integers(0, 1000), unique=True, max_size=20)
 
 
 @given(steps=steps_of, last=st.integers(2, 6), data=st.data())
-def test_the_newest_and_the_newest_verified_always_stay(steps, last, data):
+def test_the_newest_and_the_newest_verified_always_stay(steps: list[int], last: int, data: st.DataObject) -> None:
     verified = data.draw(st.sampled_from(steps)) if steps else None
     removed = removable(steps, last, verified)
     kept = set(steps) - set(removed)
@@ -22,11 +24,11 @@ def test_the_newest_and_the_newest_verified_always_stay(steps, last, data):
 
 
 @given(steps=steps_of, last=st.integers(2, 6))
-def test_nothing_goes_while_nothing_is_known_to_hold(steps, last):
+def test_nothing_goes_while_nothing_is_known_to_hold(steps: list[int], last: int) -> None:
     assert removable(steps, last, None) == []
 
 
-def test_applying_it_removes_whole_folders(tmp_path):
+def test_applying_it_removes_whole_folders(tmp_path: Path) -> None:
     for step in (2, 4, 6, 8):
         commit_sample(tmp_path, step)
     assert apply_retention(tmp_path, 2, newest_verified=4) == [2]

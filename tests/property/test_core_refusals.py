@@ -60,13 +60,13 @@ def refusal_of(model: ModelSpec) -> ConfigRefused | None:
 @settings(deadline=None, max_examples=60)
 @given(st.dictionaries(st.sampled_from(UNET_KEYS), VALUES, min_size=1, max_size=2))
 def test_a_unet_config_is_accepted_or_refused(config: dict[str, JsonValue]) -> None:
-    accepted_or_refused("UNet2DModel", dict(TINY_UNET), config)
+    accepted_or_refused("UNet2DModel", TINY_UNET, config)
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.dictionaries(st.sampled_from(DIT_KEYS), VALUES, min_size=1, max_size=3))
 def test_a_dit_config_is_accepted_or_refused(config: dict[str, JsonValue]) -> None:
-    accepted_or_refused("DiT", dict(TINY_DIT), config)
+    accepted_or_refused("DiT", TINY_DIT, config)
 
 
 @settings(deadline=None, max_examples=20)

@@ -1,6 +1,7 @@
 """A row's numbers are its own: no batch, world size or neighbour changes them."""
 
 import math
+from random import Random
 
 import torch
 from hypothesis import given, settings
@@ -54,7 +55,9 @@ def test_any_world_size_has_the_losses_of_one_process(
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(st.integers(1, 50), DIFFUSIONS), min_size=1, max_size=6), st.randoms(use_true_random=False))
-def test_a_row_in_a_mixed_batch_moves_as_if_it_were_alone(rows: list[tuple[int, DiffusionSpec]], random) -> None:
+def test_a_row_in_a_mixed_batch_moves_as_if_it_were_alone(
+    rows: list[tuple[int, DiffusionSpec]], random: Random
+) -> None:
     """Also with rows of different samplers beside it, as long as the clip is one."""
     generator = torch.Generator().manual_seed(0)
     x, out = torch.randn(2, len(rows), 1, 4, 4, generator=generator)

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -30,7 +31,7 @@ SCALARS = st.one_of(st.none(), st.booleans(), st.integers(-1, 10**6), st.text(ma
 
 
 @pytest.fixture(scope="module")
-def published() -> Iterator[tuple[Path, dict[str, object]]]:
+def published() -> Iterator[tuple[Path, dict[str, Any]]]:
     """A models directory, and the manifest of the version in it."""
     root = Path(tempfile.mkdtemp())
     folder = root / "folder"
@@ -43,7 +44,7 @@ def published() -> Iterator[tuple[Path, dict[str, object]]]:
     shutil.rmtree(root)
 
 
-def open_or_refuse(root: Path, manifest: dict[str, object]) -> None:
+def open_or_refuse(root: Path, manifest: dict[str, Any]) -> None:
     content = canonical_json(manifest)
     blob_path(root / "models" / "claim" / "digits", sha256_of(content)).write_bytes(content)
     around = Path(tempfile.mkdtemp(dir=root))
@@ -61,7 +62,7 @@ def open_or_refuse(root: Path, manifest: dict[str, object]) -> None:
 
 @settings(deadline=None, max_examples=80)
 @given(names=st.lists(NAMES, min_size=3, max_size=3))
-def test_any_file_names_stay_inside_or_are_refused(published: tuple[Path, dict[str, object]], names: list[str]) -> None:
+def test_any_file_names_stay_inside_or_are_refused(published: tuple[Path, dict[str, Any]], names: list[str]) -> None:
     root, manifest = published
     changed = copy.deepcopy(manifest)
     for layer, name in zip(changed["layers"], names, strict=True):
@@ -79,13 +80,11 @@ def places_in(document: object, path: tuple[str | int, ...] = ()) -> list[tuple[
 
 @settings(deadline=None, max_examples=80)
 @given(st.data())
-def test_any_value_anywhere_is_opened_or_refused(
-    published: tuple[Path, dict[str, object]], data: st.DataObject
-) -> None:
+def test_any_value_anywhere_is_opened_or_refused(published: tuple[Path, dict[str, Any]], data: st.DataObject) -> None:
     root, manifest = published
     changed = copy.deepcopy(manifest)
     *way, last = data.draw(st.sampled_from(places_in(changed)), label="place")
-    holder = changed
+    holder: Any = changed
     for key in way:
         holder = holder[key]
     holder[last] = data.draw(SCALARS, label="value")

@@ -99,7 +99,7 @@ def test_any_bytes_are_json_or_refused(content: bytes) -> None:
     scope = {"type": "http", "method": "POST", "path": "/", "headers": [(b"content-type", b"application/json")]}
     loop = asyncio.new_event_loop()
     try:
-        or_refusal(lambda: loop.run_until_complete(read_json(Request(scope, receive))))  # type: ignore[arg-type]
+        or_refusal(lambda: loop.run_until_complete(read_json(Request(scope, receive))))
     finally:
         loop.close()
 
@@ -121,7 +121,7 @@ def test_a_body_that_never_ends_is_given_up() -> None:
 
     async def read() -> None:
         scope = {"type": "http", "method": "POST", "path": "/", "headers": [(b"content-type", b"application/json")]}
-        await read_json(Request(scope, receive), seconds=0.02)  # type: ignore[arg-type]
+        await read_json(Request(scope, receive), seconds=0.02)
 
     with pytest.raises(ApiError) as caught:
         asyncio.run(read())

@@ -222,7 +222,7 @@ def test_nothing_that_is_stored_makes_it_raise(data: st.DataObject) -> None:
             target = target[key]
         target[last] = data.draw(JSON)
     references(simulation.raw)
-    plan = simulation.world() and decide_service(simulation.world(), simulation.now)
+    plan = decide_service(simulation.world(), simulation.now)
     assert plan.status is not None
 
 

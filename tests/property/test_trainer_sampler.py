@@ -13,7 +13,9 @@ from diffusion_trainer.sampler import StatelessSampler, rank_slice
     worlds=st.lists(st.integers(1, 9), min_size=1, max_size=30),
     seed=st.integers(0, 2**31 - 1),
 )
-def test_any_sequence_of_world_sizes_uses_each_sample_once_an_epoch(size, batch, worlds, seed):
+def test_any_sequence_of_world_sizes_uses_each_sample_once_an_epoch(
+    size: int, batch: int, worlds: list[int], seed: int
+) -> None:
     used = []
     for step, world in enumerate(worlds):
         for rank in range(world):
@@ -27,7 +29,7 @@ def test_any_sequence_of_world_sizes_uses_each_sample_once_an_epoch(size, batch,
 
 
 @given(batch=st.integers(0, 500), world=st.integers(1, 64))
-def test_slices_cover_the_batch_in_order_and_differ_by_one_at_most(batch, world):
+def test_slices_cover_the_batch_in_order_and_differ_by_one_at_most(batch: int, world: int) -> None:
     slices = [rank_slice(batch, rank, world) for rank in range(world)]
     assert [start for start, _stop in slices] == [0, *(stop for _start, stop in slices[:-1])]
     assert slices[-1][1] == batch
@@ -36,7 +38,7 @@ def test_slices_cover_the_batch_in_order_and_differ_by_one_at_most(batch, world)
 
 
 @given(size=st.integers(1, 50), seed=st.integers(0, 1000), start=st.integers(0, 300), length=st.integers(0, 120))
-def test_remembering_permutations_changes_nothing(size, seed, start, length):
+def test_remembering_permutations_changes_nothing(size: int, seed: int, start: int, length: int) -> None:
     used = StatelessSampler(size, seed)
     used.indices(0, 3 * size)
     np.testing.assert_array_equal(
@@ -44,6 +46,6 @@ def test_remembering_permutations_changes_nothing(size, seed, start, length):
     )
 
 
-def test_epochs_and_seeds_have_orders_of_their_own():
+def test_epochs_and_seeds_have_orders_of_their_own() -> None:
     orders = {tuple(StatelessSampler(50, seed).permutation(epoch)) for seed in range(4) for epoch in range(4)}
     assert len(orders) == 16

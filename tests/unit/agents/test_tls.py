@@ -10,35 +10,36 @@ NOW = datetime(2026, 6, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
 
 
-def test_a_fresh_set_is_made_and_survives_the_secret():
+def test_a_fresh_set_is_made_and_survives_the_secret() -> None:
     made = renewed(None, HOST, NOW)
     assert AgentCertificates.from_data(made.to_data()) == made
     assert made.trusted == made.issuer.certificate
 
 
-def test_nothing_is_renewed_before_it_is_due():
+def test_nothing_is_renewed_before_it_is_due() -> None:
     made = renewed(None, HOST, NOW)
     assert renewed(made, HOST, NOW + SERVER_LIFE / 2) is not None
     assert renewed(made, HOST, NOW + SERVER_LIFE / 2) == made
 
 
-def test_the_certificate_is_renewed_a_month_before_it_ends_by_the_same_authority():
+def test_the_certificate_is_renewed_a_month_before_it_ends_by_the_same_authority() -> None:
     made = renewed(None, HOST, NOW)
     later = renewed(made, HOST, NOW + SERVER_LIFE * 2 / 3 + DAY)
     assert later.server != made.server
     assert later.issuer == made.issuer
 
 
-def test_another_host_name_gets_another_certificate():
+def test_another_host_name_gets_another_certificate() -> None:
     made = renewed(None, HOST, NOW)
     assert renewed(made, "elsewhere.svc", NOW).server != made.server
 
 
-def test_a_new_authority_is_trusted_before_it_signs():
+def test_a_new_authority_is_trusted_before_it_signs() -> None:
     made = renewed(None, HOST, NOW)
     near = NOW + AUTHORITY_LIFE * 0.91
     announced = renewed(made, HOST, near)
     assert announced.issuer == made.issuer
+    assert announced.next is not None
     assert announced.trusted == announced.next.certificate + made.issuer.certificate
     assert renewed(announced, HOST, near + DAY).issuer == made.issuer
     switched = renewed(announced, HOST, near + OVERLAP + DAY)
@@ -50,11 +51,11 @@ def test_a_new_authority_is_trusted_before_it_signs():
 @pytest.mark.parametrize(
     "data", [{}, {"tls.crt": "eA=="}, dict.fromkeys(("tls.crt", "tls.key", "issuer.crt", "issuer.key"), "eA==")]
 )
-def test_a_secret_that_holds_no_set_is_replaced(data):
+def test_a_secret_that_holds_no_set_is_replaced(data: dict[str, str]) -> None:
     assert AgentCertificates.from_data(data) is None
 
 
-def damaged(**texts):
+def damaged(**texts: str | None) -> dict[str, str]:
     made, other = renewed(None, HOST, NOW), renewed(None, HOST, NOW)
     data = {**made.to_data(), "next.crt": made.to_data()["issuer.crt"], "next.key": made.to_data()["issuer.key"]}
     assert AgentCertificates.from_data(data) is not None
@@ -76,15 +77,15 @@ def damaged(**texts):
     ],
     ids=lambda texts: "-".join(texts),
 )
-def test_a_damaged_secret_is_replaced(texts):
+def test_a_damaged_secret_is_replaced(texts: dict[str, str | None]) -> None:
     assert AgentCertificates.from_data(damaged(**texts)) is None
 
 
-def test_what_else_stands_in_the_secret_does_no_harm():
+def test_what_else_stands_in_the_secret_does_no_harm() -> None:
     made = renewed(None, HOST, NOW)
     assert AgentCertificates.from_data({**made.to_data(), "note": "//79"}) == made
 
 
-def test_the_server_side_accepts_its_own_set():
+def test_the_server_side_accepts_its_own_set() -> None:
     made = renewed(None, HOST, datetime.now(UTC))
     assert isinstance(made.server_context(), ssl.SSLContext)

@@ -1,7 +1,15 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from diffusion_operator.cli.operator_command import VERSION, main
+from diffusion_operator.kube.connection import Connection
+from diffusion_operator.loop.settings import OperatorSettings
+
+Started = Callable[..., tuple[Result, OperatorSettings, Connection]]
 
 KUBECONFIG = """
 apiVersion: v1
@@ -14,38 +22,38 @@ users: [{name: u, user: {token: secret}}]
 
 
 @pytest.fixture
-def started(monkeypatch, tmp_path):
+def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Started:
     """Run the command with arguments; returns the settings and connection that it would have served with."""
     from diffusion_operator.loop import process
 
-    seen = {}
+    seen: dict[str, Any] = {}
 
     class Noted:
-        def __init__(self, settings, connection):
+        def __init__(self, settings: OperatorSettings, connection: Connection) -> None:
             seen.update(settings=settings, connection=connection)
 
-        async def run(self):
+        async def run(self) -> int:
             return 0
 
     monkeypatch.setattr(process, "OperatorProcess", Noted)
     (tmp_path / "config").write_text(KUBECONFIG)
     base = {"KUBECONFIG": str(tmp_path / "config"), "POD_NAME": "", "POD_NAMESPACE": "", "DIFFUSION_AGENT_URL": ""}
 
-    def start(*args, **env):
+    def start(*args: str, **env: str) -> tuple[Result, Any, Any]:
         result = CliRunner().invoke(main, ["run", *args], env={**base, **env})
         return result, seen.get("settings"), seen.get("connection")
 
     return start
 
 
-def test_version_and_help_answer_at_once():
+def test_version_and_help_answer_at_once() -> None:
     assert CliRunner().invoke(main, ["--version"]).output == f"diffusion-operator, version {VERSION}\n"
     shown = CliRunner().invoke(main, ["run", "--help"])
     assert shown.exit_code == 0
     assert "DIFFUSION_TRAINER_IMAGE" in shown.output
 
 
-def test_without_any_option_it_serves_all_namespaces_from_the_context_s_own(started):
+def test_without_any_option_it_serves_all_namespaces_from_the_context_s_own(started: Started) -> None:
     result, settings, connection = started()
     assert result.exit_code == 0, result.output
     assert (settings.namespace, settings.namespaces) == ("team", ())
@@ -54,7 +62,7 @@ def test_without_any_option_it_serves_all_namespaces_from_the_context_s_own(star
     assert (connection.server, connection.token) == ("http://127.0.0.1:1", "secret")
 
 
-def test_every_setting_can_come_from_the_environment(started):
+def test_every_setting_can_come_from_the_environment(started: Started) -> None:
     _, settings, _ = started(
         POD_NAME="op-1",
         POD_NAMESPACE="system",
@@ -72,7 +80,7 @@ def test_every_setting_can_come_from_the_environment(started):
     assert (settings.metrics_secure, settings.health_port) == (False, 1)
 
 
-def test_two_processes_of_one_pod_are_two_identities(started):
+def test_two_processes_of_one_pod_are_two_identities(started: Started) -> None:
     identities = {started(POD_NAME="op-1")[1].identity for _ in range(2)}
     assert len(identities) == 2
 
@@ -87,7 +95,7 @@ def test_two_processes_of_one_pod_are_two_identities(started):
         (["--log-level", "loud"], "'loud' is not one of"),
     ],
 )
-def test_bad_input_is_named_with_exit_code_2(started, args, said):
+def test_bad_input_is_named_with_exit_code_2(started: Started, args: list[str], said: str) -> None:
     result, _, _ = started(*args)
     assert result.exit_code == 2
     assert said in result.output

@@ -2,9 +2,10 @@
 
 import io
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from diffusion_operator.cli.parts import age, bar, pod_state, seconds_in_words
 from diffusion_operator.cli.service_view import service_view
@@ -19,13 +20,13 @@ NEVER_SEEN = {
 }
 
 
-def shown(view):
+def shown(view: RenderableType) -> str:
     out = io.StringIO()
     Console(file=out, width=160, force_terminal=False).print(view)
     return out.getvalue()
 
 
-def pod(name="digits-0", uid="u1", state=None, **status):
+def pod(name: str = "digits-0", uid: str = "u1", state: dict[str, Any] | None = None, **status: Any) -> dict[str, Any]:
     containers = [{"state": state}] if state else []
     return {
         "metadata": {"name": name, "uid": uid, "labels": {"diffusion.dev/pool": "spot", "diffusion.dev/attempt": "2"}},
@@ -69,14 +70,14 @@ RUNNING = {
 }  # fmt: skip
 
 
-def test_a_training_that_nobody_has_looked_at_yet_can_be_shown():
+def test_a_training_that_nobody_has_looked_at_yet_can_be_shown() -> None:
     text = shown(training_view(NEVER_SEEN, [], []))
     assert "Pending" in text
     assert "0/200 steps (0%)" in text
     assert "none committed yet" in text
 
 
-def test_a_running_training_says_how_far_it_is_and_what_happened_to_it():
+def test_a_running_training_says_how_far_it_is_and_what_happened_to_it() -> None:
     event = {"metadata": {}, "reason": "Regrouped", "note": "generation 5 has 2 workers", "series": {"count": 3}}
     text = shown(training_view(RUNNING, [pod(), pod("digits-1", "u2"), pod("digits-2", "u3")], [event]))
     for told in (
@@ -88,7 +89,7 @@ def test_a_running_training_says_how_far_it_is_and_what_happened_to_it():
         assert told in text, told
 
 
-def test_a_service_says_where_it_is_and_what_it_serves():
+def test_a_service_says_where_it_is_and_what_it_serves() -> None:
     item = {
         "kind": "DiffusionService",
         "metadata": {"name": "draw", "namespace": "ns"},
@@ -107,7 +108,7 @@ def test_a_service_says_where_it_is_and_what_it_serves():
     assert "Unknown" in shown(service_view({**item, "status": {}}, [], []))
 
 
-def test_the_list_has_both_kinds():
+def test_the_list_has_both_kinds() -> None:
     service = {"kind": "DiffusionService", "metadata": {"name": "draw", "namespace": "ns"}, "spec": {}}
     text = shown(list_table([RUNNING, service], show_namespace=True))
     assert "50/200" in text
@@ -119,18 +120,18 @@ def test_the_list_has_both_kinds():
 @pytest.mark.parametrize(
     ("seconds", "said"), [(0, "0s"), (119, "119s"), (120, "2m"), (7200, "2h"), (86400 * 3, "3d"), (-5, "0s")]
 )
-def test_ages_are_written_as_kubectl_does(seconds, said):
+def test_ages_are_written_as_kubectl_does(seconds: float, said: str) -> None:
     assert age((NOW - timedelta(seconds=seconds)).isoformat(), NOW) == said
     assert age(None) == "-"
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(None, "unknown"), (45, "45 s"), (600, "10 min"), (3600 * 3.5, "3.5 h")])
-def test_durations_are_in_words(seconds, said):
+def test_durations_are_in_words(seconds: float | None, said: str) -> None:
     assert seconds_in_words(seconds) == said
 
 
 @pytest.mark.parametrize(("share", "filled"), [(-1, 0), (0, 0), (0.5, 5), (1, 10), (7, 10)])
-def test_a_bar_is_as_full_as_its_share(share, filled):
+def test_a_bar_is_as_full_as_its_share(share: float, filled: int) -> None:
     assert bar(share, 10).plain == "━" * filled + "─" * (10 - filled)
 
 
@@ -143,5 +144,5 @@ def test_a_bar_is_as_full_as_its_share(share, filled):
         ({**pod(), "metadata": {"deletionTimestamp": "now"}}, "Terminating"),
     ],
 )
-def test_a_pod_is_in_the_state_that_kubectl_shows(given, said):
+def test_a_pod_is_in_the_state_that_kubectl_shows(given: dict[str, Any], said: str) -> None:
     assert pod_state(given) == said

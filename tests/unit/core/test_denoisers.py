@@ -1,5 +1,7 @@
 """Denoisers by spec: what is built, what is refused, and that the refusal names the key."""
 
+from typing import Any
+
 import pytest
 import torch
 from pydantic import JsonValue
@@ -78,7 +80,9 @@ def test_the_same_torch_seed_gives_the_same_weights() -> None:
 
 def test_given_widths_set_the_number_of_levels() -> None:
     network = build_denoiser(ModelSpec(denoiser=DenoiserSpec(sample_size=16, config={"block_out_channels": [8, 8, 8]})))
-    assert len(network.config["down_block_types"]) == 3
+    levels = network.config["down_block_types"]
+    assert isinstance(levels, list)
+    assert len(levels) == 3
 
 
 def test_the_librarys_own_keys_reach_the_class() -> None:
@@ -95,7 +99,7 @@ def test_the_librarys_own_keys_reach_the_class() -> None:
         "freq_shift": 1,
     }
     network = build_denoiser(ModelSpec(denoiser=DenoiserSpec(config=config)))
-    library_config = network.network.config
+    library_config: Any = network.network.config
     assert {key: library_config[key] for key in config} == config
 
 
@@ -167,6 +171,7 @@ def test_a_value_of_the_wrong_type_or_range_is_refused_with_the_value(key: str, 
         ("up_block_types", ["SkipUpBlock2D", "UpBlock2D"]),
         ("resnet_time_scale_shift", "nonsense"),
         ("norm_num_groups", 7),
+        ("attention_head_dim", 65),
         ("block_out_channels", [8, 8, 8, 8, 8, 8]),
     ],
 )
@@ -177,8 +182,8 @@ def test_a_value_that_the_class_rejects_is_refused_by_its_key(key: str, value: J
 
 
 def test_values_that_only_together_do_not_work_are_refused_as_a_whole() -> None:
-    three, one = ["DownBlock2D"] * 3, ["UpBlock2D"]
-    assert refusal({"down_block_types": three, "up_block_types": one}).path == CONFIG
+    blocks: dict[str, JsonValue] = {"down_block_types": ["DownBlock2D"] * 3, "up_block_types": ["UpBlock2D"]}
+    assert refusal(blocks).path == CONFIG
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Model folders: what is saved is loaded, diffusers reads it too, and each broken file is refused by name."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -157,7 +158,7 @@ def edit(file: str, **changes: object) -> Callable[[Path], None]:
 
 
 def truncate(file: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / file).write_bytes((folder / file).read_bytes()[:-100])
+    return lambda folder: os.truncate(folder / file, (folder / file).stat().st_size - 100)
 
 
 def remove(file: str) -> Callable[[Path], None]:

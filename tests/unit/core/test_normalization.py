@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from diffusion_core.normalization import Normalization, measure_normalization
@@ -19,7 +20,7 @@ def test_the_dataset_range_stands_for_minus_one_to_one() -> None:
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float64])
 def test_every_number_type_is_read(dtype: type) -> None:
-    pixels = np.array([0, 16], dtype=dtype).reshape(1, 1, 1, 2)
+    pixels: NDArray[np.generic] = np.array([0, 16], dtype=dtype).reshape(1, 1, 1, 2)
     assert Normalization(minimum=(0.0,), maximum=(16.0,)).to_model(pixels).flatten().tolist() == [-1, 1]
 
 

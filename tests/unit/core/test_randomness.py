@@ -8,7 +8,7 @@ from diffusion_core.randomness import Stream, normal_row, row_generator
 
 
 def draw(seed: int, *counters: int) -> list[float]:
-    return row_generator(seed, *counters).standard_normal(64).tolist()
+    return [float(number) for number in row_generator(seed, *counters).standard_normal(64)]
 
 
 def test_the_same_counters_give_the_same_numbers_whatever_was_drawn_before() -> None:

@@ -11,7 +11,7 @@ import torch
 from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
-from diffusion_contract.run_config import DiffusionSpec, ScheduleSpec
+from diffusion_contract.run_config import DiffusionSpec, ModelSpec, ScheduleSpec
 from diffusion_contract.serving_config import Sampler
 from diffusion_core.denoisers import NULL_LABEL, Denoiser, build_denoiser
 from diffusion_core.samplers import (
@@ -242,7 +242,7 @@ def test_rows_without_guidance_or_labels_are_evaluated_once() -> None:
 # --- whole pictures ----------------------------------------------------------------------------------------------
 
 
-def loaded(model_of: Callable[..., object]) -> Denoiser:
+def loaded(model_of: Callable[..., ModelSpec]) -> Denoiser:
     model = model_of(TEN_CLASSES)
     network = build_denoiser(model)
     network.load_state_dict(weights_of(model))
@@ -252,7 +252,7 @@ def loaded(model_of: Callable[..., object]) -> Denoiser:
 @pytest.mark.parametrize("model_of", [tiny_unet, tiny_dit])
 @pytest.mark.parametrize(("sampler", "diffusion"), [("DDIM", EPSILON), ("Euler", FLOW)])
 def test_the_same_seed_gives_the_same_picture_alone_and_in_a_crowd(
-    model_of: Callable[..., object], sampler: Sampler, diffusion: DiffusionSpec
+    model_of: Callable[..., ModelSpec], sampler: Sampler, diffusion: DiffusionSpec
 ) -> None:
     network, model = loaded(model_of), tiny_unet(TEN_CLASSES)
     labels, seeds = [3, 1, 4, 1, 5], [10, 11, 12, 13, 14]

@@ -4,59 +4,62 @@ from diffusion_operator.kube.client import ApiClient
 from diffusion_operator.kube.errors import ApiRefusal, Conflict, NotFound, TooManyRequests, Unreachable
 from diffusion_operator.kube.resources import CONFIG_MAP
 from diffusion_operator.plan.plan import ObjectReference
-from scripted_transport import ScriptedTransport, failure
+from scripted_transport import Answer, ScriptedTransport, failure
 
 PATH = "/api/v1/namespaces/ns/configmaps/a"
 MANIFEST = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "ns"}}
+Counted = tuple[str, str | float]
+"""A pause with its seconds, or a call with its verb and code."""
 REFERENCE = ObjectReference("v1", "ConfigMap", "ns", "a", "uid-1", "7")
 
 
-def client(*script, method="GET"):
-    transport, counted = ScriptedTransport(), []
+def client(*script: Answer, method: str = "GET") -> tuple[ApiClient, ScriptedTransport, list[Counted]]:
+    transport = ScriptedTransport()
+    counted: list[Counted] = []
     transport.say(f"{method} {PATH}", *script)
 
-    async def sleep(seconds):
+    async def sleep(seconds: float) -> None:
         counted.append(("sleep", seconds))
 
     return ApiClient(transport, lambda verb, code, _: counted.append((verb, code)), sleep), transport, counted
 
 
-def calls(counted):
+def calls(counted: list[Counted]) -> list[Counted]:
     return [entry for entry in counted if entry[0] != "sleep"]
 
 
-async def test_absence_is_an_answer():
+async def test_absence_is_an_answer() -> None:
     api, _, _ = client(failure(404, "NotFound"))
     assert await api.get(CONFIG_MAP, "ns", "a") is None
 
 
-async def test_a_read_is_tried_again_when_no_answer_came_or_the_server_failed():
+async def test_a_read_is_tried_again_when_no_answer_came_or_the_server_failed() -> None:
     api, _, counted = client(Unreachable("lost"), failure(500), failure(503), MANIFEST)
     assert await api.get(CONFIG_MAP, "ns", "a") == MANIFEST
     assert calls(counted) == [("GET", "unreachable"), ("GET", "500"), ("GET", "503"), ("GET", "200")]
 
 
-async def test_a_read_gives_up_in_the_end():
+async def test_a_read_gives_up_in_the_end() -> None:
     api, _, _ = client(Unreachable("lost"))
     with pytest.raises(Unreachable):
         await api.get(CONFIG_MAP, "ns", "a")
 
 
 @pytest.mark.parametrize("answer", [Unreachable("lost"), failure(500), failure(503)])
-async def test_a_write_is_not_repeated_when_it_may_have_been_carried_out(answer):
+async def test_a_write_is_not_repeated_when_it_may_have_been_carried_out(answer: Answer) -> None:
     api, transport, _ = client(answer, MANIFEST, method="PATCH")
     with pytest.raises((Unreachable, ApiRefusal)):
         await api.apply(CONFIG_MAP, MANIFEST)
     assert len(transport.asked) == 1
 
 
-async def test_a_refused_write_is_repeated_after_the_pause_that_was_asked_for():
+async def test_a_refused_write_is_repeated_after_the_pause_that_was_asked_for() -> None:
     api, _, counted = client(failure(429, "TooManyRequests", 3), MANIFEST, method="PATCH")
     await api.apply(CONFIG_MAP, MANIFEST)
     assert counted == [("PATCH", "429"), ("sleep", 3), ("PATCH", "200")]
 
 
-async def test_a_server_that_stays_busy_is_told_so():
+async def test_a_server_that_stays_busy_is_told_so() -> None:
     api, _, counted = client(failure(429, "TooManyRequests", 60), method="PATCH")
     with pytest.raises(TooManyRequests):
         await api.apply(CONFIG_MAP, MANIFEST)
@@ -64,7 +67,7 @@ async def test_a_server_that_stays_busy_is_told_so():
     assert max(seconds for what, seconds in counted if what == "sleep") == 5, "no longer than the longest pause"
 
 
-async def test_server_side_apply_names_us_and_takes_over():
+async def test_server_side_apply_names_us_and_takes_over() -> None:
     api, transport, _ = client(MANIFEST, method="PATCH")
     await api.apply(CONFIG_MAP, MANIFEST)
     (asked,) = transport.asked
@@ -72,31 +75,31 @@ async def test_server_side_apply_names_us_and_takes_over():
     assert asked.content_type == "application/apply-patch+yaml"
 
 
-async def test_a_deletion_carries_what_was_seen_as_preconditions():
+async def test_a_deletion_carries_what_was_seen_as_preconditions() -> None:
     api, transport, _ = client({}, method="DELETE")
     assert await api.delete(CONFIG_MAP, REFERENCE)
     assert transport.asked[0].body["preconditions"] == {"uid": "uid-1", "resourceVersion": "7"}
     assert transport.asked[0].body["propagationPolicy"] == "Background"
 
 
-async def test_deleting_what_is_gone_is_success():
+async def test_deleting_what_is_gone_is_success() -> None:
     api, _, _ = client(failure(404, "NotFound"), method="DELETE")
     assert await api.delete(CONFIG_MAP, REFERENCE)
 
 
-async def test_deleting_what_has_changed_does_nothing():
+async def test_deleting_what_has_changed_does_nothing() -> None:
     api, _, _ = client(failure(409, "Conflict"), method="DELETE")
     assert not await api.delete(CONFIG_MAP, REFERENCE)
 
 
 @pytest.mark.parametrize(("code", "error"), [(404, NotFound), (409, Conflict), (422, ApiRefusal), (403, ApiRefusal)])
-async def test_a_refusal_says_what_was_asked_and_why_it_was_refused(code, error):
+async def test_a_refusal_says_what_was_asked_and_why_it_was_refused(code: int, error: type[ApiRefusal]) -> None:
     api, _, _ = client(failure(code, "Because"), method="PUT")
     with pytest.raises(error, match=f"{code} Because: PUT {PATH}: said {code}"):
         await api.replace(CONFIG_MAP, MANIFEST)
 
 
-async def test_an_answer_that_is_not_json_is_an_error_with_its_text():
+async def test_an_answer_that_is_not_json_is_an_error_with_its_text() -> None:
     from diffusion_operator.kube.transport import Reply
 
     api, _, _ = client(Reply(502, b"<html>proxy</html>"), method="PUT")

@@ -1,16 +1,21 @@
 import base64
 import ssl
+import time
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from diffusion_operator.agents.tls import renewed
+from diffusion_operator.agents.tls import Pair, renewed
 from diffusion_operator.kube import connection as connection_module
 from diffusion_operator.kube.connection import NoConnection, connect
 
 
-def kubeconfig(tmp_path, user=None, cluster=None, **more):
+def kubeconfig(
+    tmp_path: Path, user: dict[str, Any] | None = None, cluster: dict[str, Any] | None = None, **more: Any
+) -> str:
     config = {
         "current-context": "here",
         "contexts": [
@@ -26,11 +31,11 @@ def kubeconfig(tmp_path, user=None, cluster=None, **more):
     return str(path)
 
 
-def pair():
+def pair() -> Pair:
     return renewed(None, "api", datetime.now(UTC)).server
 
 
-def test_a_kubeconfig_with_data_in_it(tmp_path):
+def test_a_kubeconfig_with_data_in_it(tmp_path: Path) -> None:
     made = pair()
     user = {
         "client-certificate-data": base64.b64encode(made.certificate.encode()).decode(),
@@ -43,25 +48,26 @@ def test_a_kubeconfig_with_data_in_it(tmp_path):
     assert isinstance(found.ssl_context(), ssl.SSLContext)
 
 
-def test_files_are_found_beside_the_kubeconfig(tmp_path):
+def test_files_are_found_beside_the_kubeconfig(tmp_path: Path) -> None:
     (tmp_path / "ca.crt").write_text(pair().certificate)
     found = connect(kubeconfig(tmp_path, {"token": "t"}, {"certificate-authority": "ca.crt"}))
+    assert found.ca is not None
     assert found.ca.startswith("-----BEGIN CERTIFICATE")
     assert found.authorization() == {"Authorization": "Bearer t"}
 
 
-def test_another_context_can_be_asked_for(tmp_path):
+def test_another_context_can_be_asked_for(tmp_path: Path) -> None:
     assert connect(kubeconfig(tmp_path), "plain").namespace == "default"
     with pytest.raises(NoConnection, match="no context named 'other'"):
         connect(kubeconfig(tmp_path), "other")
 
 
-def test_a_user_that_is_not_there_is_named(tmp_path):
+def test_a_user_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(NoConnection, match="no user named 'u'"):
         connect(kubeconfig(tmp_path, users=[]))
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(NoConnection, match=f"no kubeconfig at {tmp_path}/none"):
         connect(str(tmp_path / "none"))
 
@@ -77,7 +83,7 @@ def test_a_missing_file_is_named(tmp_path):
         (b"contexts: [none]", "has no context named None"),
     ],
 )
-def test_a_file_that_is_no_kubeconfig_is_named_in_one_line(tmp_path, content, said):
+def test_a_file_that_is_no_kubeconfig_is_named_in_one_line(tmp_path: Path, content: bytes, said: str) -> None:
     path = tmp_path / "config"
     path.write_bytes(content)
     with pytest.raises(NoConnection, match=f"{path} {said}") as raised:
@@ -85,12 +91,14 @@ def test_a_file_that_is_no_kubeconfig_is_named_in_one_line(tmp_path, content, sa
     assert "\n" not in str(raised.value)
 
 
-def test_without_verification_nothing_is_checked(tmp_path):
+def test_without_verification_nothing_is_checked(tmp_path: Path) -> None:
     context = connect(kubeconfig(tmp_path, cluster={"insecure-skip-tls-verify": True})).ssl_context()
     assert context.verify_mode is ssl.CERT_NONE
 
 
-def test_in_a_pod_the_service_account_is_used_and_its_token_read_again(tmp_path, monkeypatch):
+def test_in_a_pod_the_service_account_is_used_and_its_token_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, text in (("token", "one\n"), ("namespace", "system"), ("ca.crt", pair().certificate)):
         (tmp_path / name).write_text(text)
     monkeypatch.setattr(connection_module, "SERVICE_ACCOUNT", tmp_path)
@@ -98,7 +106,7 @@ def test_in_a_pod_the_service_account_is_used_and_its_token_read_again(tmp_path,
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
     monkeypatch.delenv("KUBECONFIG", raising=False)
     now = [1000.0]
-    monkeypatch.setattr(connection_module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     found = connect()
     assert (found.server, found.namespace) == ("https://[fd00::1]:443", "system")
     assert found.authorization() == {"Authorization": "Bearer one"}

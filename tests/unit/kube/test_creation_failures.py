@@ -1,8 +1,10 @@
 """Events are asked for where pods are missing, by the UID of what they are about, and not in each pass."""
 
+import time
+from typing import Any
+
 import pytest
 
-from diffusion_operator.kube import creation_failures as module
 from diffusion_operator.kube.client import ApiClient
 from diffusion_operator.kube.creation_failures import FRESH_SECONDS, CreationFailures
 from diffusion_operator.observe.creation_failures import jobs_short_of_pods
@@ -14,7 +16,7 @@ LIST = "GET /apis/events.k8s.io/v1/namespaces/team/events"
 
 async def test_an_answer_is_good_for_a_few_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     transport, now = ScriptedTransport(), [1000.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     failures = CreationFailures(ApiClient(transport))
     transport.say(LIST, {"items": [{"note": "no"}]})
     for seconds, asked in ((0, 1), (FRESH_SECONDS - 1, 1), (2, 2)):
@@ -31,7 +33,7 @@ async def test_events_that_cannot_be_read_stop_nothing() -> None:
 
 
 def test_only_jobs_at_which_their_controller_has_looked_are_short_of_pods() -> None:
-    looked = {"startTime": "2026-01-01T11:00:00Z"}
+    looked: dict[str, Any] = {"startTime": "2026-01-01T11:00:00Z"}
     jobs = {
         "new": job("new"),
         "short": job("short", size=2, active=1, **looked),

@@ -17,13 +17,13 @@ MOVED = Event("Moved", "it moved")
 POST = "POST /apis/events.k8s.io/v1/namespaces/ns/events"
 
 
-async def said(transport, *events):
+async def said(transport: ScriptedTransport, *events: Event) -> None:
     recorder = Events(ApiClient(transport), "op-1")
     for event in events:
         await recorder.record(ABOUT, event, NOW)
 
 
-async def test_the_first_time_makes_an_event_about_the_custom_resource():
+async def test_the_first_time_makes_an_event_about_the_custom_resource() -> None:
     transport = ScriptedTransport()
     transport.say(POST, {})
     await said(transport, MOVED)
@@ -33,7 +33,7 @@ async def test_the_first_time_makes_an_event_about_the_custom_resource():
     assert asked.body["reportingInstance"] == "op-1"
 
 
-async def test_saying_it_again_counts_instead_of_repeating():
+async def test_saying_it_again_counts_instead_of_repeating() -> None:
     transport = ScriptedTransport()
     transport.say(POST, {})
     await said(transport, MOVED)
@@ -44,14 +44,14 @@ async def test_saying_it_again_counts_instead_of_repeating():
     assert [asked.body.get("series", {}).get("count") for asked in transport.asked] == [None, 2, 3]
 
 
-async def test_another_sentence_is_another_event():
+async def test_another_sentence_is_another_event() -> None:
     transport = ScriptedTransport()
     transport.say(POST, {})
     await said(transport, MOVED, Event("Moved", "it moved back"), Event("Moved", "it moved", "Warning"))
     assert len({asked.body["metadata"]["name"] for asked in transport.asked}) == 3
 
 
-async def test_after_a_restart_the_count_goes_on_from_what_is_stored():
+async def test_after_a_restart_the_count_goes_on_from_what_is_stored() -> None:
     transport = ScriptedTransport()
     transport.say(POST, {})
     await said(transport, MOVED)
@@ -64,7 +64,7 @@ async def test_after_a_restart_the_count_goes_on_from_what_is_stored():
     assert transport.asked[-1].body["series"]["count"] == 5
 
 
-async def test_an_event_that_the_api_server_has_forgotten_is_made_anew_at_once():
+async def test_an_event_that_the_api_server_has_forgotten_is_made_anew_at_once() -> None:
     transport = ScriptedTransport()
     transport.say(POST, {})
     await said(transport, MOVED, MOVED)
@@ -73,14 +73,14 @@ async def test_an_event_that_the_api_server_has_forgotten_is_made_anew_at_once()
 
 
 @pytest.mark.parametrize(("letter", "count"), [("x", 1024), ("ä", 512), ("€", 341), ("😀", 256)])
-async def test_a_long_sentence_is_cut_to_the_bytes_that_the_api_server_takes(letter, count):
+async def test_a_long_sentence_is_cut_to_the_bytes_that_the_api_server_takes(letter: str, count: int) -> None:
     transport = ScriptedTransport()
     transport.say(POST, {})
     await said(transport, Event("Long", letter * 5000))
     assert transport.asked[0].body["note"] == letter * count
 
 
-async def test_a_long_name_of_the_operator_is_cut_to_what_the_api_server_takes():
+async def test_a_long_name_of_the_operator_is_cut_to_what_the_api_server_takes() -> None:
     transport = ScriptedTransport()
     transport.say(POST, {})
     await Events(ApiClient(transport), "o" * 253).record(ABOUT, MOVED, NOW)

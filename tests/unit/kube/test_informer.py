@@ -1,5 +1,7 @@
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
+from typing import Any, Self
 
 import pytest
 
@@ -14,32 +16,33 @@ from scripted_transport import ScriptedTransport, failure, gone
 LIST = "GET /api/v1/pods"
 
 
-def pod(name, version):
+def pod(name: str, version: int) -> dict[str, Any]:
     return {"metadata": {"name": name, "namespace": "ns", "uid": name, "resourceVersion": str(version)}}
 
 
-def listed(version, *pods, more=""):
+def listed(version: int, *pods: dict[str, Any], more: str = "") -> dict[str, Any]:
     return {"metadata": {"resourceVersion": str(version), "continue": more}, "items": list(pods)}
 
 
-def event(kind, item):
+def event(kind: str, item: dict[str, Any]) -> dict[str, Any]:
     return {"type": kind, "object": item}
 
 
 class Watched:
     """An informer of pods on a scripted API server."""
 
-    def __init__(self, transport, **options):
-        self.transport, self.store, self.failures = transport, Store(), []
+    def __init__(self, transport: ScriptedTransport, **options: Any) -> None:
+        self.transport, self.store = transport, Store()
+        self.failures: list[Exception] = []
         self.informer = Informer(
             ApiClient(transport), self.store, POD, failed=lambda _, error: self.failures.append(error), **options
         )
 
-    def names(self):
+    def names(self) -> list[str]:
         return sorted(item["metadata"]["name"] for item in self.store.all(POD))
 
     @contextlib.asynccontextmanager
-    async def running(self):
+    async def running(self) -> AsyncIterator[Self]:
         task = asyncio.create_task(self.informer.run())
         try:
             yield self
@@ -48,7 +51,7 @@ class Watched:
             await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_a_list_is_read_in_pages_and_with_the_selector():
+async def test_a_list_is_read_in_pages_and_with_the_selector() -> None:
     transport = ScriptedTransport()
     transport.say(LIST, listed(5, pod("a", 1), more="next"), listed(5, pod("b", 2)))
     async with Watched(transport, selector="x=y").running() as watched:
@@ -60,7 +63,7 @@ async def test_a_list_is_read_in_pages_and_with_the_selector():
     assert "resourceVersion" not in first.query, "a list from the server's cache may lack what we wrote"
 
 
-async def test_a_list_whose_continue_token_expired_begins_again():
+async def test_a_list_whose_continue_token_expired_begins_again() -> None:
     transport = ScriptedTransport()
     transport.say(LIST, listed(5, pod("a", 1), more="old"), failure(410, "Expired"), listed(9, pod("b", 2)))
     async with Watched(transport).running() as watched:
@@ -68,7 +71,7 @@ async def test_a_list_whose_continue_token_expired_begins_again():
         assert watched.names() == ["b"]
 
 
-async def test_a_watch_goes_on_from_the_list_and_asks_for_bookmarks():
+async def test_a_watch_goes_on_from_the_list_and_asks_for_bookmarks() -> None:
     transport = ScriptedTransport()
     transport.say(LIST, listed(5))
     transport.watches.append([event("ADDED", pod("a", 6)), event("MODIFIED", pod("a", 7)), event("ADDED", pod("b", 8))])
@@ -79,7 +82,7 @@ async def test_a_watch_goes_on_from_the_list_and_asks_for_bookmarks():
     assert (query["resourceVersion"], query["allowWatchBookmarks"], query["watch"]) == ("5", "true", "1")
 
 
-async def test_a_deletion_is_told():
+async def test_a_deletion_is_told() -> None:
     transport = ScriptedTransport()
     transport.say(LIST, listed(5, pod("a", 1)))
     transport.watches.append([event("DELETED", pod("a", 6))])
@@ -88,7 +91,7 @@ async def test_a_deletion_is_told():
         await until(lambda: not watched.names(), 5, "the deletion")
 
 
-async def test_a_bookmark_moves_the_position_and_changes_nothing_else():
+async def test_a_bookmark_moves_the_position_and_changes_nothing_else() -> None:
     transport = ScriptedTransport()
     transport.say(LIST, listed(5, pod("a", 1)))
     transport.watches.append([event("BOOKMARK", {"metadata": {"resourceVersion": "90"}})])
@@ -105,7 +108,7 @@ async def test_a_bookmark_moves_the_position_and_changes_nothing_else():
         gone(),
     ],
 )
-async def test_after_an_error_it_lists_again_and_drops_what_vanished_meanwhile(end):
+async def test_after_an_error_it_lists_again_and_drops_what_vanished_meanwhile(end: Any) -> None:
     transport = ScriptedTransport()
     transport.say(LIST, listed(5, pod("ghost", 1), pod("a", 2)), listed(20, pod("a", 2)))
     transport.watches.append([end])
@@ -116,7 +119,7 @@ async def test_after_an_error_it_lists_again_and_drops_what_vanished_meanwhile(e
         assert len(watched.failures) == 1
 
 
-async def test_a_silent_connection_is_replaced_from_the_last_version_without_a_list():
+async def test_a_silent_connection_is_replaced_from_the_last_version_without_a_list() -> None:
     transport = ScriptedTransport()
     transport.say(LIST, listed(5))
     transport.watches.extend([[event("ADDED", pod("a", 6))], [event("ADDED", pod("b", 7))]])
@@ -126,7 +129,7 @@ async def test_a_silent_connection_is_replaced_from_the_last_version_without_a_l
         assert len(transport.sent("GET")) == 1
 
 
-async def test_while_nothing_can_be_reached_it_tries_on_and_was_last_heard_before():
+async def test_while_nothing_can_be_reached_it_tries_on_and_was_last_heard_before() -> None:
     transport = ScriptedTransport()
     transport.say(LIST, listed(5, pod("a", 1)))
     transport.watches.extend([[Unreachable("down")], [Unreachable("down")], [event("ADDED", pod("b", 6))]])
@@ -139,7 +142,7 @@ async def test_while_nothing_can_be_reached_it_tries_on_and_was_last_heard_befor
         assert watched.informer.heard_at > heard
 
 
-async def test_it_is_not_synced_before_a_list_has_come_in():
+async def test_it_is_not_synced_before_a_list_has_come_in() -> None:
     transport = ScriptedTransport()
     transport.say(LIST, failure(403, "Forbidden"), listed(5, pod("a", 1)))
     watched = Watched(transport)

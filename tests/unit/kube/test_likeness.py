@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +16,7 @@ JSON = st.recursive(
 
 
 @given(JSON)
-def test_everything_carries_itself(value):
+def test_everything_carries_itself(value: Any) -> None:
     assert first_difference(value, value) is None
 
 
@@ -35,7 +37,7 @@ def test_everything_carries_itself(value):
         ({"ports": [{"port": 80}]}, {"ports": [{"port": 80, "protocol": "TCP"}]}),
     ],
 )
-def test_what_others_add_is_no_difference(manifest, live):
+def test_what_others_add_is_no_difference(manifest: dict[str, Any], live: dict[str, Any]) -> None:
     assert first_difference({"spec": manifest}, {"spec": live}) is None
 
 
@@ -59,12 +61,12 @@ def test_what_others_add_is_no_difference(manifest, live):
         ({"a": "x"}, {"a": None}, ".spec.a"),
     ],
 )  # fmt: skip
-def test_a_hand_edit_is_named_by_its_path(manifest, live, where):
+def test_a_hand_edit_is_named_by_its_path(manifest: dict[str, Any], live: dict[str, Any], where: str) -> None:
     assert first_difference({"spec": manifest}, {"spec": live}) == where
 
 
 @given(st.dictionaries(st.sampled_from("abcd"), st.integers(1, 9), min_size=1), st.data())
-def test_no_changed_or_missing_field_goes_unseen(manifest, data):
+def test_no_changed_or_missing_field_goes_unseen(manifest: dict[str, int], data: st.DataObject) -> None:
     key = data.draw(st.sampled_from(sorted(manifest)))
     assert first_difference(manifest, {**manifest, key: manifest[key] + 1}) == f".{key}"
     assert first_difference(manifest, {k: v for k, v in manifest.items() if k != key}) == f".{key}"

@@ -1,14 +1,14 @@
 import base64
+import time
 
 import pytest
 
 from diffusion_contract.api_key_hash import SHAPE
-from diffusion_operator.kube import references as references_module
 from diffusion_operator.kube.client import ApiClient
 from diffusion_operator.kube.keys import Key
 from diffusion_operator.kube.references import FRESH_SECONDS, References
 from diffusion_operator.kube.store import Store
-from diffusion_operator.observe.snapshot import Reference
+from diffusion_operator.observe.snapshot import Raw, Reference
 from scripted_transport import ScriptedTransport, failure
 
 KEY = Key("DiffusionService", "ns", "draw")
@@ -21,17 +21,28 @@ STORED = {
 }
 
 
+Lookup = tuple[References, ScriptedTransport, list[float]]
+"""What is tested, its API server, and the time."""
+
+
+async def secret_of(references: References) -> Raw:
+    """The Secret as it is known after a look."""
+    found = (await references.look_up(KEY, [SECRET]))[SECRET]
+    assert found is not None
+    return found
+
+
 @pytest.fixture
-def lookup(monkeypatch):
+def lookup(monkeypatch: pytest.MonkeyPatch) -> Lookup:
     transport, now = ScriptedTransport(), [1000.0]
-    monkeypatch.setattr(references_module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     return References(ApiClient(transport), Store()), transport, now
 
 
-async def test_the_values_of_a_secret_never_get_past_here(lookup):
+async def test_the_values_of_a_secret_never_get_past_here(lookup: Lookup) -> None:
     references, transport, _ = lookup
     transport.say(GET_SECRET, STORED)
-    found = (await references.look_up(KEY, [SECRET]))[SECRET]
+    found = await secret_of(references)
     assert found["data"] == {"me": ""}
     assert "c2VjcmV0" not in str(found)
 
@@ -45,20 +56,20 @@ FORMS = {"good": (GOOD, SHAPE), "line end": (GOOD + "\n", SHAPE), "plain": ("dk-
 }
 
 
-async def test_of_a_value_it_is_known_only_whether_it_is_the_hash_of_a_key(lookup):
+async def test_of_a_value_it_is_known_only_whether_it_is_the_hash_of_a_key(lookup: Lookup) -> None:
     references, transport, _ = lookup
     data = {name: base64.b64encode(value.encode("latin-1")).decode() for name, (value, _) in FORMS.items()}
     transport.say(GET_SECRET, {**STORED, "data": data})
-    found = (await references.look_up(KEY, [SECRET]))[SECRET]
+    found = await secret_of(references)
     assert found["data"] == {name: form for name, (_, form) in FORMS.items()}
 
 
-async def test_absence_is_an_answer_of_its_own(lookup):
+async def test_absence_is_an_answer_of_its_own(lookup: Lookup) -> None:
     references, _, _ = lookup
     assert await references.look_up(KEY, [SECRET, CLAIM]) == {SECRET: None, CLAIM: None}
 
 
-async def test_an_answer_is_good_for_a_few_seconds(lookup):
+async def test_an_answer_is_good_for_a_few_seconds(lookup: Lookup) -> None:
     references, transport, now = lookup
     transport.say(GET_SECRET, failure(404), STORED)
     await references.look_up(KEY, [SECRET])
@@ -69,6 +80,6 @@ async def test_an_answer_is_good_for_a_few_seconds(lookup):
     assert (await references.look_up(KEY, [SECRET]))[SECRET] is not None
 
 
-async def test_a_kind_that_the_operator_never_touches_is_a_mistake_in_the_program(lookup):
+async def test_a_kind_that_the_operator_never_touches_is_a_mistake_in_the_program(lookup: Lookup) -> None:
     with pytest.raises(LookupError, match="does not handle v1 Endpoints"):
         await lookup[0].look_up(KEY, [Reference("v1", "Endpoints", "ns", "x")])

@@ -1,8 +1,9 @@
 """Rehearsals: one dry run for each new question, and a refusal is asked for again when it is old."""
 
+import time
+
 import pytest
 
-from diffusion_operator.kube import rehearsals as rehearsals_module
 from diffusion_operator.kube.client import ApiClient
 from diffusion_operator.kube.errors import ApiRefusal
 from diffusion_operator.kube.failing_writes import PATIENCE
@@ -17,14 +18,18 @@ OTHER = {**JOB, "spec": {"n": 2}}
 PATCH = "PATCH /apis/batch/v1/namespaces/ns/jobs/a"
 
 
+Stage = tuple[Rehearsals, ScriptedTransport, list[float]]
+"""What is tested, its API server, and the time."""
+
+
 @pytest.fixture
-def stage(monkeypatch):
+def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
     transport, now = ScriptedTransport(), [1000.0]
-    monkeypatch.setattr(rehearsals_module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     return Rehearsals(ApiClient(transport), 10), transport, now
 
 
-async def test_a_question_is_a_dry_run_and_is_asked_once(stage):
+async def test_a_question_is_a_dry_run_and_is_asked_once(stage: Stage) -> None:
     rehearsals, transport, now = stage
     transport.say(PATCH, JOB)
     assert await rehearsals.ask(KEY, [JOB])
@@ -35,7 +40,7 @@ async def test_a_question_is_a_dry_run_and_is_asked_once(stage):
     assert rehearsals.known(KEY) == {manifest_digest(JOB): ""}
 
 
-async def test_another_manifest_is_another_question_and_the_old_one_is_forgotten(stage):
+async def test_another_manifest_is_another_question_and_the_old_one_is_forgotten(stage: Stage) -> None:
     rehearsals, transport, _ = stage
     transport.say(PATCH, JOB)
     await rehearsals.ask(KEY, [JOB])
@@ -46,7 +51,7 @@ async def test_another_manifest_is_another_question_and_the_old_one_is_forgotten
 
 
 @pytest.mark.parametrize("code", [400, 403, 422])
-async def test_a_refusal_is_believed_for_a_while_and_is_news_once(stage, code):
+async def test_a_refusal_is_believed_for_a_while_and_is_news_once(stage: Stage, code: int) -> None:
     rehearsals, transport, now = stage
     transport.say(PATCH, failure(code, "Invalid"), failure(code, "Invalid"), JOB)
     assert await rehearsals.ask(KEY, [JOB])
@@ -61,7 +66,7 @@ async def test_a_refusal_is_believed_for_a_while_and_is_news_once(stage, code):
     assert rehearsals.known(KEY) == {manifest_digest(JOB): ""}
 
 
-async def test_a_server_that_fails_has_not_answered(stage):
+async def test_a_server_that_fails_has_not_answered(stage: Stage) -> None:
     rehearsals, transport, _ = stage
     transport.say(PATCH, failure(500, "InternalError"))
     with pytest.raises(ApiRefusal):
@@ -69,7 +74,7 @@ async def test_a_server_that_fails_has_not_answered(stage):
     assert rehearsals.known(KEY) == {}
 
 
-async def test_a_server_that_keeps_failing_has_refused_until_it_is_asked_again(stage):
+async def test_a_server_that_keeps_failing_has_refused_until_it_is_asked_again(stage: Stage) -> None:
     rehearsals, transport, now = stage
     transport.say(PATCH, *[failure(500, "InternalError")] * PATIENCE, JOB)
     for _ in range(PATIENCE - 1):
@@ -82,7 +87,7 @@ async def test_a_server_that_keeps_failing_has_refused_until_it_is_asked_again(s
     assert rehearsals.known(KEY) == {manifest_digest(JOB): ""}
 
 
-async def test_a_custom_resource_that_is_gone_is_forgotten(stage):
+async def test_a_custom_resource_that_is_gone_is_forgotten(stage: Stage) -> None:
     rehearsals, transport, _ = stage
     transport.say(PATCH, JOB)
     await rehearsals.ask(KEY, [JOB])

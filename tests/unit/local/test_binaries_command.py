@@ -1,5 +1,7 @@
 """`python -m diffusion_local.binaries`: what the machine lacks is said at once, in one line."""
 
+import shutil
+
 import pytest
 from click.testing import CliRunner
 
@@ -19,6 +21,6 @@ def test_a_machine_that_cannot_run_a_cluster_builds_nothing_for_it(monkeypatch: 
 
 
 def test_a_missing_tool_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch.shutil, "which", lambda tool: None if tool == "ip" else f"/usr/bin/{tool}")
+    monkeypatch.setattr(shutil, "which", lambda tool: None if tool == "ip" else f"/usr/bin/{tool}")
     result = CliRunner().invoke(command.main)
     assert (result.exit_code, result.output) == (1, "error: the command ip is missing: install the package iproute2\n")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -141,10 +142,10 @@ def test_another_process_with_the_same_number_is_not_taken_for_the_cluster(home:
     assert launch.end(folder) is False
 
 
-def remains_of(folder: StateFolder, **options: object) -> StateFolder:
+def remains_of(folder: StateFolder, **options: Any) -> StateFolder:
     """Files as a cluster leaves them that has ended by itself."""
     folder.create()
-    folder.config.write_text(ClusterOptions(programs={"kubectl": Path("/bin/kubectl")}, **options).to_json())  # type: ignore[arg-type]
+    folder.config.write_text(ClusterOptions(programs={"kubectl": Path("/bin/kubectl")}, **options).to_json())
     return folder
 
 

@@ -16,6 +16,7 @@ from diffusion_local.demo import __main__ as demo
 from diffusion_local.demo import quickstart
 from diffusion_local.demo.cluster_commands import ClusterCommands, CommandFailed
 from diffusion_local.demo.quickstart import Quickstart
+from diffusion_local.demo.serving_scene import ImagesClient
 from diffusion_local.errors import LocalClusterError
 from diffusion_local.lifetimes import ProcessIdentity
 from diffusion_local.options import ClusterOptions
@@ -161,7 +162,7 @@ def test_digits_that_the_judge_does_not_recognise_fail_the_demo(
     pictures = [np.zeros((8, 8), np.uint8)] * 100
     monkeypatch.setattr(quickstart, "ensure", lambda names, _: dict.fromkeys(names, Path("/bin/false")))
     monkeypatch.setattr(ClusterCommands, "get", lambda *_: ready)
-    monkeypatch.setattr(quickstart.ImagesClient, "generate_all", lambda *_: pictures)
+    monkeypatch.setattr(ImagesClient, "generate_all", lambda *_: pictures)
     monkeypatch.setattr(quickstart, "train_digit_judge", Judge)
     monkeypatch.setattr(Quickstart, "play", lambda self: self.draw_the_digits())
     result = CliRunner().invoke(demo.main, ["--output", str(tmp_path / "pictures")])

@@ -40,9 +40,9 @@ def pod(node_name: str, pool: str = "spot", phase: str = "Running", **metadata: 
 
 class TestNodes:
     def test_only_those_that_take_pods_count(self) -> None:
-        leaving = {"taints": [{"key": "aws-node-termination-handler/spot-itn", "effect": "NoSchedule"}]}
+        leaving = [{"key": "aws-node-termination-handler/spot-itn", "effect": "NoSchedule"}]
         nodes = [
-            node("leaving", **leaving),
+            node("leaving", taints=leaving),
             node("dead", ready="Unknown"),
             node("cordoned", unschedulable=True),
             node("soft", taints=[{"key": "a", "effect": "PreferNoSchedule"}]),
@@ -105,7 +105,9 @@ class TestCommands:
     @pytest.mark.parametrize("state", ["deployed", "failed", None])
     def test_a_release_that_helm_can_upgrade_stays(self, tmp_path: Path, state: str | None) -> None:
         releases = [{"name": "another", "status": "pending-install"}]
-        calls = self.install(tmp_path, [*releases, *([{"name": "diffusion-operator", "status": state}] * bool(state))])
+        if state is not None:
+            releases.append({"name": "diffusion-operator", "status": state})
+        calls = self.install(tmp_path, releases)
         assert [call.split()[2] for call in calls] == ["list", "upgrade"]
 
     def test_the_operators_pod_carries_the_digest_of_its_sources(self, tmp_path: Path) -> None:
@@ -138,12 +140,12 @@ def status(step: int, workers: int, phase: str = "Running", **more: Any) -> Stat
     return {"phase": phase, "worldSize": workers, "progress": progress} | more
 
 
-LOST = {
+LOST: Status = {
     "preemptions": [{"recoverySeconds": 0.5, "lostSteps": 0}],
     "checkpoint": {"lastCommitted": {"step": 201}},
 }
-PUBLISHED = {"published": {"reference": "pvc://a/b@sha256:[c]"}}
-WHOLE = [
+PUBLISHED: Status = {"published": {"reference": "pvc://a/b@sha256:[c]"}}
+WHOLE: list[Status] = [
     {},
     status(10, 1),
     status(50, 2),

@@ -3,14 +3,18 @@
 import asyncio
 import contextlib
 import signal
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from diffusion_operator.kube.client import ApiClient
 from diffusion_operator.kube.informer import Informer
 from diffusion_operator.kube.resources import TRAINING
-from diffusion_operator.kube.store import Store
+from diffusion_operator.kube.store import Change, Store
 from diffusion_operator.kube.transport import HttpTransport
 from diffusion_operator.loop.bindings import listen, quiet_settings
 from diffusion_operator.loop.hearing import LONGEST_DELAY, Hearing
@@ -18,14 +22,24 @@ from ear_api import EarApi, serving
 from operator_harness import until
 
 
-def give_signals_back():
+def give_signals_back() -> None:
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().remove_signal_handler(name)
 
 
+@dataclass
+class Scene:
+    """A server, a store that kopf feeds, a way to list into it, and the time that it is."""
+
+    server: EarApi
+    store: Store
+    hearing: Hearing
+    time: SimpleNamespace
+    resync: Callable[[], Coroutine[Any, Any, None]]
+
+
 @pytest.fixture
-async def scene():
-    """A server, a store that kopf feeds, and a way to list into it."""
+async def scene() -> AsyncIterator[Scene]:
     server = EarApi()
     async with serving(server.serve) as connection:
         store, time = Store(), SimpleNamespace(now=0.0)
@@ -37,12 +51,12 @@ async def scene():
         settings.watching.reconnect_backoff = 0.05
         kopf = asyncio.create_task(listen(connection, store, hearing, (), settings, give_signals_back))
 
-        async def resync():
+        async def resync() -> None:
             hearing.found(await informer.list())
 
         try:
             await until(lambda: server.watches, 10, "kopf's first watch")
-            yield SimpleNamespace(server=server, store=store, hearing=hearing, time=time, resync=resync)
+            yield Scene(server, store, hearing, time, resync)
         finally:
             kopf.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -50,11 +64,15 @@ async def scene():
             await client.transport.close()
 
 
-def seen(scene):
+def seen(scene: Scene) -> dict[str, tuple[str, Any]]:
     return {item["metadata"]["name"]: (item["metadata"]["uid"], item["spec"]) for item in scene.store.all(TRAINING)}
 
 
-async def test_a_list_that_took_its_time_undoes_nothing_that_was_heard_meanwhile(scene):
+def shows(scene: Scene, expected: dict[str, tuple[str, Any]]) -> bool:
+    return seen(scene) == expected
+
+
+async def test_a_list_that_took_its_time_undoes_nothing_that_was_heard_meanwhile(scene: Scene) -> None:
     for name in ("changed", "deleted", "replaced"):
         scene.server.put(name, steps=1)
     await until(lambda: len(seen(scene)) == 3, 5, "the first three")
@@ -72,7 +90,7 @@ async def test_a_list_that_took_its_time_undoes_nothing_that_was_heard_meanwhile
         "replaced": ("second", {"steps": 3}),
     }
     await until(lambda: seen(scene) == expected, 5, "what kopf heard")
-    told = []
+    told: list[Change] = []
     scene.store.listeners.append(told.append)
     scene.server.our_lists_wait.set()
     await listing
@@ -81,21 +99,22 @@ async def test_a_list_that_took_its_time_undoes_nothing_that_was_heard_meanwhile
     assert scene.hearing.why_deaf() is None
 
 
-async def test_a_namesake_stays_however_late_the_end_of_the_one_before_it_is_told(scene):
+async def test_a_namesake_stays_however_late_the_end_of_the_one_before_it_is_told(scene: Scene) -> None:
     scene.server.put("digits", uid="u0", steps=0)
     await until(lambda: seen(scene), 5, "the first one")
     for number in range(1, 20):
         scene.server.put("digits", uid=f"u{number - 1}", steps=-1)
         scene.server.delete("digits")
         scene.server.put("digits", uid=f"u{number}", steps=number)
-        await until(lambda number=number: seen(scene) == {"digits": (f"u{number}", {"steps": number})}, 5, "a namesake")
+        expected = {"digits": (f"u{number}", {"steps": number})}
+        await until(partial(shows, scene, expected), 5, "a namesake")
         await scene.resync()
-        assert seen(scene) == {"digits": (f"u{number}", {"steps": number})}
+        assert seen(scene) == expected
     scene.server.delete("digits")
     await until(lambda: not seen(scene), 5, "the end of the last one")
 
 
-async def test_what_went_while_kopf_could_not_go_on_is_dropped_by_the_next_list(scene):
+async def test_what_went_while_kopf_could_not_go_on_is_dropped_by_the_next_list(scene: Scene) -> None:
     scene.server.put("stays", steps=1)
     scene.server.put("goes", steps=1)
     await until(lambda: len(seen(scene)) == 2, 5, "both")
@@ -116,7 +135,7 @@ async def test_what_went_while_kopf_could_not_go_on_is_dropped_by_the_next_list(
     assert scene.hearing.why_deaf() is None
 
 
-async def test_a_watch_that_tells_nothing_is_found_out_by_the_next_list(scene):
+async def test_a_watch_that_tells_nothing_is_found_out_by_the_next_list(scene: Scene) -> None:
     scene.server.put("digits", steps=1)
     await until(lambda: seen(scene), 5, "the first one")
     scene.server.kopf_is_deaf = True

@@ -1,38 +1,39 @@
 import asyncio
+from typing import Any
 
 from diffusion_operator.loop.health import Health, Watched, health_app
 from diffusion_operator.loop.listening import listen_on
 from operator_process import fetch
 
 
-def health(**more):
+def health(**more: Any) -> Health:
     return Health(clock=lambda: 1000.0, **more)
 
 
-def test_a_kind_that_was_heard_of_lately_is_no_illness():
+def test_a_kind_that_was_heard_of_lately_is_no_illness() -> None:
     assert health(watched=[Watched("pods", lambda: 900.0)]).why_unhealthy() is None
 
 
-def test_a_kind_that_was_silent_too_long_is_named():
+def test_a_kind_that_was_silent_too_long_is_named() -> None:
     sick = health(watched=[Watched("pods", lambda: 700.0), Watched("jobs", lambda: 999.0)])
     assert sick.why_unhealthy() == "nothing was heard of pods for 300 s"
 
 
-def test_each_kind_has_its_own_patience():
+def test_each_kind_has_its_own_patience() -> None:
     assert health(watched=[Watched("pods", lambda: 700.0, 600.0)]).why_unhealthy() is None
 
 
-def test_a_part_that_died_is_the_reason():
+def test_a_part_that_died_is_the_reason() -> None:
     assert health(failure="LeadershipLost: gone").why_unhealthy() == "LeadershipLost: gone"
 
 
-def test_a_standby_is_ready_and_a_leader_is_when_it_has_synced():
+def test_a_standby_is_ready_and_a_leader_is_when_it_has_synced() -> None:
     assert health().why_unready() is None
     assert health(is_leader=True).why_unready() == "the first lists have not come in yet"
     assert health(is_leader=True, is_synced=True).why_unready() is None
 
 
-async def test_the_endpoints_say_so_with_code_and_sentence():
+async def test_the_endpoints_say_so_with_code_and_sentence() -> None:
     state = health(is_leader=True, is_synced=True)
     runner, port = await listen_on(health_app(state), "127.0.0.1", 0)
     try:

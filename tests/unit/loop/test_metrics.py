@@ -1,21 +1,23 @@
 import asyncio
 import time
+from functools import partial
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from diffusion_operator.kube.client import ApiClient
 from diffusion_operator.loop.listening import listen_on
 from diffusion_operator.loop.metrics import LoopMetrics
 from diffusion_operator.loop.metrics_server import metrics_app
 from operator_process import fetch
-from scripted_transport import ScriptedTransport, failure
+from scripted_transport import Answer, ScriptedTransport, failure
 
 TOKEN_REVIEW = "POST /apis/authentication.k8s.io/v1/tokenreviews"
 ACCESS_REVIEW = "POST /apis/authorization.k8s.io/v1/subjectaccessreviews"
 KNOWN = {"status": {"authenticated": True, "user": {"username": "prometheus", "groups": ["monitoring"]}}}
 
 
-def metrics():
+def metrics() -> LoopMetrics:
     made = LoopMetrics()
     made.called("GET", "200", 0.01)
     made.called("PATCH", "unreachable", 1)
@@ -27,7 +29,7 @@ def metrics():
     return made
 
 
-async def get(registry, client=None, token=""):
+async def get(registry: CollectorRegistry, client: ApiClient | None = None, token: str = "") -> tuple[int, str]:
     runner, port = await listen_on(metrics_app(registry, client), "127.0.0.1", 0)
     try:
         return await asyncio.to_thread(fetch, f"http://127.0.0.1:{port}/metrics", token)
@@ -35,7 +37,7 @@ async def get(registry, client=None, token=""):
         await runner.cleanup()
 
 
-async def test_what_the_loop_does_can_be_read():
+async def test_what_the_loop_does_can_be_read() -> None:
     code, text = await get(metrics().registry)
     assert code == 200
     for line in (
@@ -60,14 +62,14 @@ async def test_what_the_loop_does_can_be_read():
         ("x", failure(500), True, 503),
     ],
 )
-async def test_only_those_who_may_read_them_do(token, known, allowed, code):
+async def test_only_those_who_may_read_them_do(token: str, known: Answer, allowed: bool, code: int) -> None:
     transport = ScriptedTransport()
     transport.say(TOKEN_REVIEW, known)
     transport.say(ACCESS_REVIEW, {"status": {"allowed": allowed}})
     assert (await get(metrics().registry, ApiClient(transport), token))[0] == code
 
 
-async def test_the_right_to_get_the_url_is_asked_for_in_the_callers_name():
+async def test_the_right_to_get_the_url_is_asked_for_in_the_callers_name() -> None:
     transport = ScriptedTransport()
     transport.say(TOKEN_REVIEW, KNOWN)
     transport.say(ACCESS_REVIEW, {"status": {"allowed": True}})
@@ -80,15 +82,16 @@ async def test_the_right_to_get_the_url_is_asked_for_in_the_callers_name():
     }
 
 
-def test_of_several_namespaces_the_most_silent_one_is_shown():
+def test_of_several_namespaces_the_most_silent_one_is_shown() -> None:
     made = LoopMetrics()
-    for heard_at in (time.monotonic(), time.monotonic() - 1000, time.monotonic() - 10):
-        made.watch_silence("Pod", lambda heard_at=heard_at: heard_at)
+    for seconds in (0, 1000, 10):
+        made.watch_silence("Pod", partial(float, time.monotonic() - seconds))
     shown = made.registry.get_sample_value("diffusion_operator_watch_silence_seconds", {"kind": "Pod"})
+    assert shown is not None
     assert 1000 <= shown < 1010
 
 
-def test_watches_are_counted_without_their_seconds():
+def test_watches_are_counted_without_their_seconds() -> None:
     made = LoopMetrics()
     made.called("WATCH", "200", 300.0)
     value = made.registry.get_sample_value
@@ -96,7 +99,7 @@ def test_watches_are_counted_without_their_seconds():
     assert value("diffusion_operator_api_seconds_count", {"verb": "WATCH"}) is None
 
 
-def test_two_operators_in_one_process_do_not_share_their_figures():
+def test_two_operators_in_one_process_do_not_share_their_figures() -> None:
     one, other = LoopMetrics(), LoopMetrics()
     one.called("GET", "200", 0.1)
     assert other.registry.get_sample_value("diffusion_operator_api_calls_total", {"verb": "GET", "code": "200"}) is None

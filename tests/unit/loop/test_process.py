@@ -6,6 +6,8 @@ import os
 import signal
 import ssl
 import time
+from collections.abc import AsyncIterator
+from typing import Any
 
 import aiohttp
 
@@ -21,9 +23,9 @@ TRAININGS = "GET /apis/diffusion.dev/v1alpha1/diffusiontrainings"
 
 
 @contextlib.asynccontextmanager
-async def started(**faults):
+async def started(**faults: Any) -> AsyncIterator[tuple[ProcessApi, asyncio.Task[int], OperatorSettings]]:
     """A process that lives in the namespace `home`; its API server; its ports."""
-    ports = {name: free_port() for name in ("agent_port", "health_port", "metrics_port")}
+    ports: dict[str, Any] = {name: free_port() for name in ("agent_port", "health_port", "metrics_port")}
     settings = OperatorSettings(
         namespace="home",
         agent_url=f"https://localhost:{ports['agent_port']}",
@@ -54,8 +56,8 @@ async def started(**faults):
                 asyncio.get_running_loop().remove_signal_handler(name)
 
 
-async def ready(settings):
-    async def is_ready():
+async def ready(settings: OperatorSettings) -> None:
+    async def is_ready() -> bool:
         url = f"http://127.0.0.1:{settings.health_port}/readyz"
         return await asyncio.to_thread(fetch, url) == (200, "leader\n")
 
@@ -65,20 +67,20 @@ async def ready(settings):
         await asyncio.sleep(0.02)
 
 
-async def test_a_standby_that_still_has_the_label_of_a_leader_does_not_try_to_lead():
+async def test_a_standby_that_still_has_the_label_of_a_leader_does_not_try_to_lead() -> None:
     async with started(failing={UNLABEL: 3}) as (server, _, settings):
         await ready(settings)
         before = server.asked[: server.asked.index(f"GET {LEASE}")]
         assert before.count(UNLABEL) == 4, "three refusals and a success"
 
 
-async def test_a_standby_whose_pod_is_gone_has_no_label_to_lose():
+async def test_a_standby_whose_pod_is_gone_has_no_label_to_lose() -> None:
     async with started(failing={UNLABEL: 1}, code=404) as (server, _, settings):
         await ready(settings)
         assert server.asked[0] == UNLABEL
 
 
-async def test_a_leader_that_waits_for_the_crds_ends_in_order_when_it_is_told_to():
+async def test_a_leader_that_waits_for_the_crds_ends_in_order_when_it_is_told_to() -> None:
     async with started(failing={TRAININGS: -1}, code=404) as (server, running, settings):
         await until(lambda: server.asked.count(TRAININGS) > 0, 10, "the first list")
         assert server.label == "true"
@@ -86,10 +88,11 @@ async def test_a_leader_that_waits_for_the_crds_ends_in_order_when_it_is_told_to
         assert await asyncio.to_thread(fetch, url) == (503, "the first lists have not come in yet\n")
         os.kill(os.getpid(), signal.SIGTERM)
         assert await asyncio.wait_for(running, 10) == 0
-        assert (server.holder, server.label) == ("", None)
+        assert server.holder == ""
+        assert server.label is None
 
 
-async def test_a_leader_that_waits_for_the_crds_ends_when_it_loses_the_lease():
+async def test_a_leader_that_waits_for_the_crds_ends_when_it_loses_the_lease() -> None:
     async with started(failing={TRAININGS: -1}, code=404) as (server, running, _):
         await until(lambda: server.asked.count(TRAININGS) > 0, 10, "the first list")
         server.take_the_lease("another")
@@ -97,7 +100,7 @@ async def test_a_leader_that_waits_for_the_crds_ends_when_it_loses_the_lease():
         assert (server.holder, server.label) == ("another", None)
 
 
-async def test_failures_are_counted_by_kind_and_place():
+async def test_failures_are_counted_by_kind_and_place() -> None:
     async with started(failing={"GET /api/v1/pods": 2, TRAININGS: 1}, code=403) as (_, _, settings):
         await ready(settings)
         url = f"http://127.0.0.1:{settings.metrics_port}/metrics"
@@ -108,7 +111,7 @@ async def test_failures_are_counted_by_kind_and_place():
         assert 'diffusion_operator_api_calls_total{code="404",verb="GET"}' in text, "no certificates yet"
 
 
-async def test_agents_that_hold_a_poll_do_not_hold_up_the_next_leader():
+async def test_agents_that_hold_a_poll_do_not_hold_up_the_next_leader() -> None:
     async with started() as (server, running, settings):
         await ready(settings)
         await until(lambda: server.watches, 10, "kopf's watch")
@@ -130,7 +133,7 @@ async def test_agents_that_hold_a_poll_do_not_hold_up_the_next_leader():
             await asyncio.gather(*agents, return_exceptions=True)
 
 
-async def test_a_leader_at_work_ends_when_it_loses_the_lease():
+async def test_a_leader_at_work_ends_when_it_loses_the_lease() -> None:
     async with started() as (server, running, settings):
         await ready(settings)
         server.take_the_lease("another")

@@ -1,18 +1,22 @@
 """The order of one reconcile, which is what makes a crash harmless."""
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
-from diffusion_contract.agent_messages import TrainerInstruction
+from diffusion_contract.agent_messages import Instruction, TrainerInstruction
+from diffusion_operator.kube.cluster import Cluster
 from diffusion_operator.kube.errors import ApiRefusal, Conflict
 from diffusion_operator.kube.failing_writes import PATIENCE
 from diffusion_operator.kube.keys import Key
 from diffusion_operator.loop.reconciler import SOON, Reconciler
-from diffusion_operator.observe.snapshot import Snapshot
+from diffusion_operator.observe.agent_reports import AgentRecord
+from diffusion_operator.observe.snapshot import Raw, Refusal, Snapshot, Sought
 from diffusion_operator.plan.kind import Kind
-from diffusion_operator.plan.plan import Event, ObjectReference, Plan
+from diffusion_operator.plan.plan import Event, Manifest, ObjectReference, Plan
 from operator_harness import FACTS
 
 KEY = Key("DiffusionTraining", "ns", "digits")
@@ -32,64 +36,75 @@ PLAN = Plan(
 )
 
 
-class Recorder:
+Decide = Callable[[Any, datetime], Plan]
+
+
+class Recorder(Cluster):
     """A cluster and a book of reports that note the order of calls, and fail where they are told to."""
 
-    def __init__(self, custom_resource=CUSTOM_RESOURCE, behind=False, failing="", error=None):
-        self.steps, self.behind, self.failing, self.error = [], behind, failing, error
-        self.seen, self.refusals = custom_resource, ()
+    def __init__(
+        self,
+        custom_resource: Raw | None = CUSTOM_RESOURCE,
+        behind: bool = False,
+        failing: str = "",
+        error: Exception | None = None,
+    ) -> None:
+        self.behind, self.failing, self.error = behind, failing, error or AssertionError("not told how to fail")
+        self.seen = custom_resource
+        self.steps: list[str] = []
+        self.refusals: tuple[Refusal, ...] = ()
 
-    def step(self, name):
+    def step(self, name: str) -> None:
         self.steps.append(name)
         if name == self.failing:
             raise self.error
 
-    async def snapshot(self, key, kind):
-        return self.seen and Snapshot(self.seen, FACTS)
+    async def snapshot(self, key: Key, kind: Sought) -> Snapshot | None:
+        return None if self.seen is None else Snapshot(self.seen, FACTS)
 
-    def remember_refusals(self, key, refusals):
+    def remember_refusals(self, key: Key, refusals: tuple[Refusal, ...]) -> bool:
         news, self.refusals = refusals != self.refusals, refusals
         return news
 
-    def is_behind_our_last_write(self, key):
+    def is_behind_our_last_write(self, key: Key) -> bool:
         return self.behind
 
-    async def apply(self, key, manifest):
+    async def apply(self, key: Key, manifest: Manifest) -> str:
         self.step(f"apply {manifest['metadata']['name']}")
         return "it does not exist"
 
-    async def put_status(self, key, seen, status):
+    async def put_status(self, key: Key, seen: Raw, status: Manifest) -> bool:
         self.step(f"status {status['phase']}")
         return True
 
-    async def event(self, about, event, now):
+    async def event(self, about: Raw, event: Event, now: datetime) -> None:
         self.step(f"event {event.reason}")
 
-    async def delete(self, key, reference):
+    async def delete(self, key: Key, reference: ObjectReference) -> bool:
         self.step(f"delete {reference.name}")
         return True
 
-    async def rehearse(self, key, manifests):
+    async def rehearse(self, key: Key, manifests: Iterable[Manifest]) -> bool:
         for manifest in manifests:
             self.step(f"rehearse {manifest['metadata']['name']}")
         return bool(manifests)
 
-    def about(self, key):
+    def about(self, key: Key) -> Mapping[str, AgentRecord]:
         return {}
 
-    def answer(self, key, instructions):
+    def answer(self, key: Key, instructions: Mapping[str, Instruction]) -> None:
         self.step(f"answer {sorted(instructions)}")
 
-    def forget(self, key):
+    def forget(self, key: Key) -> None:
         self.steps.append("forget")
 
 
 class FixedClock:
-    def now(self):
+    def now(self) -> datetime:
         return NOW
 
 
-def reconciler(recorder, decide=lambda world, now: PLAN):
+def reconciler(recorder: Recorder, decide: Decide = lambda world, now: PLAN) -> Reconciler:
     kind = Kind(KEY.kind, "diffusiontrainings", "label", lambda snapshot, reports: snapshot, decide, lambda _: ())
     return Reconciler(recorder, {KEY.kind: kind}, recorder, FixedClock())
 
@@ -104,43 +119,43 @@ ORDER = [
 ]
 
 
-async def test_apply_then_record_then_tell_then_destroy():
+async def test_apply_then_record_then_tell_then_destroy() -> None:
     recorder = Recorder()
     assert await reconciler(recorder).reconcile(KEY) == 7
     assert recorder.steps == ORDER
 
 
 @pytest.mark.parametrize("number", [0, 1, 2, 3, 5])
-async def test_nothing_follows_a_step_that_failed(number):
+async def test_nothing_follows_a_step_that_failed(number: int) -> None:
     recorder = Recorder(failing=ORDER[number], error=Conflict(409, "Conflict", "changed"))
     with pytest.raises(Conflict):
         await reconciler(recorder).reconcile(KEY)
     assert recorder.steps == ORDER[: number + 1]
 
 
-async def test_a_rehearsal_is_last_and_its_news_are_looked_at_soon():
+async def test_a_rehearsal_is_last_and_its_news_are_looked_at_soon() -> None:
     recorder = Recorder()
     asking = replace(PLAN, rehearse=({"kind": "Job", "metadata": {"name": "next"}},))
     assert await reconciler(recorder, lambda world, now: asking).reconcile(KEY) == SOON
     assert recorder.steps == [*ORDER, "rehearse next"]
 
 
-async def test_an_event_that_is_lost_stops_nothing():
+async def test_an_event_that_is_lost_stops_nothing() -> None:
     recorder = Recorder(failing="event Moved", error=ApiRefusal(500, "InternalError", "no"))
     await reconciler(recorder).reconcile(KEY)
     assert recorder.steps == ORDER
 
 
-async def test_a_status_of_none_is_left_alone():
+async def test_a_status_of_none_is_left_alone() -> None:
     recorder = Recorder()
     await reconciler(recorder, lambda world, now: Plan()).reconcile(KEY)
     assert recorder.steps == ["answer []"]
 
 
-async def test_nothing_is_decided_on_a_view_older_than_our_own_last_write():
+async def test_nothing_is_decided_on_a_view_older_than_our_own_last_write() -> None:
     recorder = Recorder(behind=True)
 
-    def decide(world, now):
+    def decide(world: Any, now: datetime) -> Plan:
         raise AssertionError("not now")
 
     assert await reconciler(recorder, decide).reconcile(KEY) == SOON
@@ -148,16 +163,16 @@ async def test_nothing_is_decided_on_a_view_older_than_our_own_last_write():
 
 
 @pytest.mark.parametrize("seen", [None, {**CUSTOM_RESOURCE, "metadata": {"deletionTimestamp": "now"}}])
-async def test_a_custom_resource_that_is_gone_or_going_is_forgotten_and_nothing_is_made(seen):
+async def test_a_custom_resource_that_is_gone_or_going_is_forgotten_and_nothing_is_made(seen: Raw | None) -> None:
     recorder = Recorder(custom_resource=seen)
     assert await reconciler(recorder).reconcile(KEY) is None
     assert set(recorder.steps) == {"forget"}
 
 
-async def test_the_decision_sees_the_time_of_the_clock():
+async def test_the_decision_sees_the_time_of_the_clock() -> None:
     times = []
 
-    def decide(world, now):
+    def decide(world: Any, now: datetime) -> Plan:
         times.append(now)
         return Plan()
 
@@ -165,7 +180,7 @@ async def test_the_decision_sees_the_time_of_the_clock():
     assert times == [NOW]
 
 
-async def test_what_the_api_server_refuses_for_good_is_told_to_the_next_pass_and_the_rest_goes_on():
+async def test_what_the_api_server_refuses_for_good_is_told_to_the_next_pass_and_the_rest_goes_on() -> None:
     refused = ApiRefusal(403, "Forbidden", "exceeded quota")
     recorder = Recorder(failing="apply first", error=refused)
     assert await reconciler(recorder).reconcile(KEY) == SOON
@@ -175,7 +190,7 @@ async def test_what_the_api_server_refuses_for_good_is_told_to_the_next_pass_and
     assert await reconciler(recorder).reconcile(KEY) == 7, "no news, and the plan wants to look again before long"
 
 
-async def test_a_refusal_that_is_over_is_news_too():
+async def test_a_refusal_that_is_over_is_news_too() -> None:
     recorder = Recorder(failing="apply first", error=ApiRefusal(403, "Forbidden", "exceeded quota"))
     await reconciler(recorder).reconcile(KEY)
     recorder.failing = ""
@@ -184,14 +199,14 @@ async def test_a_refusal_that_is_over_is_news_too():
 
 
 @pytest.mark.parametrize("code", [500, 503, 504])
-async def test_a_server_that_fails_is_no_refusal(code):
+async def test_a_server_that_fails_is_no_refusal(code: int) -> None:
     recorder = Recorder(failing="apply first", error=ApiRefusal(code, "InternalError", "no"))
     with pytest.raises(ApiRefusal):
         await reconciler(recorder).reconcile(KEY)
     assert recorder.steps == ["apply first"]
 
 
-async def test_a_server_that_goes_on_failing_at_one_object_is_told_to_the_next_pass_and_the_rest_goes_on():
+async def test_a_server_that_goes_on_failing_at_one_object_is_told_to_the_next_pass_and_the_rest_goes_on() -> None:
     said = 'failed calling webhook "policy.example.com"'
     recorder = Recorder(failing="apply first", error=ApiRefusal(500, "InternalError", said))
     one = reconciler(recorder)
@@ -209,7 +224,7 @@ async def test_a_server_that_goes_on_failing_at_one_object_is_told_to_the_next_p
     assert recorder.refusals == ()
 
 
-async def test_failures_that_are_not_one_after_the_other_are_a_moment_s():
+async def test_failures_that_are_not_one_after_the_other_are_a_moment_s() -> None:
     recorder = Recorder(error=ApiRefusal(500, "InternalError", "no"))
     one = reconciler(recorder)
     for _ in range(PATIENCE):

@@ -40,7 +40,8 @@ def attempt(plan: Plan) -> int:
 
 def start_of(plan: Plan) -> str | None:
     assert plan.status is not None
-    return plan.status["restarts"].get("nextAttemptTime")
+    told: str | None = plan.status["restarts"].get("nextAttemptTime")
+    return told
 
 
 def jobs(plan: Plan) -> list[str]:
@@ -193,7 +194,7 @@ def test_no_attempt_ends_while_its_job_knows_of_a_pod_that_we_do_not_see() -> No
 
 @pytest.mark.parametrize("connected", [True, False])
 def test_no_attempt_ends_between_a_workers_last_report_and_its_exit_code(connected: bool) -> None:
-    only = {"spec": spec_with(), "records": (record("a", state="Failed", connected=connected),)}
+    only: dict[str, Any] = {"spec": spec_with(), "records": (record("a", state="Failed", connected=connected),)}
     failing = plan_of(job("base", active=1), pod("a"), status=training_status(), **only)
     assert attempt(failing) == 1
     words = '{"reason":"ConfigurationRefused","path":"spec.dataset.uri","message":"it is empty"}'

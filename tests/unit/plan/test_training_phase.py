@@ -1,12 +1,14 @@
 """The phase of a run, its reason and its sentence, for each line of the checklist; and what kstatus reads from it."""
 
+from typing import Any
+
 import pytest
 
 from decided_trainings import BOTH, COMMITTED, IMAGE, JOBS, PAIR, PUBLISHED, decided, kstatus, said
 from world_builders import TWO_POOLS, job, node, pod, record, spec_with, training_status
 
 UNPLACED = {"type": "PodScheduled", "status": "False", "message": "0/2 nodes are available"}
-CASES = {
+CASES: dict[str, tuple[tuple[Any, ...], dict[str, Any], str, str, str, str]] = {
     "new": ((), {}, "Pending", "Creating", "workers are being created", "InProgress"),
     "pods come up": (
         PAIR,

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from decided_trainings import COMMITTED, conditions, kstatus, said
+from diffusion_contract.agent_messages import TrainerInstruction
 from diffusion_operator.api.training_spec import parse_training
 from diffusion_operator.children.job import training_job
 from diffusion_operator.plan.plan import Plan, manifest_digest
@@ -38,19 +39,25 @@ def status_of(plan: Plan) -> Any:
     return plan.status
 
 
+def stops(plan: Plan) -> list[bool]:
+    """Whether each worker is told to leave."""
+    told = [one for one in plan.instructions.values() if isinstance(one, TrainerInstruction)]
+    return [one.stop for one in told]
+
+
 def test_nobody_leaves_before_the_api_server_was_asked() -> None:
     plan = plan_of(None)
     (asked,) = plan.rehearse
     assert asked["metadata"]["labels"]["diffusion.dev/attempt"] == "2"
     assert asked["spec"]["template"]["spec"]["containers"][0]["image"] == "new:2"
     assert said(plan) == ("Running", "Training", "1 of 1 workers train as generation 1")
-    assert [one.stop for one in plan.instructions.values()] == [False]
+    assert stops(plan) == [False]
 
 
 def test_what_it_would_take_stops_the_workers_and_then_makes_new_jobs() -> None:
     plan = plan_of("")
     assert status_of(plan)["rendezvous"]["stop"] == "WorkersChanged"
-    assert [one.stop for one in plan.instructions.values()] == [True]
+    assert stops(plan) == [True]
     left = plan_of(None, pods=(pod("a", exit_code=75),), status=plan.status)
     assert (status_of(left)["attempt"], left.rehearse) == (2, ())
 
@@ -66,7 +73,7 @@ def test_what_it_would_refuse_is_told_while_the_run_goes_on() -> None:
     )
     assert kstatus(plan) == "Failed"
     assert [(event.reason, event.type) for event in plan.events] == [("WorkersRefused", "Warning")]
-    assert [one.stop for one in plan.instructions.values()] == [False]
+    assert stops(plan) == [False]
     assert plan.requeue_seconds == 10
     assert len(plan.rehearse) == 1, "it is asked again, when the refusal is old"
     again = plan_of(WHY, status=plan.status)

@@ -1,6 +1,7 @@
 """What the status tells besides the phase: progress, checkpoints, preemptions, conditions, events."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from diffusion_operator.plan.conditions import Condition, from_timestamp, stampe
 from diffusion_operator.plan.training import decide_training
 from world_builders import NOW, TWO_POOLS, pod, record, spec_with, training_status, world
 
-AT_WORK = {"generation": 1, "step": 7, "loss": 0.5, "samples_per_second": 32.0, "samples_seen": 448}
+AT_WORK: dict[str, Any] = {"generation": 1, "step": 7, "loss": 0.5, "samples_per_second": 32.0, "samples_seen": 448}
 
 
 def test_progress_is_that_of_the_most_advanced_worker() -> None:

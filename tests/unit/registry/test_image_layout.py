@@ -3,8 +3,10 @@
 import json
 import os
 import stat
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
 
@@ -34,12 +36,14 @@ def write_folder(folder: Path, files: dict[str, bytes]) -> Path:
     return folder
 
 
-def document(layout: Path, digest: str) -> dict[str, object]:
-    return json.loads(blob_path(layout, digest).read_bytes())
+def document(layout: Path, digest: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(blob_path(layout, digest).read_bytes())
+    return found
 
 
-def index_of(layout: Path) -> list[dict[str, object]]:
-    return json.loads((layout / "index.json").read_bytes())["manifests"]
+def index_of(layout: Path) -> list[dict[str, Any]]:
+    listed: list[dict[str, Any]] = json.loads((layout / "index.json").read_bytes())["manifests"]
+    return listed
 
 
 def tree(layout: Path) -> dict[str, bytes]:
@@ -158,7 +162,7 @@ def test_a_publisher_that_dies_at_any_step_leaves_a_layout_that_publishes_again(
         layout = tmp_path / f"layout-{failing}"
         calls = iter(range(1000))
 
-        def sync(file: object, calls: object = calls, failing: int = failing) -> None:
+        def sync(file: IO[bytes], calls: Iterator[int] = calls, failing: int = failing) -> None:
             if next(calls) == failing:
                 raise OSError(28, "No space left on device")
             synced(file)

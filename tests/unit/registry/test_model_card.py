@@ -11,7 +11,8 @@ SECTIONS = ["Model", "Intended use", "Training data", "Training", "Metrics", "Li
 
 
 def front_matter(card: str) -> dict[str, object]:
-    return yaml.safe_load(card.split("---")[1])
+    front: dict[str, object] = yaml.safe_load(card.split("---")[1])
+    return front
 
 
 def test_every_section_is_there_in_order() -> None:

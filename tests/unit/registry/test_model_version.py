@@ -1,5 +1,7 @@
 """The config blob's contract."""
 
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 
@@ -8,7 +10,7 @@ from tiny_models import SOME_DIGEST, version_config
 
 
 def test_survives_the_wire() -> None:
-    wire = version_config().to_wire()
+    wire: dict[str, Any] = version_config().to_wire()
     assert wire["lineage"]["run"]["configDigest"] == SOME_DIGEST
     assert ModelVersionConfig.model_validate(wire) == version_config()
 

@@ -71,7 +71,7 @@ async def test_answers_on_a_kept_connection_do_not_wait_for_acknowledgements() -
         def __init__(self) -> None:
             self.app = app_with(handler)
 
-        async def __call__(self, scope, receive, send):  # type: ignore[no-untyped-def]
+        async def __call__(self, scope, receive, send) -> None:  # type: ignore[no-untyped-def]
             transport = receive.__self__.transport if hasattr(receive, "__self__") else None
             if transport is not None:
                 accepted = transport.get_extra_info("socket")

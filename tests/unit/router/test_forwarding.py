@@ -1,7 +1,7 @@
 """Which failures are tried again elsewhere, and what the client is told when all is in vain."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 
 import httpx
 import pytest
@@ -18,7 +18,7 @@ CALL = Call("POST", "/v1/images/generations", "Bearer k", b"{}", work=8)
 class BreakingBody(httpx.AsyncByteStream):
     """An answer that begins and does not end."""
 
-    async def __aiter__(self):  # type: ignore[no-untyped-def]
+    async def __aiter__(self) -> AsyncIterator[bytes]:
         yield b'{"data":'
         raise httpx.ReadError("gone")
 
@@ -218,9 +218,8 @@ def test_no_work_is_left_counted_after_success_failure_or_a_client_that_left() -
             await never.wait()
             return good(request)
 
-        forwarder = Forwarder(
-            engines.table, lambda: engines.routes, httpx.AsyncClient(transport=httpx.MockTransport(hang)), str
-        )
+        client = httpx.AsyncClient(transport=httpx.MockTransport(hang))
+        forwarder = Forwarder(engines.table, lambda: engines.routes, client, engines.retries.append)
         task = asyncio.create_task(forwarder.send(CALL))
         await begun.wait()
         assert engines.table.outstanding_work == CALL.work
@@ -232,10 +231,9 @@ def test_no_work_is_left_counted_after_success_failure_or_a_client_that_left() -
 
 
 @pytest.fixture(autouse=True)
-def _short_deadline(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _short_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("diffusion_router.forwarding.ANSWER_SECONDS", 0.2)
     monkeypatch.setattr("diffusion_router.forwarding._GRACE_SECONDS", 0.0)
-    return
 
 
 def test_an_engine_that_never_answers_ends_in_a_timeout_and_is_not_tried_elsewhere() -> None:
@@ -251,7 +249,7 @@ def test_an_engine_that_never_answers_ends_in_a_timeout_and_is_not_tried_elsewhe
 
         client = httpx.AsyncClient(transport=httpx.MockTransport(hang))
         with pytest.raises(ApiError) as caught:
-            await Forwarder(engines.table, lambda: engines.routes, client, str).send(CALL)
+            await Forwarder(engines.table, lambda: engines.routes, client, engines.retries.append).send(CALL)
         assert asked == ["10.0.0.1"]
         return caught.value
 

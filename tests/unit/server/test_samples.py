@@ -37,8 +37,9 @@ def test_what_is_left_open_comes_from_the_service() -> None:
 
 
 def test_the_service_class_says_how_many_steps_and_steps_says_more() -> None:
-    assert asked(seed=1, **{"class": "preview"})[0].steps == 4
-    assert asked(seed=1, steps=7, **{"class": "preview"})[0].steps == 7
+    preview: dict[str, Any] = {"class": "preview"}
+    assert asked(seed=1, **preview)[0].steps == 4
+    assert asked(seed=1, steps=7, **preview)[0].steps == 7
 
 
 def test_image_i_is_drawn_from_seed_plus_i_also_at_the_end_of_the_range() -> None:

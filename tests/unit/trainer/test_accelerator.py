@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from trainer_in_process import train_here
 
 
 @pytest.fixture
-def gpus(monkeypatch):
+def gpus(monkeypatch: pytest.MonkeyPatch):
     """Pretend that torch finds so many GPUs."""
 
     def find(count: int, poisoned: bool = False) -> None:
@@ -26,14 +27,14 @@ def gpus(monkeypatch):
     return find
 
 
-def test_the_process_that_forks_asks_for_gpus_without_touching_them():
+def test_the_process_that_forks_asks_for_gpus_without_touching_them() -> None:
     environment = zygote_environment({"OMP_NUM_THREADS": "3"}, 2)
     assert environment["PYTORCH_NVML_BASED_CUDA_CHECK"] == "1"
     assert environment["TORCH_NCCL_ASYNC_ERROR_HANDLING"] == "0"
     assert environment["OMP_NUM_THREADS"] == "3"
 
 
-def test_devices_are_known_by_their_files_unless_they_are_taken_away(tmp_path):
+def test_devices_are_known_by_their_files_unless_they_are_taken_away(tmp_path: Path) -> None:
     for name in ("nvidia1", "nvidia0", "nvidiactl", "nvidia-uvm", "null"):
         (tmp_path / name).touch()
     assert given_devices({}, tmp_path) == ["nvidia0", "nvidia1"]
@@ -42,7 +43,7 @@ def test_devices_are_known_by_their_files_unless_they_are_taken_away(tmp_path):
         assert given_devices({"CUDA_VISIBLE_DEVICES": hidden}, tmp_path) == []
 
 
-def test_devices_that_a_plugin_has_given_and_the_runtime_has_not_brought_in_are_known_by_name(tmp_path):
+def test_devices_that_a_plugin_has_given_and_the_runtime_has_not_brought_in_are_known_by_name(tmp_path: Path) -> None:
     given = {"NVIDIA_VISIBLE_DEVICES": "GPU-aa-bb,MIG-cc"}
     assert given_devices(given, tmp_path) == ["GPU-aa-bb", "MIG-cc"]
     assert given_devices({**given, "CUDA_VISIBLE_DEVICES": ""}, tmp_path) == []
@@ -50,7 +51,7 @@ def test_devices_that_a_plugin_has_given_and_the_runtime_has_not_brought_in_are_
         assert given_devices({"NVIDIA_VISIBLE_DEVICES": anything}, tmp_path) == []
 
 
-def test_without_gpus_it_is_the_cpu_and_with_them_one_for_each_process(gpus):
+def test_without_gpus_it_is_the_cpu_and_with_them_one_for_each_process(gpus) -> None:
     gpus(0, poisoned=True)
     assert choose_device(0, []) == torch.device("cpu")
     gpus(2)
@@ -60,7 +61,7 @@ def test_without_gpus_it_is_the_cpu_and_with_them_one_for_each_process(gpus):
     assert caught.value.path == "spec.workers.processesPerWorker"
 
 
-def test_a_gpu_that_cannot_be_used_is_an_error_and_never_the_cpu(gpus):
+def test_a_gpu_that_cannot_be_used_is_an_error_and_never_the_cpu(gpus) -> None:
     gpus(0)
     with pytest.raises(AcceleratorUnusable, match=r"this pod has nvidia0, .* check the node's driver"):
         choose_device(0, ["nvidia0"])
@@ -69,7 +70,7 @@ def test_a_gpu_that_cannot_be_used_is_an_error_and_never_the_cpu(gpus):
 @pytest.mark.parametrize(
     ("poisoned", "code", "words"), [(True, 93, "before the trainer was forked"), (False, 1, "driver")]
 )
-def test_the_last_words_say_so(gpus, monkeypatch, tmp_path, poisoned, code, words):
+def test_the_last_words_say_so(gpus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, poisoned, code, words) -> None:
     gpus(0, poisoned)
     monkeypatch.setattr(accelerator, "given_devices", lambda _environment: ["nvidia0"])
     ended, said = train_here(tmp_path)
@@ -94,7 +95,7 @@ raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
-def test_a_fork_after_cuda_was_asked_is_recognised():
+def test_a_fork_after_cuda_was_asked_is_recognised() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "PYTORCH_NVML_BASED_CUDA_CHECK"}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", POISON_AND_FORK], env=environment, capture_output=True, timeout=120

@@ -59,7 +59,9 @@ def live(tmp_path: Path, zygote: PlayedZygote) -> int:
 
 
 @pytest.mark.parametrize("step_of", [lambda _process: 3, lambda process: 3 - process % 3])
-def test_a_process_killed_again_and_again_at_steps_made_before_is_not_replaced_for_ever(tmp_path, step_of):
+def test_a_process_killed_again_and_again_at_steps_made_before_is_not_replaced_for_ever(
+    tmp_path: Path, step_of
+) -> None:
     zygote = PlayedZygote(step_of)
     assert live(tmp_path, zygote) == 128 + 9
     assert zygote.let_finish, "a snapshot that was handed over may still be committed"
@@ -67,7 +69,7 @@ def test_a_process_killed_again_and_again_at_steps_made_before_is_not_replaced_f
     assert json.loads((tmp_path / "last-words").read_text())["reason"] == "Crashed"
 
 
-def test_kills_with_progress_in_between_are_not_counted_together(tmp_path):
+def test_kills_with_progress_in_between_are_not_counted_together(tmp_path: Path) -> None:
     zygote = PlayedZygote(lambda process: process, lives=4 * REPLACEMENTS)
     assert live(tmp_path, zygote) == 0
     assert zygote.forked == 4 * REPLACEMENTS
@@ -92,7 +94,7 @@ zygote.finish(float(sys.argv[2]))
 
 
 @pytest.mark.parametrize(("seconds", "takes", "finished"), [("20", "0.3", True), ("0.01", "60", False)])
-def test_the_writer_of_a_crashed_trainer_finishes_what_it_has_in_hand(tmp_path, seconds, takes, finished):
+def test_the_writer_of_a_crashed_trainer_finishes_what_it_has_in_hand(tmp_path: Path, seconds, takes, finished) -> None:
     command = [sys.executable, "-c", FINISH, tmp_path / "done", seconds, takes]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     for pid in done.stdout.split():
@@ -118,7 +120,7 @@ print(code, Path(f"/proc/{Path('orphan').read_text().strip()}").exists())
 
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare (util-linux) to be process 1")
-def test_as_process_one_it_collects_orphans(tmp_path):
+def test_as_process_one_it_collects_orphans(tmp_path: Path) -> None:
     command = ["unshare", "-rpf", "--mount-proc", sys.executable, "-c", PROCESS_ONE]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.stdout == "1 False\n", done.stderr

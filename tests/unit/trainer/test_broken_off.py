@@ -2,6 +2,7 @@
 
 import json
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -28,7 +29,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def live(tmp_path) -> LiveConfig:
+def live(tmp_path: Path) -> LiveConfig:
     path = tmp_path / "run.json"
     path.write_text(json.dumps(run_document(training={"targetSteps": 4, "globalBatchSize": 4})))
     return LiveConfig(path)
@@ -51,7 +52,7 @@ def same(left: list[torch.Tensor], right: list[torch.Tensor]) -> bool:
     return all(torch.equal(one, other) for one, other in zip(left, right, strict=True))
 
 
-def test_gradients_of_a_group_that_was_broken_off_change_nothing(live):
+def test_gradients_of_a_group_that_was_broken_off_change_nothing(live) -> None:
     state, broken_off = build_state(live.current, CPU), threading.Event()
     state.begin(live.current)
     report = Reporter(lambda _packet: None)
@@ -68,14 +69,14 @@ def test_gradients_of_a_group_that_was_broken_off_change_nothing(live):
     assert same(state.tensors(), before)
 
 
-def test_who_is_alone_has_no_connections_that_could_be_broken_off():
+def test_who_is_alone_has_no_connections_that_could_be_broken_off() -> None:
     broken_off = threading.Event()
     broken_off.set()
     with alone(broken_off) as group:
         group.confirm(CPU)
 
 
-def test_a_generation_is_marked_before_its_connections_are_broken_off(monkeypatch):
+def test_a_generation_is_marked_before_its_connections_are_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
     process = TrainerProcess.__new__(TrainerProcess)
     process._generation, process._broken_off, found = 3, threading.Event(), []
     monkeypatch.setattr(trainer_process, "break_connections", found.append)
@@ -98,7 +99,7 @@ class LostInTheMiddle:
 
 
 @pytest.mark.parametrize("step", [None, 6])
-def test_half_of_a_received_state_is_none(live, tmp_path, step):
+def test_half_of_a_received_state_is_none(live, tmp_path: Path, step) -> None:
     state = build_state(live.current, CPU)
     initial = copied(state)
     state.apply_counters(Counters(step=step))

@@ -1,6 +1,7 @@
 """`diffusion-trainer` on a terminal, and the link to an operator that comes and goes."""
 
 import threading
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -19,17 +20,17 @@ def run(*arguments: object):
 
 
 @pytest.mark.parametrize("command", [[], ["agent"], ["run"], ["checkpoints"], ["digest"]])
-def test_each_command_explains_itself(command):
+def test_each_command_explains_itself(command) -> None:
     result = run(*command, "--help")
     assert result.exit_code == 0
     assert "Usage:" in result.output
 
 
-def test_the_version_is_told():
+def test_the_version_is_told() -> None:
     assert "0.1.0" in run("--version").output
 
 
-def test_checkpoints_are_listed_with_a_verdict(tmp_path):
+def test_checkpoints_are_listed_with_a_verdict(tmp_path: Path) -> None:
     good, bad = commit_sample(tmp_path / "a" / "uid", 4), commit_sample(tmp_path / "a" / "uid", 8)
     result = run("checkpoints", tmp_path)
     assert result.exit_code == 0
@@ -41,19 +42,19 @@ def test_checkpoints_are_listed_with_a_verdict(tmp_path):
     assert f"step 4  {good.time}  {good.digest}  holds" in result.output
 
 
-def test_a_folder_without_checkpoints_is_no_success(tmp_path):
+def test_a_folder_without_checkpoints_is_no_success(tmp_path: Path) -> None:
     result = run("checkpoints", tmp_path)
     assert (result.exit_code, "no checkpoints below" in result.output) == (1, True)
 
 
-def test_the_digest_of_a_dataset_is_printed(tmp_path):
+def test_the_digest_of_a_dataset_is_printed(tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_bytes(b"")
     empty = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
     assert run("digest", tmp_path / "a.npz").output.strip() == empty
     assert run("digest", tmp_path / "none").exit_code == 2
 
 
-def test_the_agent_says_what_it_misses():
+def test_the_agent_says_what_it_misses() -> None:
     result = CliRunner(env={"DIFFUSION_AGENT_URL": ""}).invoke(main, ["agent"])
     assert result.exit_code == 2
     assert "DIFFUSION_AGENT_URL is not set" in result.output
@@ -83,7 +84,7 @@ class ScriptedChannel:
 
 
 @pytest.fixture
-def make_link(monkeypatch):
+def make_link(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(operator_link, "FIRST_PAUSE_SECONDS", 0.01)
     links = []
 
@@ -100,7 +101,7 @@ def make_link(monkeypatch):
         link.finish(5)
 
 
-def test_news_end_a_held_poll_and_the_next_one_carries_them(make_link):
+def test_news_end_a_held_poll_and_the_next_one_carries_them(make_link) -> None:
     channel, step = ScriptedChannel("hold"), [1]
     link = make_link(channel, step, [])
     wait_until(lambda: channel.polls, 5, "a first poll")
@@ -110,7 +111,7 @@ def test_news_end_a_held_poll_and_the_next_one_carries_them(make_link):
     assert [poll.report.step for poll in channel.polls[:2]] == [1, 2]
 
 
-def test_an_operator_that_is_away_is_asked_again_and_its_instruction_told_once(make_link):
+def test_an_operator_that_is_away_is_asked_again_and_its_instruction_told_once(make_link) -> None:
     instruction = TrainerInstruction(attempt=0, generation=3)
     answer = PollAnswer(revision="r", instruction=instruction)
     channel = ScriptedChannel(ChannelUnavailable("away"), ChannelUnavailable("away"), answer, answer)
@@ -121,7 +122,7 @@ def test_an_operator_that_is_away_is_asked_again_and_its_instruction_told_once(m
     assert [poll.seen for poll in channel.polls[:5]] == ["", "", "", "r", "r"]
 
 
-def test_the_last_report_is_not_held(make_link):
+def test_the_last_report_is_not_held(make_link) -> None:
     channel = ScriptedChannel("hold", PollAnswer())
     link = make_link(channel, [7], [])
     wait_until(lambda: channel.polls, 5, "a first poll")

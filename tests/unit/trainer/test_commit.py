@@ -23,7 +23,7 @@ def names(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir())
 
 
-def test_a_commit_leaves_the_folder_its_fence_and_a_pointer(tmp_path):
+def test_a_commit_leaves_the_folder_its_fence_and_a_pointer(tmp_path: Path) -> None:
     reference = commit_sample(tmp_path, 40, attempt=2)
     assert names(tmp_path) == ["FENCE-2", "latest", "step-00000040"]
     assert (tmp_path / "latest").read_text() == "step-00000040\n"
@@ -32,7 +32,7 @@ def test_a_commit_leaves_the_folder_its_fence_and_a_pointer(tmp_path):
     assert parse_manifest(content).step == 40
 
 
-def test_the_manifest_is_written_after_everything_else(tmp_path, monkeypatch):
+def test_the_manifest_is_written_after_everything_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = []
 
     def noting(original):
@@ -48,20 +48,20 @@ def test_the_manifest_is_written_after_everything_else(tmp_path, monkeypatch):
     assert written == ["model.safetensors", "ema.safetensors", "MANIFEST.json"]
 
 
-def test_latest_never_moves_back(tmp_path):
+def test_latest_never_moves_back(tmp_path: Path) -> None:
     commit_sample(tmp_path, 10)
     commit_sample(tmp_path, 5)
     assert (tmp_path / "latest").read_text() == "step-00000010\n"
 
 
-def test_the_same_step_again_is_the_same_checkpoint(tmp_path):
+def test_the_same_step_again_is_the_same_checkpoint(tmp_path: Path) -> None:
     first = commit_sample(tmp_path, 7)
     before = (tmp_path / "step-00000007/MANIFEST.json").stat().st_ino
     assert commit_sample(tmp_path, 7) == first
     assert (tmp_path / "step-00000007/MANIFEST.json").stat().st_ino == before
 
 
-def test_one_that_does_not_hold_is_replaced(tmp_path):
+def test_one_that_does_not_hold_is_replaced(tmp_path: Path) -> None:
     commit_sample(tmp_path, 7)
     (tmp_path / "step-00000007/model.safetensors").write_bytes(b"damaged")
     commit_sample(tmp_path, 7, attempt=1)
@@ -69,11 +69,13 @@ def test_one_that_does_not_hold_is_replaced(tmp_path):
     assert names(tmp_path) == ["FENCE-0", "FENCE-1", "latest", "step-00000007"]
 
 
-def test_two_processes_that_save_the_same_step_have_one_checkpoint(tmp_path, monkeypatch):
+def test_two_processes_that_save_the_same_step_have_one_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     original = commit_module.check_fence
     others = []
 
-    def the_other_is_quicker(folder, attempt):
+    def the_other_is_quicker(folder, attempt) -> None:
         monkeypatch.undo()
         others.append(commit_sample(tmp_path, 7))
         original(folder, attempt)
@@ -83,7 +85,7 @@ def test_two_processes_that_save_the_same_step_have_one_checkpoint(tmp_path, mon
     assert names(tmp_path) == ["FENCE-0", "latest", "step-00000007"]
 
 
-def test_what_a_killed_process_left_aside_is_put_back_if_it_holds(tmp_path):
+def test_what_a_killed_process_left_aside_is_put_back_if_it_holds(tmp_path: Path) -> None:
     kept = commit_sample(tmp_path, 7)
     commit_sample(tmp_path, 8)
     (tmp_path / "step-00000007").rename(tmp_path / ".aside-00000007-ab12")
@@ -96,11 +98,13 @@ def test_what_a_killed_process_left_aside_is_put_back_if_it_holds(tmp_path):
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES])
-def test_one_that_cannot_be_read_stays_aside_until_it_can(tmp_path, monkeypatch, number):
+def test_one_that_cannot_be_read_stays_aside_until_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number
+) -> None:
     kept = commit_sample(tmp_path, 7)
     (tmp_path / "step-00000007").rename(tmp_path / ".aside-00000007-ab12")
 
-    def refuse(_path):
+    def refuse(_path) -> None:
         raise OSError(number, os.strerror(number))
 
     with monkeypatch.context() as failing:
@@ -111,7 +115,9 @@ def test_one_that_cannot_be_read_stays_aside_until_it_can(tmp_path, monkeypatch,
     assert verify_checkpoint(tmp_path / "step-00000007").reference == kept
 
 
-def test_a_volume_that_refuses_the_rename_loses_no_good_checkpoint(tmp_path, monkeypatch):
+def test_a_volume_that_refuses_the_rename_loses_no_good_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     commit_sample(tmp_path, 7)
     (tmp_path / "step-00000007").rename(tmp_path / ".aside-00000007-ab12")
     original = Path.rename
@@ -127,13 +133,15 @@ def test_a_volume_that_refuses_the_rename_loses_no_good_checkpoint(tmp_path, mon
     assert (tmp_path / ".aside-00000007-ab12/MANIFEST.json").exists()
 
 
-def test_a_good_one_that_took_the_place_of_a_damaged_one_meanwhile_stays(tmp_path, monkeypatch):
+def test_a_good_one_that_took_the_place_of_a_damaged_one_meanwhile_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     commit_sample(tmp_path, 7)
     (tmp_path / "step-00000007/model.safetensors").write_bytes(b"damaged")
     original = commit_module.clear_the_way
     others = []
 
-    def the_other_is_quicker(final):
+    def the_other_is_quicker(final) -> None:
         monkeypatch.undo()
         others.append(commit_sample(tmp_path, 7))
         original(final)
@@ -144,7 +152,7 @@ def test_a_good_one_that_took_the_place_of_a_damaged_one_meanwhile_stays(tmp_pat
     assert names(tmp_path) == ["FENCE-0", "latest", "step-00000007"]
 
 
-def test_leftovers_of_a_killed_writer_of_this_attempt_go_with_the_next_commit(tmp_path):
+def test_leftovers_of_a_killed_writer_of_this_attempt_go_with_the_next_commit(tmp_path: Path) -> None:
     commit_sample(tmp_path, 5)
     (tmp_path / ".tmp-00000005-0-dead").mkdir()
     (tmp_path / ".tmp-00000009-0-live").mkdir()
@@ -164,7 +172,9 @@ def test_leftovers_of_a_killed_writer_of_this_attempt_go_with_the_next_commit(tm
     ],
 )
 @pytest.mark.parametrize("failing_call", range(8))
-def test_an_error_at_any_call_commits_nothing_by_halves(tmp_path, monkeypatch, number, reason, words, failing_call):
+def test_an_error_at_any_call_commits_nothing_by_halves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number, reason, words, failing_call
+) -> None:
     commit_sample(tmp_path, 1)
     calls = iter(range(100))
 
@@ -211,7 +221,7 @@ print(sorted(entry.name for entry in folder.iterdir()))
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare (util-linux) to mount a small volume")
 @pytest.mark.parametrize(("options", "reason"), [("size=256k", "StorageFull"), ("size=4m,ro", "StorageReadOnly")])
-def test_a_volume_that_is_really_full_or_read_only(tmp_path, options, reason):
+def test_a_volume_that_is_really_full_or_read_only(tmp_path: Path, options, reason) -> None:
     script = tmp_path / "script.py"
     script.write_text(ON_A_REAL_VOLUME)
     volume = tmp_path / "volume"
@@ -229,7 +239,7 @@ def test_a_volume_that_is_really_full_or_read_only(tmp_path, options, reason):
     assert "step-" not in done.stdout
 
 
-def test_steps_are_listed_newest_first_and_a_missing_folder_has_none(tmp_path):
+def test_steps_are_listed_newest_first_and_a_missing_folder_has_none(tmp_path: Path) -> None:
     assert committed_steps(tmp_path / "none") == []
     for step in (3, 12, 5):
         commit_sample(tmp_path, step)

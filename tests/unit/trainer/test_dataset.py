@@ -44,7 +44,7 @@ def refusal(config: RunConfig) -> ConfigurationRefused:
     return caught.value
 
 
-def test_the_digits_are_there_with_a_digest_that_does_not_change():
+def test_the_digits_are_there_with_a_digest_that_does_not_change() -> None:
     digits = load_dataset(config("builtin://digits", classes=10))
     assert digits.pixels.shape == (1797, 1, 8, 8)
     assert (digits.pixels.min(), digits.pixels.max()) == (0, 16)
@@ -53,7 +53,7 @@ def test_the_digits_are_there_with_a_digest_that_does_not_change():
     assert again.digest == digits.digest
 
 
-def test_an_npz_with_any_common_layout(tmp_path):
+def test_an_npz_with_any_common_layout(tmp_path: Path) -> None:
     for shape in ((6, 8, 8), (6, 1, 8, 8), (6, 8, 8, 1)):
         path = write_npz(tmp_path / f"{len(shape)}{shape[1]}.npz", images=np.zeros(shape, np.uint8))
         found = load_dataset(config(path, digest=dataset_digest(path)))
@@ -61,7 +61,7 @@ def test_an_npz_with_any_common_layout(tmp_path):
         assert found.labels.tolist() == [0, 1, 2, 0, 1, 2]
 
 
-def test_a_folder_has_a_class_for_each_subfolder_and_fits_its_images(tmp_path):
+def test_a_folder_has_a_class_for_each_subfolder_and_fits_its_images(tmp_path: Path) -> None:
     write_images(tmp_path, ["cats/1.png", "cats/2.JPG", "dogs/1.jpeg"], size=(20, 12))
     (tmp_path / "cats/notes.txt").write_text("not an image")
     found = load_dataset(config(tmp_path, classes=2))
@@ -70,26 +70,26 @@ def test_a_folder_has_a_class_for_each_subfolder_and_fits_its_images(tmp_path):
     assert found.labels.tolist() == [0, 0, 1]
 
 
-def test_a_flat_folder_serves_a_model_without_classes(tmp_path):
+def test_a_flat_folder_serves_a_model_without_classes(tmp_path: Path) -> None:
     write_images(tmp_path, ["b.png", "a.png"])
     assert load_dataset(config(tmp_path, classes=None)).labels is None
     assert refusal(config(tmp_path)).path == "spec.model.conditioning.type"
 
 
-def test_the_digest_of_a_folder_is_what_the_shell_computes(tmp_path):
+def test_the_digest_of_a_folder_is_what_the_shell_computes(tmp_path: Path) -> None:
     write_images(tmp_path, ["b/2.png", "a/1.png", "a.png"])
     shell = "find . -type f -printf '%P\\n' | LC_ALL=C sort | xargs -d '\\n' sha256sum | sha256sum"
     printed = subprocess.run(["sh", "-c", shell], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     assert dataset_digest(tmp_path) == f"sha256:{printed.split()[0]}"
 
 
-def test_the_digest_of_a_file_is_its_sha256(tmp_path):
+def test_the_digest_of_a_file_is_its_sha256(tmp_path: Path) -> None:
     path = write_npz(tmp_path / "a.npz")
     printed = subprocess.run(["sha256sum", path], capture_output=True, text=True, check=True).stdout
     assert dataset_digest(path) == f"sha256:{printed.split()[0]}"
 
 
-def test_another_digest_is_refused_with_the_command_that_prints_the_right_one(tmp_path):
+def test_another_digest_is_refused_with_the_command_that_prints_the_right_one(tmp_path: Path) -> None:
     error = refusal(config(write_npz(tmp_path / "a.npz"), digest="sha256:" + "0" * 64))
     assert error.path == "spec.dataset.digest"
     assert "diffusion-trainer digest PATH" in error.why
@@ -97,7 +97,7 @@ def test_another_digest_is_refused_with_the_command_that_prints_the_right_one(tm
 
 
 @pytest.mark.parametrize("keep", [0, 10, 200, -30])
-def test_a_truncated_npz(tmp_path, keep):
+def test_a_truncated_npz(tmp_path: Path, keep) -> None:
     path = write_npz(tmp_path / "a.npz")
     path.write_bytes(path.read_bytes()[:keep])
     error = refusal(config(path))
@@ -106,7 +106,7 @@ def test_a_truncated_npz(tmp_path, keep):
 
 
 @pytest.mark.parametrize("place", [0.3, 0.5, 0.7])
-def test_a_compressed_npz_with_damaged_bytes(tmp_path, place):
+def test_a_compressed_npz_with_damaged_bytes(tmp_path: Path, place) -> None:
     path = tmp_path / "a.npz"
     generator = np.random.default_rng(0)
     np.savez_compressed(path, images=generator.integers(0, 99, (64, 8, 8)).astype(np.uint8), labels=np.zeros(64, int))
@@ -118,7 +118,7 @@ def test_a_compressed_npz_with_damaged_bytes(tmp_path, place):
 
 
 @pytest.mark.parametrize("method", [99, 12], ids=["unknown compression", "compression that lies"])
-def test_an_npz_packed_in_another_way(tmp_path, method):
+def test_an_npz_packed_in_another_way(tmp_path: Path, method) -> None:
     path = write_npz(tmp_path / "a.npz")
     content = path.read_bytes()
     with zipfile.ZipFile(path) as archive:
@@ -134,7 +134,7 @@ def test_an_npz_packed_in_another_way(tmp_path, method):
     assert refusal(config(path)).path == "spec.dataset.uri"
 
 
-def test_an_encrypted_npz_and_one_with_a_shape_that_no_machine_holds(tmp_path):
+def test_an_encrypted_npz_and_one_with_a_shape_that_no_machine_holds(tmp_path: Path) -> None:
     path = write_npz(tmp_path / "a.npz")
     content = bytearray(path.read_bytes())
     at = content.find(b"PK\x01\x02")
@@ -151,11 +151,11 @@ def test_an_encrypted_npz_and_one_with_a_shape_that_no_machine_holds(tmp_path):
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ETIMEDOUT])
-def test_a_volume_that_fails_is_no_refusal(tmp_path, monkeypatch, number):
+def test_a_volume_that_fails_is_no_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number) -> None:
     path = write_npz(tmp_path / "a.npz")
     write_images(tmp_path / "folder", ["a/1.png"])
 
-    def fail(*_given, **_named):
+    def fail(*_given, **_named) -> None:
         raise OSError(number, os.strerror(number), str(path))
 
     for target in ("np.load", "dataset_digest"):
@@ -168,7 +168,7 @@ def test_a_volume_that_fails_is_no_refusal(tmp_path, monkeypatch, number):
         load_dataset(config(tmp_path / "folder", classes=2))
 
 
-def test_a_folder_that_cannot_be_listed_is_not_left_out(tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_listed_is_not_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_images(tmp_path, ["a/1.png", "b/2.png"])
     original = os.scandir
 
@@ -181,7 +181,7 @@ def test_a_folder_that_cannot_be_listed_is_not_left_out(tmp_path, monkeypatch):
     assert "Permission denied" in refusal(config(tmp_path, classes=2)).why
 
 
-def test_grey_images_of_sixteen_bits_are_scaled(tmp_path):
+def test_grey_images_of_sixteen_bits_are_scaled(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     ramp = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
     Image.fromarray(ramp).save(tmp_path / "a/1.png")
@@ -192,12 +192,12 @@ def test_grey_images_of_sixteen_bits_are_scaled(tmp_path):
     assert pixels[-1, -1] == 255
 
 
-def test_labels_may_be_whole_numbers_in_any_number_type(tmp_path):
+def test_labels_may_be_whole_numbers_in_any_number_type(tmp_path: Path) -> None:
     for labels in (np.array([0.0, 1, 2, 0, 1, 2]), np.array([0, 1, 2, 0, 1, 2], np.uint8)):
         assert load_dataset(config(write_npz(tmp_path / "a.npz", labels=labels))).labels.tolist() == [0, 1, 2, 0, 1, 2]
 
 
-def test_a_truncated_image_is_named(tmp_path):
+def test_a_truncated_image_is_named(tmp_path: Path) -> None:
     write_images(tmp_path, ["a/1.png", "b/2.png"])
     path = tmp_path / "b/2.png"
     path.write_bytes(path.read_bytes()[:40])
@@ -206,7 +206,7 @@ def test_a_truncated_image_is_named(tmp_path):
     assert str(path) in error.why
 
 
-def test_pickles_in_an_npz_are_not_opened(tmp_path):
+def test_pickles_in_an_npz_are_not_opened(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     np.savez(path, images=np.array([{"a": 1}], dtype=object))
     assert refusal(config(path)).path == "spec.dataset.uri"
@@ -230,13 +230,13 @@ def test_pickles_in_an_npz_are_not_opened(tmp_path):
         ({"labels": np.array([-1] * 6)}, "spec.model.conditioning.classes", "from -1"),
     ],
 )
-def test_what_does_not_fit_the_model_names_the_field(tmp_path, arrays, path, words):
+def test_what_does_not_fit_the_model_names_the_field(tmp_path: Path, arrays, path, words) -> None:
     error = refusal(config(write_npz(tmp_path / "a.npz", **arrays)))
     assert error.path == path
     assert words in error.why
 
 
-def test_missing_and_empty_places(tmp_path):
+def test_missing_and_empty_places(tmp_path: Path) -> None:
     missing = refusal(config(tmp_path / "none.npz"))
     assert (missing.path, "does not exist" in missing.why) == ("spec.dataset.uri", True)
     assert "holds no .png or .jpg images" in refusal(config(tmp_path)).why

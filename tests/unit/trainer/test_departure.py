@@ -1,6 +1,7 @@
 """How a process leaves: with what its peers have heard, and before its machine is taken away."""
 
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -39,7 +40,7 @@ class TwoRanks:
         pass
 
 
-def departure(tmp_path, inbox: Inbox, busy: bool = False, **settings: object) -> Departure:
+def departure(tmp_path: Path, inbox: Inbox, busy: bool = False, **settings: object) -> Departure:
     saver = SimpleNamespace(failure=None, busy=busy)
     state = SimpleNamespace(step=5, counters=SimpleNamespace(step=5))
     live = SimpleNamespace(current=SimpleNamespace(checkpoint=SimpleNamespace(on_preemption=False)))
@@ -53,14 +54,14 @@ def boundary(generation: int) -> Boundary:
 
 
 @pytest.mark.parametrize(("leaving", "code"), [(("b",), 75), ((), None)])
-def test_what_a_peer_has_heard_is_enough_to_leave_or_to_go_on(tmp_path, leaving, code):
+def test_what_a_peer_has_heard_is_enough_to_leave_or_to_go_on(tmp_path: Path, leaving, code) -> None:
     inbox = Inbox(None, Orders(instruction=instruction(1)))
     told = instruction(2, leaving=leaving)
     assert departure(tmp_path, inbox).settle(TwoRanks(told), boundary(2), target=9) == code
     assert inbox.orders.instruction == told
 
 
-def test_an_older_instruction_never_replaces_a_newer_one():
+def test_an_older_instruction_never_replaces_a_newer_one() -> None:
     inbox = Inbox(None, Orders(instruction=instruction(1)))
     inbox.learn(instruction(2))
     inbox.take(Orders(instruction=instruction(1), terminating=True))
@@ -72,7 +73,7 @@ def test_an_older_instruction_never_replaces_a_newer_one():
     assert inbox.orders.instruction.stop
 
 
-def test_gathering_ends_with_a_newer_generation_or_the_pod():
+def test_gathering_ends_with_a_newer_generation_or_the_pod() -> None:
     inbox = Inbox(None, Orders(instruction=instruction(1)))
     assert inbox.why_stop(1) is None
     inbox.take(Orders(instruction=instruction(2)))
@@ -81,7 +82,7 @@ def test_gathering_ends_with_a_newer_generation_or_the_pod():
     assert inbox.why_stop(2) == "told to end"
 
 
-def test_who_waits_for_another_ones_commit_leaves_before_it_is_killed(tmp_path):
+def test_who_waits_for_another_ones_commit_leaves_before_it_is_killed(tmp_path: Path) -> None:
     inbox = Inbox(None, Orders())
     inbox.take(Orders(terminating=True))
     began = time.monotonic()
@@ -89,7 +90,7 @@ def test_who_waits_for_another_ones_commit_leaves_before_it_is_killed(tmp_path):
     assert time.monotonic() - began < 30, "leave_seconds is 60"
 
 
-def test_who_writes_the_commit_itself_waits_for_it(tmp_path):
+def test_who_writes_the_commit_itself_waits_for_it(tmp_path: Path) -> None:
     inbox = Inbox(None, Orders())
     inbox.take(Orders(terminating=True))
     began = time.monotonic()

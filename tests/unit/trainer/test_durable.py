@@ -23,7 +23,7 @@ def image(size: int) -> memoryview:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_what_is_written_is_what_was_given(tmp_path, size):
+def test_what_is_written_is_what_was_given(tmp_path: Path, size) -> None:
     content = image(size)
     path = tmp_path / "shard"
     assert write_hashed(path, content) == sha256_of(content)
@@ -42,14 +42,14 @@ def direct_reads(folder: Path) -> bool:
     return True
 
 
-def test_memory_that_is_not_aligned_is_written_all_the_same(tmp_path):
+def test_memory_that_is_not_aligned_is_written_all_the_same(tmp_path: Path) -> None:
     content = image(CHUNK + 5000)[3:]
     path = tmp_path / "shard"
     assert write_hashed(path, content) == sha256_of(content)
     assert path.read_bytes() == bytes(content)
 
 
-def test_a_file_system_without_direct_writes(tmp_path, monkeypatch):
+def test_a_file_system_without_direct_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(descriptor, command, *given):
         if command == durable.fcntl.F_SETFL:
             raise OSError(errno.EINVAL, "Invalid argument")
@@ -62,8 +62,10 @@ def test_a_file_system_without_direct_writes(tmp_path, monkeypatch):
     assert (tmp_path / "shard").read_bytes() == bytes(content)
 
 
-def test_an_error_that_has_nothing_to_do_with_direct_writes_goes_up(tmp_path, monkeypatch):
-    def fail(_descriptor, _content):
+def test_an_error_that_has_nothing_to_do_with_direct_writes_goes_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_descriptor, _content) -> None:
         raise OSError(errno.EINVAL, "Invalid argument")
 
     monkeypatch.setattr(durable.os, "write", fail)
@@ -72,7 +74,7 @@ def test_an_error_that_has_nothing_to_do_with_direct_writes_goes_up(tmp_path, mo
 
 
 @pytest.mark.parametrize("at", [0, 4096, CHUNK, CHUNK + 4999])
-def test_one_flipped_bit_is_not_what_was_written(tmp_path, at):
+def test_one_flipped_bit_is_not_what_was_written(tmp_path: Path, at) -> None:
     content = image(CHUNK + 5000)
     path = tmp_path / "shard"
     write_hashed(path, content)
@@ -84,7 +86,7 @@ def test_one_flipped_bit_is_not_what_was_written(tmp_path, at):
     assert not is_on_disk(path, content)
 
 
-def test_another_size_or_no_file_proves_nothing(tmp_path):
+def test_another_size_or_no_file_proves_nothing(tmp_path: Path) -> None:
     content = image(5000)
     path = tmp_path / "shard"
     assert not is_on_disk(path, content)
@@ -94,11 +96,11 @@ def test_another_size_or_no_file_proves_nothing(tmp_path):
     assert not is_on_disk(path, content)
 
 
-def test_a_read_that_fails_proves_nothing(tmp_path, monkeypatch):
+def test_a_read_that_fails_proves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = image(5000)
     write_hashed(tmp_path / "shard", content)
 
-    def fail(*_given):
+    def fail(*_given) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(read_back.os, "preadv", fail)

@@ -35,7 +35,7 @@ def faults(source: str) -> list[str]:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_source_pickles(path):
+def test_no_source_pickles(path) -> None:
     assert faults(path.read_text()) == []
 
 
@@ -52,5 +52,5 @@ def test_no_source_pickles(path):
         "np.load('x', allow_pickle=True)",
     ],
 )
-def test_the_lint_finds_what_it_is_for(source):
+def test_the_lint_finds_what_it_is_for(source) -> None:
     assert faults(source)

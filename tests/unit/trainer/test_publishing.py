@@ -3,6 +3,7 @@
 import concurrent.futures
 import json
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -16,11 +17,13 @@ SHORT = {"targetSteps": 8, "globalBatchSize": 5, "seed": 1}
 EVERY_FOUR = {"interval": {"steps": 4}, "retain": {"last": 9}}
 
 
-def test_a_models_volume_that_cannot_be_written_is_told_and_tried_again(tmp_path, monkeypatch):
+def test_a_models_volume_that_cannot_be_written_is_told_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(finish, "_RETRY_SECONDS", 0.05)
     (tmp_path / "models").write_text("a file where the volume should be")
 
-    def repair_when_told(update, inbox):
+    def repair_when_told(update, inbox) -> None:
         if update.message and "could not be published" in update.message:
             (tmp_path / "models").unlink(missing_ok=True)
 
@@ -31,7 +34,7 @@ def test_a_models_volume_that_cannot_be_written_is_told_and_tried_again(tmp_path
     assert said[-1].message == ""
 
 
-def test_a_models_volume_with_something_else_on_it_is_refused_and_not_tried_for_ever(tmp_path):
+def test_a_models_volume_with_something_else_on_it_is_refused_and_not_tried_for_ever(tmp_path: Path) -> None:
     layout = tmp_path / "models/models/tiny"
     layout.mkdir(parents=True)
     (layout / "index.json").write_text("[]")
@@ -41,16 +44,16 @@ def test_a_models_volume_with_something_else_on_it_is_refused_and_not_tried_for_
     assert "volume models" in said[-1].message
 
 
-def test_a_worker_that_publishes_hears_that_it_must_end(tmp_path, monkeypatch):
+def test_a_worker_that_publishes_hears_that_it_must_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     over = threading.Event()
 
-    def fail_late(*_given):
+    def fail_late(*_given) -> None:
         over.wait(60)
         raise OSError("when nobody waits any more")
 
     monkeypatch.setattr(finish, "publish_checkpoint", fail_late)
 
-    def end_while_publishing(update, inbox):
+    def end_while_publishing(update, inbox) -> None:
         if update.state == "Publishing":
             inbox.take(inbox.orders.model_copy(update={"terminating": True}))
 
@@ -73,22 +76,22 @@ class JustInTime(concurrent.futures.Future[finish.Outcome]):
         return super().result()
 
 
-def test_work_that_ends_as_the_wait_for_it_does_has_not_failed():
+def test_work_that_ends_as_the_wait_for_it_does_has_not_failed() -> None:
     work = finish.InBackground(lambda: {"done": None})
     work._future = JustInTime()
     assert work.outcome(0) is None
 
 
-def test_a_timeout_of_the_work_itself_is_raised():
-    def time_out():
+def test_a_timeout_of_the_work_itself_is_raised() -> None:
+    def time_out() -> None:
         raise TimeoutError("the volume does not answer")
 
     with pytest.raises(TimeoutError, match="does not answer"):
         finish.InBackground(time_out).outcome(10)
 
 
-def test_a_fault_of_our_own_while_publishing_is_a_crash(tmp_path, monkeypatch):
-    def fail(*_given):
+def test_a_fault_of_our_own_while_publishing_is_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_given) -> None:
         raise KeyError("a bug")
 
     monkeypatch.setattr(finish, "publish_checkpoint", fail)
@@ -96,7 +99,9 @@ def test_a_fault_of_our_own_while_publishing_is_a_crash(tmp_path, monkeypatch):
     assert (code, said[-1].message) == (1, "KeyError: 'a bug'")
 
 
-def test_a_target_that_is_raised_while_the_run_publishes_is_the_new_end(tmp_path, monkeypatch):
+def test_a_target_that_is_raised_while_the_run_publishes_is_the_new_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(live_config, "_LOOK_SECONDS", 0.0)
     goes_on, publish = threading.Event(), finish.publish_checkpoint
 
@@ -104,7 +109,7 @@ def test_a_target_that_is_raised_while_the_run_publishes_is_the_new_end(tmp_path
         goes_on.wait(30)
         return publish(*given)
 
-    def raise_target(update, _inbox):
+    def raise_target(update, _inbox) -> None:
         if update.state == "Publishing" and not goes_on.is_set():
             (tmp_path / "new.json").write_text(json.dumps(run_document(training={**SHORT, "targetSteps": 11})))
             (tmp_path / "new.json").rename(tmp_path / "run.json")

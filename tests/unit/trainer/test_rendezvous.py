@@ -3,6 +3,7 @@
 import threading
 import time
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from torch.distributed import HashStore, TCPStore
@@ -58,13 +59,13 @@ def three():
     return [Rank(store, rank, 3) for rank in range(3)]
 
 
-def test_all_go_when_all_are_here(three):
+def test_all_go_when_all_are_here(three) -> None:
     for member in three:
         member.start()
     assert [member.wait() for member in three] == ["go"] * 3
 
 
-def test_one_that_leaves_before_the_last_has_come_withdraws_for_all(three):
+def test_one_that_leaves_before_the_last_has_come_withdraws_for_all(three) -> None:
     for member in three[:2]:
         member.start()
     three[1].reason = "generation 4 was announced"
@@ -74,7 +75,7 @@ def test_one_that_leaves_before_the_last_has_come_withdraws_for_all(three):
     assert [three[0].wait(), three[2].wait()] == [lost, lost], "its key alone does not make it one that comes"
 
 
-def test_one_that_would_leave_after_another_has_said_go_goes_too(three):
+def test_one_that_would_leave_after_another_has_said_go_goes_too(three) -> None:
     store = three[0].store
     store.set("here/0", "1")
     assert store.compare_set("verdict", "", "go") == b"go"
@@ -82,7 +83,7 @@ def test_one_that_would_leave_after_another_has_said_go_goes_too(three):
     assert three[1].start().wait() == "go"
 
 
-def test_whatever_the_order_all_go_or_nobody_does():
+def test_whatever_the_order_all_go_or_nobody_does() -> None:
     for attempt in range(30):
         store = HashStore()
         members = [Rank(store, rank, 3) for rank in range(3)]
@@ -108,7 +109,7 @@ class Ghost:
         self.agreed.set()
 
 
-def test_a_member_that_dies_while_the_group_is_made_costs_seconds(monkeypatch):
+def test_a_member_that_dies_while_the_group_is_made_costs_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rendezvous, "FORMING_SECONDS", 1)
     port = free_port()
     ghost = Ghost(port)
@@ -119,7 +120,7 @@ def test_a_member_that_dies_while_the_group_is_made_costs_seconds(monkeypatch):
     assert time.monotonic() - began < 60, "a busy machine included; it would have been ten minutes"
 
 
-def test_making_the_group_can_be_broken_off_from_another_thread(monkeypatch):
+def test_making_the_group_can_be_broken_off_from_another_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rendezvous, "FORMING_SECONDS", 600)
     port = free_port()
     ghost, over = Ghost(port), threading.Event()
@@ -141,7 +142,7 @@ def test_making_the_group_can_be_broken_off_from_another_thread(monkeypatch):
     assert time.monotonic() - began < 60
 
 
-def test_a_newer_generation_ends_the_wait_for_a_member_that_does_not_come():
+def test_a_newer_generation_ends_the_wait_for_a_member_that_does_not_come() -> None:
     announced = threading.Event()
     threading.Timer(0.2, announced.set).start()
     with pytest.raises(Superseded, match="generation 4 was announced"):
@@ -153,7 +154,7 @@ def test_a_newer_generation_ends_the_wait_for_a_member_that_does_not_come():
         )
 
 
-def test_breaking_connections_leaves_no_descriptor_behind(tmp_path):
+def test_breaking_connections_leaves_no_descriptor_behind(tmp_path: Path) -> None:
     with closing((tmp_path / "plain").open("w")):
         before = len(rendezvous.open_descriptors())
         for _ in range(5):
@@ -166,8 +167,8 @@ def test_breaking_connections_leaves_no_descriptor_behind(tmp_path):
     [(True, 4, True, True), (True, 3, True, False), (False, 4, True, False), (False, 4, False, True)],
 )
 def test_a_newer_generation_breaks_off_one_that_still_forms_or_has_lost_a_member(
-    monkeypatch, gathering, announced, member_stays, broken
-):
+    monkeypatch: pytest.MonkeyPatch, gathering, announced, member_stays, broken
+) -> None:
     calls = []
     monkeypatch.setattr(trainer_process, "break_connections", calls.append)
     monkeypatch.setattr(trainer_process, "_HUNG_PEER_SECONDS", 0.0)
@@ -183,7 +184,7 @@ def test_a_newer_generation_breaks_off_one_that_still_forms_or_has_lost_a_member
     assert bool(calls) == broken
 
 
-def test_a_generation_that_has_formed_meanwhile_is_left_alone(monkeypatch):
+def test_a_generation_that_has_formed_meanwhile_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     monkeypatch.setattr(trainer_process, "break_connections", calls.append)
     process = TrainerProcess.__new__(TrainerProcess)
@@ -193,6 +194,6 @@ def test_a_generation_that_has_formed_meanwhile_is_left_alone(monkeypatch):
     assert calls == []
 
 
-def test_nccl_is_aborted_and_gloo_destroyed():
+def test_nccl_is_aborted_and_gloo_destroyed() -> None:
     assert rendezvous.way_to_end(has_accelerator=True) is rendezvous._abort_process_group
     assert rendezvous.way_to_end(has_accelerator=False) is rendezvous.dist.destroy_process_group

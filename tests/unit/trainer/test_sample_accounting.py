@@ -1,6 +1,7 @@
 """Every sample once an epoch, from the file to the loss, however often the number of workers changes."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ WORLDS = (1, 3, 2, 5, 1, 4, 6, 2)
 """How many ranks each step has: somebody comes or goes after every one."""
 
 
-def test_no_sample_is_lost_or_repeated(tmp_path, monkeypatch):
+def test_no_sample_is_lost_or_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = np.broadcast_to(np.arange(SAMPLES, dtype=np.float32)[:, None, None], (SAMPLES, 8, 8))
     np.savez(tmp_path / "numbered.npz", images=images, labels=np.zeros(SAMPLES, int))
     document = run_document(

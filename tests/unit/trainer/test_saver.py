@@ -66,7 +66,7 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path):
+def bench(tmp_path: Path):
     bench = Bench(tmp_path)
     yield bench
     bench.close()
@@ -76,7 +76,7 @@ def reference(step: int) -> CheckpointReference:
     return CheckpointReference(step=step, digest=DIGEST, time="2026-01-01T00:00:00Z")
 
 
-def test_a_save_that_is_due_while_one_is_written_waits_and_is_counted_once(bench):
+def test_a_save_that_is_due_while_one_is_written_waits_and_is_counted_once(bench) -> None:
     bench.save(10)
     order = bench.order()
     assert order.manifest.step == 10
@@ -92,7 +92,7 @@ def test_a_save_that_is_due_while_one_is_written_waits_and_is_counted_once(bench
     assert bench.said[-1].save_seconds == 0.5
 
 
-def test_what_99_of_100_saves_took_at_most_is_reported(bench):
+def test_what_99_of_100_saves_took_at_most_is_reported(bench) -> None:
     for step, seconds in ((10, 0.5), (20, 2.5), (30, 0.7)):
         bench.save(step)
         bench.order()
@@ -103,7 +103,7 @@ def test_what_99_of_100_saves_took_at_most_is_reported(bench):
     assert saver_module.percentile_99([*[1.0] * 98, 7.0, 9.0]) == 7.0
 
 
-def test_intervals_in_steps_and_in_seconds(bench, monkeypatch):
+def test_intervals_in_steps_and_in_seconds(bench, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [step for step in range(1, 9) if bench.saver.is_due(step, 4, None)] == [4, 8]
     started = bench.saver.last_started
     monkeypatch.setattr(saver_module.time, "monotonic", lambda: started + 29.9)
@@ -112,7 +112,7 @@ def test_intervals_in_steps_and_in_seconds(bench, monkeypatch):
     assert bench.saver.is_due(5, None, 30)
 
 
-def test_a_failed_save_is_reported_tried_again_and_taken_back(bench, monkeypatch):
+def test_a_failed_save_is_reported_tried_again_and_taken_back(bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.save(4)
     bench.order()
     failure = SaveFailure(reason="StorageFull", message="the checkpoint volume is full")
@@ -133,7 +133,9 @@ def test_a_failed_save_is_reported_tried_again_and_taken_back(bench, monkeypatch
     assert bench.said[-1].save_failure is None
 
 
-def test_a_commit_that_cannot_be_read_back_is_none_and_its_step_is_due_again(bench, monkeypatch):
+def test_a_commit_that_cannot_be_read_back_is_none_and_its_step_is_due_again(
+    bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bench.save(4)
     bench.order()
     bench.answer(4, committed=reference(4))
@@ -145,7 +147,7 @@ def test_a_commit_that_cannot_be_read_back_is_none_and_its_step_is_due_again(ben
     assert bench.saver.is_due(4, 4, None)
 
 
-def test_the_memory_of_snapshots_can_be_taken_before_the_first(bench):
+def test_the_memory_of_snapshots_can_be_taken_before_the_first(bench) -> None:
     bench.saver.preallocate(TwoTensors().shards())
     before = {name: image.descriptor for name, image in bench.saver._images.items()}
     assert set(before) == {"model.safetensors", "ema.safetensors"}
@@ -154,7 +156,9 @@ def test_the_memory_of_snapshots_can_be_taken_before_the_first(bench):
     assert {name: bench.saver._images[name].descriptor for name in before} == before
 
 
-def test_a_killed_writer_is_a_failed_save_and_the_next_one_starts_another(bench, monkeypatch):
+def test_a_killed_writer_is_a_failed_save_and_the_next_one_starts_another(
+    bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bench.save(4)
     bench.order()
     bench.writer.close()
@@ -172,7 +176,7 @@ def test_a_killed_writer_is_a_failed_save_and_the_next_one_starts_another(bench,
     assert bench.saver.wait_until_free(10), "the new one is heard"
 
 
-def test_who_waits_for_the_reading_back_hears_that_the_writer_was_killed(bench):
+def test_who_waits_for_the_reading_back_hears_that_the_writer_was_killed(bench) -> None:
     bench.save(4)
     bench.order()
     bench.answer(4, committed=reference(4))
@@ -186,7 +190,7 @@ def test_who_waits_for_the_reading_back_hears_that_the_writer_was_killed(bench):
     assert bench.saver.failure is None
 
 
-def test_a_save_that_meets_a_writer_killed_just_now_has_failed_and_is_no_crash(bench):
+def test_a_save_that_meets_a_writer_killed_just_now_has_failed_and_is_no_crash(bench) -> None:
     bench.writer.close()
     wait_until(lambda: bench.saver._writer is None, 10, "its end is heard")
     bench.saver._writer = bench.ours[0]  # As before it was heard.
@@ -196,13 +200,13 @@ def test_a_save_that_meets_a_writer_killed_just_now_has_failed_and_is_no_crash(b
     assert not bench.saver.busy
 
 
-def test_a_writer_that_is_started_anew_ends_with_its_trainer():
+def test_a_writer_that_is_started_anew_ends_with_its_trainer() -> None:
     writer, process = saver_module.start_writer()
     writer.close()
     assert process.wait(60) == 0, "it ends when its trainer does"
 
 
-def test_being_fenced_ends_the_attempt(bench):
+def test_being_fenced_ends_the_attempt(bench) -> None:
     bench.saver.raise_if_fenced()
     bench.save(4)
     bench.order()

@@ -13,7 +13,7 @@ def content_of(image: ShardImage) -> bytes:
     return os.pread(image.descriptor, image.size, 0)
 
 
-def test_it_is_what_safetensors_reads():
+def test_it_is_what_safetensors_reads() -> None:
     tensors = {
         "weights": torch.randn(3, 5),
         "half": torch.randn(7).to(torch.bfloat16),
@@ -30,7 +30,7 @@ def test_it_is_what_safetensors_reads():
         assert torch.equal(stored[name], tensor)
 
 
-def test_a_snapshot_is_a_copy_and_can_be_taken_again():
+def test_a_snapshot_is_a_copy_and_can_be_taken_again() -> None:
     tensors = {"a": torch.zeros(4)}
     with ShardImage("a", tensors) as image:
         image.fill(tensors)
@@ -40,7 +40,7 @@ def test_a_snapshot_is_a_copy_and_can_be_taken_again():
         assert load(content_of(image))["a"].tolist() == [1, 1, 1, 1]
 
 
-def test_it_says_which_tensors_fit_and_misses_none():
+def test_it_says_which_tensors_fit_and_misses_none() -> None:
     with ShardImage("a", {"a": torch.zeros(2, 3)}) as image:
         assert image.fits({"a": torch.ones(2, 3)})
         assert not image.fits({"a": torch.ones(3, 2)})

@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -34,7 +35,7 @@ def instruction(*members: tuple[str, int], **fields: object) -> TrainerInstructi
     )
 
 
-def test_ranks_follow_the_order_of_members_and_their_processes():
+def test_ranks_follow_the_order_of_members_and_their_processes() -> None:
     given = instruction(("a", 2), ("b", 1), ("c", 3))
     places = [placement(given, uid, local) for uid, count in (("a", 2), ("b", 1), ("c", 3)) for local in range(count)]
     assert [place.rank for place in places] == list(range(6))
@@ -44,19 +45,19 @@ def test_ranks_follow_the_order_of_members_and_their_processes():
     assert {(place.master_address, place.master_port) for place in places} == {("10.0.0.0", RENDEZVOUS_PORT + 4)}
 
 
-def test_a_pod_that_is_no_member_has_no_place():
+def test_a_pod_that_is_no_member_has_no_place() -> None:
     assert placement(instruction(("a", 1)), "b", 0) is None
     assert placement(instruction(("a", 1)), "a", 1) is None
     assert placement(instruction(("a", 1), generation=0), "a", 0) is None
 
 
-def test_neighbouring_generations_have_ports_of_their_own():
+def test_neighbouring_generations_have_ports_of_their_own() -> None:
     ports = [rendezvous_port(generation) for generation in range(1, 3 * RENDEZVOUS_PORTS)]
     assert all(first != second for first, second in itertools.pairwise(ports))
     assert set(ports) <= set(range(RENDEZVOUS_PORT, RENDEZVOUS_PORT + RENDEZVOUS_PORTS))
 
 
-def test_who_leaves_and_who_was_dropped_without_a_word():
+def test_who_leaves_and_who_was_dropped_without_a_word() -> None:
     given = instruction(("a", 1), leaving=("b",))
     assert must_leave(given, "b")
     assert not must_leave(given, "a")
@@ -65,7 +66,7 @@ def test_who_leaves_and_who_was_dropped_without_a_word():
     assert drops_without_notice(given, frozenset("abc"))
 
 
-def test_the_learning_rate_warms_up_and_falls_to_zero():
+def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:
     schedule = {"type": "Cosine", "warmupSteps": 4}
     cosine = TrainingSpec.model_validate({"targetSteps": 104, "learningRateSchedule": schedule})
     rates = [learning_rate(step, cosine, 104) for step in range(105)]
@@ -77,7 +78,7 @@ def test_the_learning_rate_warms_up_and_falls_to_zero():
     assert learning_rate(10**6, TrainingSpec(target_steps=5), 5) == 0.001
 
 
-def test_threads_come_from_the_environment_or_the_cpus(tmp_path):
+def test_threads_come_from_the_environment_or_the_cpus(tmp_path: Path) -> None:
     assert thread_environment({"OMP_NUM_THREADS": "3"}, 2, 8)["MKL_NUM_THREADS"] == "3"
     assert thread_environment({}, 2, 8)["OMP_NUM_THREADS"] == "4"
     assert thread_environment({"OMP_NUM_THREADS": "many"}, 4, 2)["OMP_NUM_THREADS"] == "1"
@@ -89,13 +90,13 @@ def test_threads_come_from_the_environment_or_the_cpus(tmp_path):
     assert cpu_limit(tmp_path / "none") >= 1
 
 
-def test_pauses_double_up_to_ten_seconds_and_are_spread():
+def test_pauses_double_up_to_ten_seconds_and_are_spread() -> None:
     assert [pause_after(failures, lambda: 1.0) for failures in (1, 2, 3, 20)] == [0.2, 0.4, 0.8, 10.0]
     assert pause_after(4, lambda: 0.0) == 0.8
     assert pause_after(10**6) <= 10
 
 
-def test_the_most_advanced_state_wins_and_differing_ones_are_sent():
+def test_the_most_advanced_state_wins_and_differing_ones_are_sent() -> None:
     same = Standing(5, 2, 1.5)
     assert agree([same, same]).everyone_has_it
     behind = agree([Standing(4, 2, 1.0), Standing(5, 2, 1.5)])
@@ -107,7 +108,7 @@ def test_the_most_advanced_state_wins_and_differing_ones_are_sent():
     assert (nobody.source, nobody.everyone_has_it) == (None, False)
 
 
-def test_all_random_generators_go_on_where_they_were():
+def test_all_random_generators_go_on_where_they_were() -> None:
     import random
 
     import numpy as np
@@ -133,7 +134,7 @@ def test_all_random_generators_go_on_where_they_were():
         rng.restore(state[:-1])
 
 
-def test_ranks_without_a_state_draw_different_numbers():
+def test_ranks_without_a_state_draw_different_numbers() -> None:
     draws = set()
     for rank in range(4):
         rng.seed_all(0, 10, rank)
@@ -141,7 +142,7 @@ def test_ranks_without_a_state_draw_different_numbers():
     assert len(draws) == 4
 
 
-def test_which_errors_mean_that_a_peer_has_gone():
+def test_which_errors_mean_that_a_peer_has_gone() -> None:
     gloo = RuntimeError("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:561] Connection closed by peer")
     assert is_peer_loss(gloo)
     assert is_peer_loss(PeersLost("x"))
@@ -150,12 +151,12 @@ def test_which_errors_mean_that_a_peer_has_gone():
     assert not is_peer_loss(OSError("Broken pipe"))
 
 
-def test_the_interface_of_an_address_is_found():
+def test_the_interface_of_an_address_is_found() -> None:
     assert interface_with("127.0.0.1") == "lo"
     assert interface_with("203.0.113.7") is None
 
 
-def test_a_wrong_configuration_names_its_field(tmp_path):
+def test_a_wrong_configuration_names_its_field(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
     for change, field in (
         ({"training": {"targetSteps": 0}}, "spec.training.targetSteps"),
@@ -170,7 +171,9 @@ def test_a_wrong_configuration_names_its_field(tmp_path):
         read_config(tmp_path / "none.json")
 
 
-def test_a_changed_configuration_is_taken_only_if_it_is_the_same_run(tmp_path, monkeypatch):
+def test_a_changed_configuration_is_taken_only_if_it_is_the_same_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "run.json"
     training = {"targetSteps": 10, "globalBatchSize": 4, "seed": 1}
     path.write_text(json.dumps(run_document(training=training)))

@@ -42,11 +42,11 @@ def shard_digests(folder: Path, step: int) -> dict[str, str]:
     return {name: file.sha256 for name, file in manifest.files.items()}
 
 
-def test_a_resumed_run_is_equal_to_an_unbroken_one_to_the_last_bit(tmp_path):
+def test_a_resumed_run_is_equal_to_an_unbroken_one_to_the_last_bit(tmp_path: Path) -> None:
     code, _said = train_here(tmp_path / "unbroken", training=SHORT, checkpoint=EVERY_FOUR)
     assert code == 0
 
-    def stop_after_five(update, inbox):
+    def stop_after_five(update, inbox) -> None:
         if update.step == 5:
             inbox.take(Orders(instruction=ALONE.model_copy(update={"stop": True})))
 
@@ -67,7 +67,7 @@ def test_a_resumed_run_is_equal_to_an_unbroken_one_to_the_last_bit(tmp_path):
     assert resumed.parent == read_manifest(steps_folder(broken) / committed_name(stopped_at)).reference().digest
 
 
-def test_drop_out_in_the_network_resumes_with_the_same_masks(tmp_path):
+def test_drop_out_in_the_network_resumes_with_the_same_masks(tmp_path: Path) -> None:
     model = run_document()["model"]
     model["denoiser"]["config"] = {**model["denoiser"]["config"], "dropout": 0.3}
     fields = {"model": model, "checkpoint": EVERY_FOUR, "training": SHORT}
@@ -78,7 +78,7 @@ def test_drop_out_in_the_network_resumes_with_the_same_masks(tmp_path):
     assert shard_digests(tmp_path / "broken", 8) == shard_digests(tmp_path / "unbroken", 8)
 
 
-def test_a_finished_run_published_again_has_the_same_digest(tmp_path):
+def test_a_finished_run_published_again_has_the_same_digest(tmp_path: Path) -> None:
     code, said = train_here(tmp_path, training=SHORT, checkpoint=EVERY_FOUR)
     first = next(update.published for update in said if update.published)
     code, said = train_here(tmp_path, training=SHORT, checkpoint=EVERY_FOUR, attempt=1)
@@ -92,7 +92,7 @@ def test_a_finished_run_published_again_has_the_same_digest(tmp_path):
     assert version.lineage.run.training == config.training
 
 
-def test_a_checkpoint_holds_every_state_there_is(tmp_path):
+def test_a_checkpoint_holds_every_state_there_is(tmp_path: Path) -> None:
     train_here(tmp_path, training=SHORT, checkpoint=EVERY_FOUR)
     folder = steps_folder(tmp_path) / committed_name(8)
     manifest = read_manifest(folder)
@@ -106,7 +106,7 @@ def test_a_checkpoint_holds_every_state_there_is(tmp_path):
 
 
 @pytest.mark.parametrize(("batch", "world"), [(5, 3), (2, 3), (7, 2), (6, 3)])
-def test_the_mean_over_uneven_slices_is_the_mean_over_the_batch(tmp_path, batch, world):
+def test_the_mean_over_uneven_slices_is_the_mean_over_the_batch(tmp_path: Path, batch, world) -> None:
     path = tmp_path / "run.json"
     path.write_text(json.dumps(run_document(training={"targetSteps": 4, "globalBatchSize": batch})))
     live = LiveConfig(path)
@@ -131,7 +131,9 @@ def test_the_mean_over_uneven_slices_is_the_mean_over_the_batch(tmp_path, batch,
     assert sum(part for _gradient, part in parts) == pytest.approx(loss, rel=1e-5)
 
 
-def test_a_gradient_that_is_not_finite_ends_with_93_and_keeps_the_state(tmp_path, monkeypatch):
+def test_a_gradient_that_is_not_finite_ends_with_93_and_keeps_the_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     original = training_loop.training_loss
 
     def poisoned(denoise, clean, labels, rows, *specs):
@@ -147,7 +149,7 @@ def test_a_gradient_that_is_not_finite_ends_with_93_and_keeps_the_state(tmp_path
     assert committed_steps(steps_folder(tmp_path)) == [4]
 
 
-def test_a_configuration_that_the_network_refuses_ends_with_64(tmp_path):
+def test_a_configuration_that_the_network_refuses_ends_with_64(tmp_path: Path) -> None:
     model = run_document()["model"]
     model["denoiser"]["config"] = {"no_such_key": 1}
     code, said = train_here(tmp_path, model=model)
@@ -155,23 +157,23 @@ def test_a_configuration_that_the_network_refuses_ends_with_64(tmp_path):
     assert said[-1].refused_path.startswith("spec.model.denoiser.config")
 
 
-def test_fp16_without_an_accelerator_is_refused(tmp_path, monkeypatch):
+def test_fp16_without_an_accelerator_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     code, said = train_here(tmp_path, training={**SHORT, "precision": "FP16"})
     assert (code, said[-1].refused_path) == (64, "spec.training.precision")
 
 
-def test_bf16_trains(tmp_path):
+def test_bf16_trains(tmp_path: Path) -> None:
     code, said = train_here(tmp_path, training={**SHORT, "targetSteps": 2, "precision": "BF16"}, publish=None)
     assert code == 0
     assert any(update.loss for update in said)
 
 
-def test_a_damaged_final_checkpoint_is_written_again(tmp_path, monkeypatch):
+def test_a_damaged_final_checkpoint_is_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finish, "_RETRY_SECONDS", 0.05)
     damaged = []
 
-    def damage_the_last(update, _inbox):
+    def damage_the_last(update, _inbox) -> None:
         if update.committed and update.committed.step == 8 and not damaged:
             damaged.append(steps_folder(tmp_path) / committed_name(8) / "model.safetensors")
             damaged[0].write_bytes(b"damaged")
@@ -182,8 +184,10 @@ def test_a_damaged_final_checkpoint_is_written_again(tmp_path, monkeypatch):
     assert verify_checkpoint(steps_folder(tmp_path) / committed_name(8)).reference == said[-1].committed
 
 
-def test_a_checkpoint_folder_that_may_not_be_read_is_refused_and_not_trained_over(tmp_path, monkeypatch):
-    def closed(*_given):
+def test_a_checkpoint_folder_that_may_not_be_read_is_refused_and_not_trained_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(*_given) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(resumption, "find_newest", closed)
@@ -193,7 +197,7 @@ def test_a_checkpoint_folder_that_may_not_be_read_is_refused_and_not_trained_ove
 
 
 @pytest.mark.parametrize(("scaler", "bearable"), [(None, 0), (object(), training_loop._MOST_OVERFLOWS)])
-def test_gradients_that_are_not_finite_end_the_run_at_once_or_under_fp16_after_many(scaler, bearable):
+def test_gradients_that_are_not_finite_end_the_run_at_once_or_under_fp16_after_many(scaler, bearable) -> None:
     training = Training.__new__(Training)
     training._accelerator, training.state = SimpleNamespace(scaler=scaler), SimpleNamespace(step=4)
     training._overflows = 0
@@ -207,7 +211,7 @@ def test_gradients_that_are_not_finite_end_the_run_at_once_or_under_fp16_after_m
         training._judge(math.nan)
 
 
-def test_a_checkpoint_that_was_passed_over_is_nobodys_parent(tmp_path):
+def test_a_checkpoint_that_was_passed_over_is_nobodys_parent(tmp_path: Path) -> None:
     train_here(tmp_path, training=SHORT, checkpoint=EVERY_FOUR, publish=None)
     (steps_folder(tmp_path) / committed_name(8) / "model.safetensors").write_bytes(b"damaged")
     longer = {"training": {**SHORT, "targetSteps": 10}, "checkpoint": {"interval": {"steps": 9}, "retain": {"last": 9}}}
@@ -219,10 +223,10 @@ def test_a_checkpoint_that_was_passed_over_is_nobodys_parent(tmp_path):
     assert tenth.parent == ninth.reference().digest
 
 
-def test_the_memory_of_snapshots_is_there_before_the_first_step(tmp_path):
+def test_the_memory_of_snapshots_is_there_before_the_first_step(tmp_path: Path) -> None:
     images = []
 
-    def look(update, _inbox):
+    def look(update, _inbox) -> None:
         if update.state == "Ready":
             links = [str(entry.readlink()) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()]
             images.extend(link for link in links if link.startswith("/memfd:checkpoint-"))
@@ -231,7 +235,7 @@ def test_the_memory_of_snapshots_is_there_before_the_first_step(tmp_path):
     assert any("model.safetensors" in image for image in images)
 
 
-def test_the_rate_follows_the_target_that_a_peer_has_read(tmp_path, monkeypatch):
+def test_the_rate_follows_the_target_that_a_peer_has_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cosine = {"learningRateSchedule": {"type": "Cosine"}}
     seen = []
 
@@ -247,7 +251,7 @@ def test_the_rate_follows_the_target_that_a_peer_has_read(tmp_path, monkeypatch)
         seen.append(target)
         return original(step, training, target)
 
-    def stop_at_three(update, inbox):
+    def stop_at_three(update, inbox) -> None:
         if update.step == 3:
             inbox.take(Orders(instruction=ALONE.model_copy(update={"stop": True})))
 
@@ -257,7 +261,7 @@ def test_the_rate_follows_the_target_that_a_peer_has_read(tmp_path, monkeypatch)
     assert set(seen) == {20}
 
 
-def test_a_checkpoint_of_another_configuration_is_refused_and_not_trained_over(tmp_path):
+def test_a_checkpoint_of_another_configuration_is_refused_and_not_trained_over(tmp_path: Path) -> None:
     train_here(tmp_path, training=SHORT, checkpoint=EVERY_FOUR)
     for changes, path in (
         ({"diffusion": {"schedule": {"type": "Linear"}}}, "spec.diffusion"),
@@ -268,8 +272,8 @@ def test_a_checkpoint_of_another_configuration_is_refused_and_not_trained_over(t
         assert "create another DiffusionTraining" in said[-1].message
 
 
-def test_a_newer_attempt_shuts_this_one_out(tmp_path):
-    def newer_attempt_opens(update, inbox):
+def test_a_newer_attempt_shuts_this_one_out(tmp_path: Path) -> None:
+    def newer_attempt_opens(update, inbox) -> None:
         if update.state == "Training":
             (steps_folder(tmp_path) / "FENCE-7").touch()
 
@@ -279,10 +283,12 @@ def test_a_newer_attempt_shuts_this_one_out(tmp_path):
     assert committed_steps(steps_folder(tmp_path)) == []
 
 
-def test_a_target_that_is_raised_while_the_run_goes_on_is_the_new_end(tmp_path, monkeypatch):
+def test_a_target_that_is_raised_while_the_run_goes_on_is_the_new_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(live_config, "_LOOK_SECONDS", 0.0)
 
-    def raise_target(update, inbox):
+    def raise_target(update, inbox) -> None:
         if update.state == "Training":
             (tmp_path / "new.json").write_text(json.dumps(run_document(training={**SHORT, "targetSteps": 11})))
             (tmp_path / "new.json").rename(tmp_path / "run.json")

@@ -48,7 +48,7 @@ def serve(ends, folder: Path, step: int) -> list[SaveResult]:
     return [SaveResult.model_validate_json(packet) for packet in iter(lambda: ours.recv(PACKET_BYTES), b"")]
 
 
-def test_a_commit_is_read_back_from_the_disk(ends, tmp_path, monkeypatch):
+def test_a_commit_is_read_back_from_the_disk(ends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looked_at = []
     original = writer_module.is_on_disk
 
@@ -63,7 +63,9 @@ def test_a_commit_is_read_back_from_the_disk(ends, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "ema.safetensors", "MANIFEST.json"])
-def test_damage_between_the_commit_and_the_reading_back_is_found(ends, tmp_path, monkeypatch, name):
+def test_damage_between_the_commit_and_the_reading_back_is_found(
+    ends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name
+) -> None:
     original = writer_module._read_back
 
     def damage_first(folder, *given):
@@ -81,7 +83,9 @@ def test_damage_between_the_commit_and_the_reading_back_is_found(ends, tmp_path,
 
 
 @pytest.mark.parametrize("urgent", [True, False])
-def test_only_a_save_that_nobody_waits_for_is_written_at_a_lower_priority(ends, tmp_path, monkeypatch, urgent):
+def test_only_a_save_that_nobody_waits_for_is_written_at_a_lower_priority(
+    ends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, urgent
+) -> None:
     ours, theirs = ends
     found = []
     monkeypatch.setattr(writer_module, "serve_order", lambda *_given: found.append(os.nice(0)))
@@ -108,7 +112,9 @@ def order_of(ends, folder: Path, step: int, urgent: bool) -> None:
         os.close(descriptor)
 
 
-def test_an_urgent_save_does_not_wait_until_the_one_before_is_read_back(ends, tmp_path, monkeypatch):
+def test_an_urgent_save_does_not_wait_until_the_one_before_is_read_back(
+    ends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     original, go_on = writer_module._read_back, threading.Event()
 
     def slowly(folder, *given):
@@ -135,8 +141,8 @@ def answer_from(ends) -> SaveResult:
     return SaveResult.model_validate_json(ends[0].recv(PACKET_BYTES))
 
 
-def test_a_volume_that_cannot_be_listed_ends_no_writer(ends, tmp_path, monkeypatch):
-    def refuse(*_given):
+def test_a_volume_that_cannot_be_listed_ends_no_writer(ends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_given) -> None:
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
     monkeypatch.setattr(writer_module, "fence_level", refuse)
@@ -145,8 +151,8 @@ def test_a_volume_that_cannot_be_listed_ends_no_writer(ends, tmp_path, monkeypat
     assert verified.removed == ()
 
 
-def test_a_volume_that_cannot_be_listed_keeps_its_pointer(tmp_path, monkeypatch):
-    def refuse(*_given):
+def test_a_volume_that_cannot_be_listed_keeps_its_pointer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_given) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     commit_sample(tmp_path, 2)
@@ -155,8 +161,10 @@ def test_a_volume_that_cannot_be_listed_keeps_its_pointer(tmp_path, monkeypatch)
     assert (tmp_path / "latest").read_text() == "step-00000002\n"
 
 
-def test_a_fault_at_a_lower_priority_ends_the_writer_as_any_other(ends, tmp_path, monkeypatch):
-    def fail(*_given):
+def test_a_fault_at_a_lower_priority_ends_the_writer_as_any_other(
+    ends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_given) -> None:
         raise KeyError("a bug")
 
     monkeypatch.setattr(writer_module, "serve_order", fail)
@@ -166,7 +174,7 @@ def test_a_fault_at_a_lower_priority_ends_the_writer_as_any_other(ends, tmp_path
         run_writer(ends[1])
 
 
-def test_the_pointer_moves_off_a_damaged_step(ends, tmp_path, monkeypatch):
+def test_the_pointer_moves_off_a_damaged_step(ends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commit_sample(tmp_path, 2)
     original = writer_module._read_back
 
@@ -179,7 +187,9 @@ def test_the_pointer_moves_off_a_damaged_step(ends, tmp_path, monkeypatch):
     assert (tmp_path / "latest").read_text() == "step-00000002\n"
 
 
-def test_an_attempt_that_was_shut_out_meanwhile_removes_nothing(ends, tmp_path, monkeypatch):
+def test_an_attempt_that_was_shut_out_meanwhile_removes_nothing(
+    ends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for step in (1, 2):
         commit_sample(tmp_path, step)
     original = writer_module._read_back
@@ -193,13 +203,13 @@ def test_an_attempt_that_was_shut_out_meanwhile_removes_nothing(ends, tmp_path, 
     assert committed_steps(tmp_path) == [3, 2, 1]
 
 
-def test_where_comparing_proves_nothing_the_digests_do(ends, tmp_path, monkeypatch):
+def test_where_comparing_proves_nothing_the_digests_do(ends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer_module, "is_on_disk", lambda _path, _content: False)
     committed, verified = serve(ends, tmp_path, 3)
     assert committed.committed == verified.verified
 
 
-def test_the_checkpoint_of_another_writer_is_verified_by_its_digests(ends, tmp_path):
+def test_the_checkpoint_of_another_writer_is_verified_by_its_digests(ends, tmp_path: Path) -> None:
     shards = {"model.safetensors": b"other bytes of the same step"}
     there = commit_checkpoint(tmp_path, 3, 0, shards, lambda files: manifest_for(3, 0, files))
     committed, verified = serve(ends, tmp_path, 3)

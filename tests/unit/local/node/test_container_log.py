@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +19,7 @@ def write(path: Path, *chunks: bytes) -> list[bytes]:
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.text("ab\n", max_size=8).map(str.encode), max_size=6))
-def test_what_was_written_is_shown(tmp_path_factory, chunks: list[bytes]) -> None:  # type: ignore[no-untyped-def]
+def test_what_was_written_is_shown(tmp_path_factory: pytest.TempPathFactory, chunks: list[bytes]) -> None:
     lines = write(tmp_path_factory.mktemp("log") / "0.log", *chunks)
     assert b"".join(shown(line, timestamps=False) for line in lines) == b"".join(chunks)
 

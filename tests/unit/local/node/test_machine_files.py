@@ -112,7 +112,8 @@ def test_a_hosts_file_that_cannot_be_written_is_tried_again_and_holds_nobody_up(
 
 @given(st.lists(st.booleans(), max_size=60))
 def test_addresses_are_never_given_twice(takes: list[bool]) -> None:
-    addresses, held = Addresses("10.244.3.0/28"), []
+    addresses = Addresses("10.244.3.0/28")
+    held: list[str] = []
     for take in takes:
         if take and len(held) < 13:
             address = addresses.take()

@@ -144,7 +144,7 @@ def test_every_pod_goes_on_after_a_reboot_or_has_failed(pod: dict[str, Any], dat
     before = Simulation(pod)
     for _ in range(data.draw(st.integers(1, 12))):
         before.turn()
-        if before.running() and data.draw(st.booleans()):
+        if data.draw(st.booleans()) and before.running():
             before.end(data.draw(st.sampled_from(sorted(before.running()))), data.draw(st.sampled_from([0, 1])))
         before.now += 15.0
     before.turn()

@@ -195,7 +195,7 @@ def test_statuses_are_whole_and_agree_with_themselves(pod: dict[str, Any], data:
         if status["phase"] in TERMINAL_PHASES:
             assert not [name for name in node.running() if name not in node.sidecars()]
         running = node.running()
-        if running and data.draw(st.booleans()):
+        if data.draw(st.booleans()) and running:
             node.end(data.draw(st.sampled_from(sorted(running))), data.draw(st.sampled_from([0, 1])))
         node.now += data.draw(st.sampled_from([0.0, 20.0]))
 
