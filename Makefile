@@ -4,6 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 KEEP ?= 1
+unexport PYTHONPATH PYTHONHOME  # of other projects; the environment has all that is needed
 PYTEST := $(BIN)/python -m pytest
 SOURCES := operator workloads local tests bench
 

@@ -98,7 +98,25 @@ def test_every_console_script_helps_and_tells_its_version(script: str) -> None:
     module, _, name = PROJECT["scripts"][script].partition(":")
     command = getattr(import_module(module), name)
     assert isinstance(command, click.Command)
-    helped = CliRunner().invoke(command, ["--help"], prog_name=script)
-    assert helped.exit_code == 0
-    assert helped.output.startswith(f"Usage: {script}")
+    for asked in ("--help", "-h"):
+        helped = CliRunner().invoke(command, [asked], prog_name=script)
+        assert helped.exit_code == 0
+        assert helped.output.startswith(f"Usage: {script}")
     assert version("diffusion-operator") in CliRunner().invoke(command, ["--version"]).output
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments"),
+    [
+        ("diffusion-operator", ["run", "--agent-port", "65536"]),
+        ("diffusion-router", ["serve", "--port", "-1"]),
+        ("diffusion-server", ["serve", "--metrics-port", "70000"]),
+        *((script, ["--colour"]) for script in PROJECT["scripts"]),
+        *((script, ["no-such-command"]) for script in PROJECT["scripts"]),
+    ],
+)
+def test_wrong_arguments_are_exit_code_2_and_one_line(script: str, arguments: list[str]) -> None:
+    module, _, name = PROJECT["scripts"][script].partition(":")
+    refused = CliRunner().invoke(getattr(import_module(module), name), arguments)
+    assert refused.exit_code == 2
+    assert refused.output.splitlines()[-1].startswith("Error: "), refused.output

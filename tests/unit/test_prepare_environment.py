@@ -20,6 +20,7 @@ STEPS = ("venv", "pip", "sync", "editable", "import")
 # the step that the file `hold` names, and does the whole once it is let go.
 PRETENDED = """#!/bin/bash
 held() {
+    env >> "$TOYS/environment"
     echo "$1" >> "$TOYS/log"
     if [ "$(cat "$TOYS/hold" 2>/dev/null)" = "$1" ]; then
         : > "$TOYS/reached"  # no program: bash goes on after a signal that it gets while one runs that ends well
@@ -60,11 +61,11 @@ class Checkout:
         self.root, self.toys, self.started = root, toys, started
         self.stamp = root / ".venv" / ".prepared"
 
-    def start(self) -> subprocess.Popen[str]:
+    def start(self, **variables: str) -> subprocess.Popen[str]:
         """The script in a process group of its own, as a terminal starts it."""
         process = subprocess.Popen(
             [self.root / "scripts" / "prepare-environment"],
-            env=os.environ | {"PYTHON": str(self.toys / "python"), "TOYS": str(self.toys)},
+            env=os.environ | {"PYTHON": str(self.toys / "python"), "TOYS": str(self.toys)} | variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -73,9 +74,9 @@ class Checkout:
         self.started.append(process)
         return process
 
-    def run(self) -> tuple[int, str]:
+    def run(self, **variables: str) -> tuple[int, str]:
         """Its exit code and what it said."""
-        process = self.start()
+        process = self.start(**variables)
         said, _ = process.communicate(timeout=SECONDS)
         return process.returncode, said
 
@@ -140,6 +141,16 @@ def test_nothing_is_done_twice(checkout: Checkout) -> None:
     assert "a-package" not in said, "one line a package is a wall"
     assert checkout.run() == (0, "")
     assert checkout.steps() == []
+
+
+def test_what_a_shell_says_for_other_projects_leads_no_package_out_of_the_environment(checkout: Checkout) -> None:
+    elsewhere = {"UV_SYSTEM_PYTHON": "1", "UV_PYTHON": "3.13", "UV_TARGET": "/elsewhere", "UV_PREFIX": "/elsewhere"}
+    elsewhere |= {"PIP_USER": "1", "PIP_TARGET": "/elsewhere", "PYTHONPATH": "/elsewhere", "PYTHONHOME": "/elsewhere"}
+    code, said = checkout.run(UV_CACHE_DIR="/mine", **elsewhere)
+    assert code == 0, said
+    seen = (checkout.toys / "environment").read_text().splitlines()
+    assert "UV_CACHE_DIR=/mine" in seen
+    assert not {line for line in seen for name in elsewhere if line.startswith(f"{name}=")}
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=lambda how: how.name)

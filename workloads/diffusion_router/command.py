@@ -19,6 +19,7 @@ from diffusion_contract.serving_config import RouterConfig
 from diffusion_router.app import router_app
 from diffusion_router.discovery import Discovery
 from diffusion_router.door.api_keys import ApiKeys
+from diffusion_router.door.configuration import UnusableConfiguration, read_configuration
 from diffusion_router.door.last_words import write_last_words
 from diffusion_router.door.limits import ANSWER_SECONDS
 from diffusion_router.door.metrics_page import metrics_app
@@ -39,7 +40,7 @@ class ServeOptions(DoorOptions):
     state_directory: Path
 
 
-@click.group()
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(version("diffusion-operator"), prog_name="diffusion-router")
 def main() -> None:
     """The front door of a DiffusionService: keys, limits, and the choice of an engine."""
@@ -56,9 +57,9 @@ def serve(**given: object) -> None:
     options = ServeOptions(**given)  # type: ignore[arg-type]
     log_to_stderr()
     try:
-        config = RouterConfig.model_validate_json(options.config.read_bytes())
-    except (OSError, ValueError) as problem:
-        write_last_words(options.termination_file, "ConfigRefused", f"{options.config}: {problem}")
+        config = read_configuration(RouterConfig, options.config)
+    except UnusableConfiguration as problem:
+        write_last_words(options.termination_file, "ConfigRefused", str(problem))
         sys.exit(ExitCode.CONFIGURATION_REFUSED)
     asyncio.run(_serve(config, options))
 
@@ -133,8 +134,8 @@ def _instructions(
 def _mounted_routes(file: Path) -> RouterInstruction | None:
     """What the configuration says by now; None where it cannot be read, which changes nothing."""
     try:
-        return configured_routes(RouterConfig.model_validate_json(file.read_bytes()))
-    except (OSError, ValueError):
+        return configured_routes(read_configuration(RouterConfig, file))
+    except UnusableConfiguration:
         return None
 
 

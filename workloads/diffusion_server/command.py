@@ -38,7 +38,7 @@ class ServeOptions(DoorOptions):
     scratch_directory: Path
 
 
-@click.group()
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(version("diffusion-operator"), prog_name="diffusion-server")
 def main() -> None:
     """The engine of a DiffusionService: one model version, step-level batching, HTTP."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from diffusion_contract.model_reference import ModelReference, parse_model_reference
 from diffusion_contract.serving_config import EngineConfig, Sampler
 from diffusion_registry.verification import ModelVersionRefused, open_model_version
+from diffusion_router.door.configuration import UnusableConfiguration, read_configuration
 from diffusion_server.engine import Opened
 from diffusion_server.measures import EngineMeasures
 from diffusion_server.picture import can_be_shown
@@ -41,9 +42,9 @@ class OpeningRefusedError(Exception):
 def read_engine_config(file: Path) -> EngineConfig:
     """The engine's configuration; raises OpeningRefusedError where it is missing or not valid."""
     try:
-        return EngineConfig.model_validate_json(file.read_bytes())
-    except (OSError, ValueError) as problem:
-        raise OpeningRefusedError("ConfigRefused", f"{file}: {problem}") from problem
+        return read_configuration(EngineConfig, file)
+    except UnusableConfiguration as problem:
+        raise OpeningRefusedError("ConfigRefused", str(problem)) from problem
 
 
 def open_engine(config: EngineConfig, models_directory: Path, scratch: Path, measures: EngineMeasures) -> Opened:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import yaml
 from kubernetes import client, config
@@ -15,6 +16,7 @@ PLURALS = {"training": "diffusiontrainings", "service": "diffusionservices"}
 _KINDS = {"training": "DiffusionTraining", "service": "DiffusionService"}
 _LABELS = {"DiffusionTraining": TRAINING_LABEL, "DiffusionService": SERVICE_LABEL}
 _SECONDS = 10
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
 _UNUSABLE = (config.ConfigException, OSError, ValueError, yaml.YAMLError, TypeError)
 """What the official client raises for a kubeconfig that it cannot use; TypeError where it is YAML of another shape."""
 _RAW = {"_preload_content": False, "_request_timeout": _SECONDS}
@@ -37,7 +39,8 @@ class ClusterReader:
             _, active = config.list_kube_config_contexts(kubeconfig)
             contexts, _ = config.list_kube_config_contexts(kubeconfig)
         except _UNUSABLE as error:
-            raise NotThere(f"no usable kubeconfig: {' '.join(str(error).split())}") from error
+            why = f"{kubeconfig or config.KUBE_CONFIG_DEFAULT_LOCATION}: {' '.join(str(error).split())}".rstrip(".")
+            raise NotThere(f"no usable kubeconfig: {why}. Name another by KUBECONFIG or --kubeconfig") from error
         chosen = next((item for item in contexts if item["name"] == context), active)
         self.namespace: str = namespace or chosen["context"].get("namespace") or "default"
 
@@ -52,7 +55,7 @@ class ClusterReader:
                     page = api.list_namespaced_custom_object(*kind, namespace, plural, _request_timeout=_SECONDS)
                 else:
                     page = api.list_cluster_custom_object(*kind, plural, _request_timeout=_SECONDS)
-            found += [{**item, "kind": _KINDS[short]} for item in page["items"]]
+            found += [{**_printable(item), "kind": _KINDS[short]} for item in page["items"]]
         return found
 
     def named(self, name: str, kind: str | None) -> Sequence[Raw]:
@@ -73,7 +76,7 @@ class ClusterReader:
         api = client.CoreV1Api(self._client)
         with self._readable("pods"):
             answer = api.list_namespaced_pod(self.namespace, label_selector=selector, **_RAW)
-        return sorted(json.loads(answer.data)["items"], key=lambda pod: str(pod["metadata"]["name"]))
+        return sorted(_items(answer), key=lambda pod: str(pod["metadata"]["name"]))
 
     def events(self, item: Raw) -> Sequence[Raw]:
         """Events about the custom resource, oldest first; none where the user may not read them."""
@@ -84,7 +87,7 @@ class ClusterReader:
                 answer = api.list_namespaced_event(self.namespace, field_selector=selector, **_RAW)
         except Unreadable:
             return []
-        return sorted(json.loads(answer.data)["items"], key=last_seen)
+        return sorted(_items(answer), key=last_seen)
 
     @contextmanager
     def _readable(self, what: str) -> Iterator[None]:
@@ -96,6 +99,20 @@ class ClusterReader:
         except HTTPError as error:
             host = self._client.configuration.host
             raise Unreadable(f"the API server at {host} does not answer: {error}") from error
+
+
+def _items(answer: Any) -> Sequence[Raw]:
+    """The objects in the undecoded answer to a list request."""
+    return [_printable(item) for item in json.loads(answer.data)["items"]]
+
+
+def _printable(value: Any) -> Any:
+    """The same document without control characters: whoever may write an object does not command the terminal."""
+    if isinstance(value, str):
+        return value.translate(_CONTROLS)
+    if isinstance(value, dict):
+        return {key: _printable(inner) for key, inner in value.items()}
+    return [_printable(inner) for inner in value] if isinstance(value, list) else value
 
 
 def last_seen(event: Raw) -> str:

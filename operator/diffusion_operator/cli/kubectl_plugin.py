@@ -3,6 +3,7 @@
 Exit codes: 0 shown, 1 the API server cannot be reached or says no, 2 bad input or nothing by that name.
 """
 
+import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any, TypeVar
@@ -15,6 +16,8 @@ from diffusion_operator.cli.service_view import service_view
 from diffusion_operator.cli.tables import list_table
 from diffusion_operator.cli.training_view import training_view
 
+RULE_WIDTH = 60
+PIPE_WIDTH = 10_000
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -29,7 +32,12 @@ def _where(function: F) -> F:
     return function
 
 
-@click.group()
+def _page() -> Console:
+    """Standard output. What objects say is shown as it stands; in a pipe each row is one line, as kubectl's are."""
+    return Console(markup=False, emoji=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(version("diffusion-operator"), prog_name="kubectl-diffusion")
 def main() -> None:
     """Look at diffusion trainings and services: `kubectl diffusion describe NAME`, `kubectl diffusion list`."""
@@ -46,7 +54,7 @@ def list(namespace: str | None, kubeconfig: str | None, context: str | None, all
     if not found:
         click.echo("No diffusion trainings or services here.", err=True)
         return
-    Console().print(list_table(found, show_namespace=all_namespaces))
+    _page().print(list_table(found, show_namespace=all_namespaces))
 
 
 @main.command()
@@ -59,15 +67,15 @@ def list(namespace: str | None, kubeconfig: str | None, context: str | None, all
 )
 def describe(name: str, namespace: str | None, kubeconfig: str | None, context: str | None, kind: str | None) -> None:
     """Show how NAME is doing: phase, progress, workers, checkpoints, preemptions, conditions and events."""
-    console = Console()
+    page = _page()
     with _errors():
         reader = ClusterReader(kubeconfig, context, namespace)
         found = reader.named(name, kind)
         for number, item in enumerate(found):
             if number:
-                console.rule()
+                page.print("─" * RULE_WIDTH)
             view = training_view if item["kind"] == "DiffusionTraining" else service_view
-            console.print(view(item, reader.pods(item), reader.events(item)))
+            page.print(view(item, reader.pods(item), reader.events(item)))
 
 
 class _errors:  # noqa: N801 - reads as the block that it guards

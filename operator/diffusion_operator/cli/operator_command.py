@@ -17,6 +17,7 @@ from diffusion_operator.kube.connection import NoConnection, connect
 from diffusion_operator.loop.settings import OperatorSettings
 
 VERSION = version("diffusion-operator")
+PORT = click.IntRange(0, 65535)
 LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR"]
 
 
@@ -27,7 +28,7 @@ def _option(flag: str, variable: str, default: object, text: str, kind: Any = No
     )
 
 
-@click.group()
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(VERSION, prog_name="diffusion-operator")
 def main() -> None:
     """Kubernetes operator that trains denoising-diffusion models on spot nodes and serves them."""
@@ -51,9 +52,9 @@ def main() -> None:
 @_option("--server-image", "DIFFUSION_SERVER_IMAGE", f"diffusion-operator/server:{VERSION}", "Default for services.")
 @_option("--router-image", "DIFFUSION_ROUTER_IMAGE", f"diffusion-operator/router:{VERSION}", "Image of the front door.")
 @_option("--listen-host", "DIFFUSION_LISTEN_HOST", "0.0.0.0", "Address of all three ports.")  # noqa: S104 - a pod's
-@_option("--agent-port", "DIFFUSION_AGENT_PORT", AGENT_PORT, "Agent API, HTTPS.", int)
-@_option("--health-port", "DIFFUSION_HEALTH_PORT", HEALTH_PORT, "/healthz and /readyz.", int)
-@_option("--metrics-port", "DIFFUSION_METRICS_PORT", METRICS_PORT, "/metrics.", int)
+@_option("--agent-port", "DIFFUSION_AGENT_PORT", AGENT_PORT, "Agent API, HTTPS.", PORT)
+@_option("--health-port", "DIFFUSION_HEALTH_PORT", HEALTH_PORT, "/healthz and /readyz.", PORT)
+@_option("--metrics-port", "DIFFUSION_METRICS_PORT", METRICS_PORT, "/metrics.", PORT)
 @_option(
     "--metrics-secure/--metrics-plain",
     "DIFFUSION_METRICS_SECURE",

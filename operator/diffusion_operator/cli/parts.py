@@ -52,23 +52,25 @@ def coloured(word: str) -> Text:
 
 def facts(rows: Mapping[str, Any]) -> Table:
     """Two columns: what, and how it is. Empty values are left out."""
-    table = Table.grid(padding=(0, 2))
+    table = rows_of("", "")
     for name, value in rows.items():
         if value not in (None, ""):
             table.add_row(Text(name, style="bold"), value if isinstance(value, Text) else str(value))
     return table
 
 
-def titled(title: str, *columns: str) -> Table:
-    """An empty table with a title and columns."""
-    table = Table(*columns, title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
-    table.show_header = bool(columns)
+def rows_of(*columns: str, title: str | None = None) -> Table:
+    """An empty table. What does not fit into a column goes on in its next line: a digest is never cut."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    table.show_header = any(columns)
     return table
 
 
 def conditions(item: Raw) -> Table:
     """The conditions, each with its reason and sentence."""
-    table = titled("Conditions", "TYPE", "STATUS", "SINCE", "REASON", "MESSAGE")
+    table = rows_of("TYPE", "STATUS", "SINCE", "REASON", "MESSAGE", title="Conditions")
     for condition in item.get("status", {}).get("conditions", ()):
         kind, status = condition["type"], condition["status"]
         if kind in _NEUTRAL:
@@ -82,7 +84,7 @@ def conditions(item: Raw) -> Table:
 
 def events(found: Sequence[Raw]) -> Table:
     """The newest events, oldest first."""
-    table = titled("Events", "AGE", "TIMES", "REASON", "MESSAGE")
+    table = rows_of("AGE", "TIMES", "REASON", "MESSAGE", title="Events")
     for event in found[-NEWEST_EVENTS:]:
         style = "yellow" if event.get("type") == "Warning" else ""
         times = (event.get("series") or {}).get("count", 1)

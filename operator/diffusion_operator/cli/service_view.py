@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from diffusion_contract.names import REVISION_LABEL, ROLE_LABEL
-from diffusion_operator.cli.parts import age, coloured, conditions, events, facts, heading, pod_state, titled
+from diffusion_operator.cli.parts import age, coloured, conditions, events, facts, heading, pod_state, rows_of
 from diffusion_operator.observe.snapshot import Raw
 
 
@@ -49,7 +49,7 @@ def _revision(revision: Mapping[str, Any] | None) -> str | None:
 
 
 def _pods(pods: Sequence[Raw]) -> Table:
-    table = titled("Pods", "POD", "ROLE", "REVISION", "STATE", "NODE", "AGE")
+    table = rows_of("POD", "ROLE", "REVISION", "STATE", "NODE", "AGE", title="Pods")
     for pod in pods:
         metadata, labels = pod["metadata"], pod["metadata"].get("labels", {})
         table.add_row(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from diffusion_operator.cli.parts import age, coloured
+from diffusion_operator.cli.parts import age, coloured, rows_of
 from diffusion_operator.cli.service_view import ready_word
 from diffusion_operator.observe.snapshot import Raw
 
@@ -12,7 +12,7 @@ from diffusion_operator.observe.snapshot import Raw
 def list_table(found: Sequence[Raw], *, show_namespace: bool) -> Table:
     """One row each: kind, name, state, how far, age."""
     columns = (["NAMESPACE"] if show_namespace else []) + ["KIND", "NAME", "STATE", "PROGRESS", "AGE"]
-    table = Table(*columns, box=None, padding=(0, 2, 0, 0))
+    table = rows_of(*columns)
     for item in found:
         metadata, status = item["metadata"], item.get("status", {})
         if item["kind"] == "DiffusionTraining":

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from diffusion_contract.names import ATTEMPT_LABEL, POOL_LABEL
-from diffusion_operator.cli.parts import age, bar, coloured, conditions, events, facts, heading, pod_state, titled
+from diffusion_operator.cli.parts import age, bar, coloured, conditions, events, facts, heading, pod_state, rows_of
 from diffusion_operator.cli.parts import seconds_in_words as duration
 from diffusion_operator.observe.snapshot import Raw
 
@@ -65,7 +65,7 @@ def _skipped(checkpoint: Mapping[str, Any]) -> str | None:
 
 def _workers(pods: Sequence[Raw], status: Mapping[str, Any]) -> Table:
     members = {member["uid"]: rank for rank, member in enumerate(status.get("rendezvous", {}).get("members", ()))}
-    table = titled("Workers", "POD", "POOL", "ATTEMPT", "STATE", "NODE", "IN GENERATION", "AGE")
+    table = rows_of("POD", "POOL", "ATTEMPT", "STATE", "NODE", "IN GENERATION", "AGE", title="Workers")
     for pod in pods:
         metadata, labels = pod["metadata"], pod["metadata"].get("labels", {})
         rank = members.get(metadata["uid"])
@@ -82,7 +82,7 @@ def _workers(pods: Sequence[Raw], status: Mapping[str, Any]) -> Table:
 
 
 def _preemptions(status: Mapping[str, Any]) -> Table:
-    table = titled("Preemptions", "AGO", "NODE", "SOURCE", "NOTICE", "STEPS LOST", "GOING ON AFTER")
+    table = rows_of("AGO", "NODE", "SOURCE", "NOTICE", "STEPS LOST", "GOING ON AFTER", title="Preemptions")
     for entry in status.get("preemptions", ()):
         notice, recovery = entry.get("noticeSeconds"), entry.get("recoverySeconds")
         table.add_row(

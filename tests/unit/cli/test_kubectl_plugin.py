@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from diffusion_operator.cli import kubectl_plugin
-from diffusion_operator.cli.cluster_reader import ClusterReader, NotThere, Unreadable
+from diffusion_operator.cli.cluster_reader import ClusterReader, NotThere, Unreadable, _printable
 from diffusion_operator.observe.snapshot import Raw
 
 Plugin = Callable[..., Result]
@@ -81,6 +81,30 @@ def test_an_empty_namespace_says_so(plugin: Plugin) -> None:
 
 def test_all_namespaces_are_listed_with_their_names(plugin: Plugin) -> None:
     assert "NAMESPACE" in plugin("list", "-A").output
+
+
+def test_what_an_object_says_is_shown_as_it_stands_and_whole_in_a_pipe(
+    plugin: Plugin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = f"[/x] it has [block_out_channels], not a:100:b: {'é' * 300}"
+    long = "d" * 63
+    item = {**TRAINING, "metadata": {**TRAINING["metadata"], "name": long}, "status": {"message": said}}
+    monkeypatch.setattr(FakeReader, "list", lambda *_: [item])
+    assert said in plugin("describe", long).output
+    assert long in plugin("list").output
+
+
+def test_in_a_terminal_nothing_is_cut(plugin: Plugin, monkeypatch: pytest.MonkeyPatch) -> None:
+    reference = f"pvc://digits-models/digits@sha256:{'0123456789abcdef' * 4}"
+    item = {**TRAINING, "status": {"published": {"reference": reference}}}
+    monkeypatch.setattr(FakeReader, "list", lambda *_: [item])
+    monkeypatch.setattr(kubectl_plugin, "PIPE_WIDTH", 80)
+    assert reference in "".join(plugin("describe", "digits").output.split())
+
+
+def test_no_object_commands_the_terminal() -> None:
+    item = {"name": "\x1b]0;title\x07", "list": ["a\x9b2J", 1, None], "message": "two\nlines\té"}
+    assert _printable(item) == {"name": "\\x1b]0;title\\x07", "list": ["a\\x9b2J", 1, None], "message": "two\nlines\té"}
 
 
 def test_without_a_name_the_usage_is_shown(plugin: Plugin) -> None:

@@ -164,4 +164,6 @@ def test_a_configuration_that_cannot_be_read_ends_with_64_and_a_reason(
     assert ended.returncode == 64
     said = TerminationMessage.model_validate_json(words.read_bytes())
     assert said.reason == "ConfigRefused"
-    assert "config.json" in said.message
+    assert said.message.startswith(f"{config}")
+    assert "pydantic" not in said.message
+    assert len(ended.stderr.splitlines()) == 1

@@ -27,6 +27,8 @@ class DoorOptions:
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
+PORT = click.IntRange(0, 65535)
+
 shown = partial(click.option, show_default=True)
 """An option whose default stands in the help."""
 
@@ -40,8 +42,8 @@ def door_options(port: int, config_name: str) -> Decorator:
     options = [
         path_option("--config", envvar=names.ENV_CONFIG_FILE, default=config, help="The configuration."),
         shown("--host", envvar=names.ENV_POD_IP, default="127.0.0.1", help="Address to listen on."),
-        shown("--port", type=int, default=port, help="Port of the API."),
-        shown("--metrics-port", type=int, default=names.METRICS_PORT, help="Port of /metrics."),
+        shown("--port", type=PORT, default=port, help="Port of the API."),
+        shown("--metrics-port", type=PORT, default=names.METRICS_PORT, help="Port of /metrics."),
         path_option("--keys-directory", default=names.KEYS_DIRECTORY, help="The mounted Secret with key hashes."),
         path_option("--termination-file", default=names.TERMINATION_FILE, help="Where a refusal is explained."),
     ]
