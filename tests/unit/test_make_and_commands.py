@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from cluster_fixtures import is_portable
+from diffusion_contract.console_scripts import SCRIPTS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
@@ -88,16 +89,37 @@ def test_the_cluster_under_test_is_named_and_its_nodes_are_left_alone(tmp_path: 
     assert "test_crds_surface" not in collected
 
 
+def command_of(script: str) -> click.Command:
+    """The command behind a console script."""
+    command = import_module(SCRIPTS[script][0]).main
+    assert isinstance(command, click.Command)
+    return command
+
+
 def test_every_console_script_is_installed() -> None:
     installed = {entry.name for entry in entry_points(group="console_scripts") if entry.value.startswith("diffusion_")}
-    assert installed == set(PROJECT["scripts"])
+    assert installed == set(PROJECT["scripts"]) == set(SCRIPTS)
+
+
+@pytest.mark.parametrize("script", PROJECT["scripts"])
+def test_a_console_script_whose_extra_is_missing_names_it(script: str, tmp_path: Path) -> None:
+    absent = dict.fromkeys(("rich", "yaml", "torch", "setproctitle", "httpx", "prometheus_client", "kubernetes"))
+    trained = ["run", "--config", str(REPOSITORY / "pyproject.toml"), "--output", str(tmp_path)]
+    arguments = trained if script == "diffusion-trainer" else ["--help"]
+    program = (
+        f"import sys; sys.modules.update({absent}); sys.argv[1:] = {arguments}\n"
+        f"import diffusion_contract.console_scripts as scripts; scripts.{script.replace('-', '_')}()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"Error: {script} needs ")
+    assert done.stderr.endswith(f": pip install 'diffusion-operator[{SCRIPTS[script][1]}]'\n")
+    assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize("script", PROJECT["scripts"])
 def test_every_console_script_helps_and_tells_its_version(script: str) -> None:
-    module, _, name = PROJECT["scripts"][script].partition(":")
-    command = getattr(import_module(module), name)
-    assert isinstance(command, click.Command)
+    command = command_of(script)
     for asked in ("--help", "-h"):
         helped = CliRunner().invoke(command, [asked], prog_name=script)
         assert helped.exit_code == 0
@@ -116,7 +138,6 @@ def test_every_console_script_helps_and_tells_its_version(script: str) -> None:
     ],
 )
 def test_wrong_arguments_are_exit_code_2_and_one_line(script: str, arguments: list[str]) -> None:
-    module, _, name = PROJECT["scripts"][script].partition(":")
-    refused = CliRunner().invoke(getattr(import_module(module), name), arguments)
+    refused = CliRunner().invoke(command_of(script), arguments)
     assert refused.exit_code == 2
     assert refused.output.splitlines()[-1].startswith("Error: "), refused.output

@@ -10,18 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from diffusion_contract.console_scripts import SCRIPTS
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 ROOTS = [REPOSITORY / root for root in ("operator", "workloads", "local")]
-EXTRA_OF = {
-    "diffusion-operator": "operator",
-    "kubectl-diffusion": "operator",
-    "diffusion-local": "local",
-    "diffusion-trainer": "trainer",
-    "diffusion-server": "server",
-    "diffusion-router": "router",
-}
 LOCKS = [path.stem for path in sorted((REPOSITORY / "requirements").glob("*.txt")) if path.stem != "bootstrap"]
 HEAVY = {"torch", "diffusers", "accelerate", "numpy"}
 
@@ -85,11 +79,11 @@ def needed_by(module: str) -> set[str]:
     return {normal(installed[name][0]) for name in names if not name.startswith("diffusion_")}
 
 
-@pytest.mark.parametrize("script", PROJECT["scripts"])
-def test_an_extra_asks_for_all_that_its_console_script_imports(script: str) -> None:
-    needed = needed_by(PROJECT["scripts"][script].partition(":")[0])
+@pytest.mark.parametrize(("module", "extra"), SCRIPTS.values(), ids=SCRIPTS)
+def test_an_extra_asks_for_all_that_its_console_script_imports(module: str, extra: str) -> None:
+    needed = needed_by(module)
     assert len(needed) > 2, "the imports were not found"
-    assert needed <= asked_by(EXTRA_OF[script])
+    assert needed <= asked_by(extra)
 
 
 @pytest.mark.parametrize("lock", LOCKS)
@@ -114,5 +108,5 @@ def test_each_image_installs_the_lock_of_its_command() -> None:
         lock = re.search(r"requirements/(\w+)\.txt", stage)
         if entry := re.search(r'ENTRYPOINT \["([\w-]+)"\]', stage):
             found[entry[1]] = lock and lock[1]
-    assert found == {script: EXTRA_OF[script] for script in found}
+    assert found == {script: SCRIPTS[script][1] for script in found}
     assert set(found) == set(PROJECT["scripts"]) - {"kubectl-diffusion", "diffusion-local"}
