@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from diffusion_local.state import StateFolder
+from diffusion_local.errors import make_folder
+from diffusion_local.state import HOME_VARIABLE, StateFolder
 
 
 @contextmanager
@@ -25,7 +26,7 @@ def locked(folder: StateFolder, say: Callable[[str], None]) -> Iterator[None]:
 
 
 def _acquire(folder: StateFolder, say: Callable[[str], None]) -> int:
-    folder.lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(folder.lock.parent, HOME_VARIABLE, mode=0o700)
     while True:
         handle = os.open(folder.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:

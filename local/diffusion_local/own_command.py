@@ -1,6 +1,7 @@
 """How a user types the command of this very environment, which is on nobody's PATH."""
 
 import contextlib
+import shlex
 import sys
 from pathlib import Path
 
@@ -10,4 +11,4 @@ def own_command(name: str) -> str:
     program = Path(sys.prefix, "bin", "diffusion-local")
     with contextlib.suppress(ValueError, OSError):  # it is elsewhere, or the working directory is gone
         program = program.relative_to(Path.cwd())
-    return f"{program} --name {name}"
+    return f"{shlex.quote(str(program))} --name {name}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffusion_local.errors import LocalClusterError
+from diffusion_local.errors import LocalClusterError, make_folder
 
 HOME_VARIABLE = "DIFFUSION_LOCAL_HOME"
 NAME_PATTERN = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?")
@@ -120,7 +120,7 @@ class StateFolder:
                 f"{self.root} is too long a path for Unix sockets: set {HOME_VARIABLE} to a shorter folder"
             )
         for folder in (self.root, self.certificates, self.logs, self.volumes, self.etcd):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(folder, HOME_VARIABLE, mode=0o700)
 
 
 def write_atomically(path: Path, content: str | bytes, mode: int = 0o600) -> None:

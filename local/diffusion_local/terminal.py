@@ -32,13 +32,15 @@ def end_on_signals() -> None:
 
 
 class ErrorsInOneLine(click.Group):
-    """A group whose commands may raise LocalClusterError, which the user sees as one line and exit code 1."""
+    """A group whose commands may raise LocalClusterError or OSError, seen by the user as one line and exit code 1."""
 
     def invoke(self, context: click.Context) -> Any:
         """Run the command that was asked for."""
         try:
             return super().invoke(context)
-        except LocalClusterError as error:
+        except BrokenPipeError:
+            raise  # click ends quietly: whoever read our output has read enough
+        except (LocalClusterError, OSError) as error:
             raise click.ClickException(str(error)) from error
 
 

@@ -20,7 +20,7 @@ def main() -> None:
     try:
         launch.check_machine()
         found = ensure(PROGRAMS, click.echo)
-    except LocalClusterError as error:
+    except (LocalClusterError, OSError) as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(1)
     for name, path in found.items():

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from diffusion_local.binaries.recipe import Module, cache_home
+from diffusion_local.binaries.recipe import CACHE_VARIABLE, Module, cache_home
 from diffusion_local.binaries.toolchain import find_go
-from diffusion_local.errors import LocalClusterError
+from diffusion_local.errors import LocalClusterError, make_folder
 from diffusion_local.lifetimes import DIE_WITH_PARENT
 
 Report = Callable[[str], None]
@@ -24,7 +24,7 @@ REPORT_SECONDS = 60.0
 @contextmanager
 def locked(module: Module, report: Report) -> Iterator[None]:
     """Hold the lock of `module`'s cache folder; a second builder waits here and then finds the first one's result."""
-    cache_home().mkdir(parents=True, exist_ok=True)
+    make_folder(cache_home(), CACHE_VARIABLE)
     with (cache_home() / f"{module.folder}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from diffusion_local.errors import LocalClusterError
 
+CACHE_VARIABLE = "XDG_CACHE_HOME"
 MODULES_FOLDER = Path(__file__).resolve().parents[2]
 """The checkout's `local/`, which holds one folder a Go module."""
 
@@ -106,5 +107,5 @@ def architecture() -> str:
 
 def cache_home() -> Path:
     """Return the user's cache folder for these programs."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    base = os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache"
     return Path(base).absolute() / "diffusion-local" / "binaries"

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import secrets
+import shlex
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -153,7 +154,7 @@ class Quickstart:
 
     def say_what_next(self, command: str) -> None:
         """Print what to type next, by way of `command`, which is diffusion-local for this cluster."""
-        key = self.cluster.folder.root / "demo-api-key"
+        key = shlex.quote(str(self.cluster.folder.root / "demo-api-key"))
         lines = (
             "",
             "The cluster is up. Look around:",
@@ -162,7 +163,7 @@ class Quickstart:
             f"  curl --silent {self.cluster.router}/v1/images/generations \\",
             f'    --header "Authorization: Bearer $(cat {key})" --header "Content-Type: application/json" \\',
             """    --data '{"label": 7, "seed": 1}'""",
-            f"For kubectl and helm of your own: export KUBECONFIG={self.cluster.kubeconfig}",
+            f"For kubectl and helm of your own: export KUBECONFIG={shlex.quote(str(self.cluster.kubeconfig))}",
             f"Stop it: make down, or {command} down",
         )
         for line in lines:

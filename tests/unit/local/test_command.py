@@ -193,6 +193,8 @@ def test_the_command_is_named_so_that_it_can_be_typed(home: Path, monkeypatch: p
     (home / "checkout").mkdir()
     monkeypatch.chdir(home / "checkout")
     assert own_command("demo") == ".venv/bin/diffusion-local --name demo"
+    monkeypatch.setattr(sys, "prefix", "/with a space/.venv")
+    assert own_command("demo") == "'/with a space/.venv/bin/diffusion-local' --name demo"
 
 
 class TestWordsOfAnotherProgram:

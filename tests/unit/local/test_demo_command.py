@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from diffusion_local.cluster import Cluster
 from diffusion_local.demo import __main__ as demo
 from diffusion_local.demo import quickstart
 from diffusion_local.demo.cluster_commands import ClusterCommands, CommandFailed
+from diffusion_local.demo.narration import Narration
 from diffusion_local.demo.quickstart import Quickstart
 from diffusion_local.demo.serving_scene import ImagesClient
 from diffusion_local.errors import LocalClusterError
@@ -52,6 +54,28 @@ def events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(Cluster, "stop", lambda _: happened.append("stopped"))
     monkeypatch.setattr(launch, "running", lambda _: ProcessIdentity(1, 0, "") if "stopped" not in happened else None)
     return happened
+
+
+def test_what_to_type_next_can_be_typed_wherever_files_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "a $place"))
+    folder = StateFolder.of("demo")
+    folder.create()
+    folder.config.write_text(ClusterOptions(programs={}).to_json())
+    (folder.root / "demo-api-key").write_text("dk-secret")
+    story = Quickstart(Narration(), "demo", tmp_path)
+    story.__dict__["cluster"] = Cluster(folder)
+    story.say_what_next("true")
+    said = capsys.readouterr().out
+    shown = said[said.index("  curl") : said.index("For kubectl")]
+    typed = subprocess.run(
+        ["sh", "-c", f"curl() {{ printf '%s\\n' \"$@\"; }}\n{shown}"], capture_output=True, text=True
+    )
+    assert "Authorization: Bearer dk-secret" in typed.stdout.splitlines()
+    export = said.splitlines()[-2].partition(": ")[2]
+    typed = subprocess.run(["sh", "-c", f'{export}; printf %s "$KUBECONFIG"'], capture_output=True, text=True)
+    assert typed.stdout == str(folder.kubeconfig)
 
 
 @pytest.fixture

@@ -1,12 +1,15 @@
 """Where files lie, and the image map."""
 
 import json
+import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from diffusion_local.errors import LocalClusterError
+from diffusion_local.errors import LocalClusterError, make_folder
 from diffusion_local.images import add_image, default_images
 from diffusion_local.log_files import tail
 from diffusion_local.state import HOME_VARIABLE, StateFolder, state_home, write_atomically
@@ -23,6 +26,30 @@ def test_the_state_folder_is_the_users_choice_or_xdgs(tmp_path: Path, monkeypatc
 def test_a_path_that_no_socket_fits_in_is_refused_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(LocalClusterError, match=HOME_VARIABLE):
         StateFolder(tmp_path / ("x" * 100)).create()
+
+
+def test_a_folder_that_we_may_not_make_or_write_to_is_one_line_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file" / "state", Path("/proc/none")):
+        with pytest.raises(LocalClusterError, match=rf"{place}.*set the environment variable {HOME_VARIABLE}"):
+            StateFolder(place / "c").create()
+
+
+def test_a_folder_of_somebody_else_is_one_line_with_the_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
+    with pytest.raises(LocalClusterError, match="not ours to write to"):
+        make_folder(tmp_path, "XDG_CACHE_HOME")
+
+
+@pytest.mark.parametrize("command", [("-m", "diffusion_local.binaries"), ("-m", "diffusion_local", "up")])
+def test_without_a_home_to_write_to_a_command_ends_with_one_line(command: tuple[str, ...]) -> None:
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "KUBEBUILDER_"))}
+    done = subprocess.run(
+        [sys.executable, *command], env=variables | {"HOME": "/proc/none"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "set the environment variable" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
 
 
 def test_folders_are_for_this_user_only(tmp_path: Path) -> None:
