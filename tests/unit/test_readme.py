@@ -2,7 +2,6 @@
 
 import re
 import shlex
-from pathlib import Path
 from typing import Any
 
 import click
@@ -13,18 +12,14 @@ from diffusion_local.command import main as local
 from diffusion_operator.api.service_spec import parse_service_spec
 from diffusion_operator.api.training_spec import parse_training
 from diffusion_operator.cli.kubectl_plugin import main as plugin
+from shown_objects import DOCUMENTS, REPOSITORY, custom_resources, fenced_yaml
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-PLACES = ("*.md", "docs/**/*.md", "charts/*/README.md", "local/*.md")
-DOCUMENTS = sorted(path for place in PLACES for path in REPOSITORY.glob(place))
 PARSE = {"DiffusionTraining": parse_training, "DiffusionService": parse_service_spec}
 
 
 def examples() -> list[dict[str, Any]]:
     """All custom resources in fenced YAML of the documents."""
-    texts = [text for path in DOCUMENTS for text in re.findall(r"```yaml\n(.*?)```", path.read_text(), re.DOTALL)]
-    objects = [found for text in texts for found in yaml.safe_load_all(text)]
-    return [found for found in objects if isinstance(found, dict) and found.get("kind") in PARSE]
+    return [found for text in fenced_yaml().values() for found in custom_resources(text)]
 
 
 def commands(name: str) -> list[list[str]]:

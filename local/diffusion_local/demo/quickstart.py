@@ -93,7 +93,8 @@ class Quickstart:
         self.commands.kubectl("apply", "--filename", "-", stdin=json.dumps(self._keys_secret()))
         example = REPOSITORY / "examples" / "quickstart.yaml"
         self.commands.kubectl("apply", "--namespace", NAMESPACE, "--filename", str(example))
-        self.narration.tell("examples/quickstart.yaml applied: one DiffusionTraining, one DiffusionService.")
+        applied = "one DiffusionTraining, one DiffusionService that waits for it"
+        self.narration.tell(f"examples/quickstart.yaml applied: {applied}.")
 
     @cached_property
     def api_key(self) -> str:
