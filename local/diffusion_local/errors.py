@@ -14,7 +14,7 @@ def make_folder(folder: Path, variable: str, mode: int = 0o777) -> None:
         folder.mkdir(mode=mode, parents=True, exist_ok=True)
         problem = "" if os.access(folder, os.W_OK | os.X_OK) else "it is not ours to write to"
     except OSError as error:
-        problem = error.strerror
+        problem = error.strerror or str(error)
     if problem:
         raise LocalClusterError(
             f"there must be a folder {folder} ({problem}): "
