@@ -116,7 +116,9 @@ def _read_npz(path: Path) -> Samples:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             if "images" not in archive:
                 raise ConfigurationRefused(
-                    URI, f"{path} has no array `images` (it has: {', '.join(archive.files) or 'nothing'})"
+                    URI,
+                    f"{path} has no array `images` (it has: {', '.join(archive.files) or 'nothing'}): "
+                    "give the pixels that name, and the classes `labels`",
                 )
             images = archive["images"]
             labels = archive.get("labels")
@@ -124,9 +126,8 @@ def _read_npz(path: Path) -> Samples:
         raise
     except (OSError, *_MALFORMED) as error:
         raise_if_passing(error)
-        raise ConfigurationRefused(
-            URI, f"{path} is no complete .npz file ({error}): copy it again, or write it with numpy.savez"
-        ) from error
+        why = f"{path} is no complete .npz file ({_in_our_words(path, error)})"
+        raise ConfigurationRefused(URI, f"{why}: copy it again, or write it with numpy.savez") from error
     if images.ndim == 3:
         images = images[:, None]
     elif images.ndim == 4 and images.shape[1] not in (1, 3, 4) and images.shape[3] in (1, 3, 4):
@@ -139,6 +140,13 @@ def _read_npz(path: Path) -> Samples:
     if images.dtype.kind == "f" and not np.isfinite(images).all():
         raise ConfigurationRefused(URI, f"`images` in {path} holds NaN or infinite values: remove them")
     return images, None if labels is None else _whole_numbers(labels, path)
+
+
+def _in_our_words(path: Path, error: Exception) -> str:
+    """Why an .npz cannot be read: for what is none, and for objects in one, numpy's own words advise to unpickle it."""
+    if not zipfile.is_zipfile(path):
+        return "it is no zip archive"
+    return "it holds Python objects, not numbers" if "allow_pickle" in str(error) else str(error)
 
 
 def _whole_numbers(labels: NDArray[np.generic], path: Path) -> NDArray[np.int64]:
@@ -223,8 +231,12 @@ def _checked_labels(labels: NDArray[np.int64] | None, count: int, model: ModelSp
             f"{path}.type", "the dataset has no labels: add `labels` or class folders, or set the type to None"
         )
     if labels.shape != (count,):
-        raise ConfigurationRefused(URI, f"`labels` has the shape {list(labels.shape)}, but there are {count} images")
-    if labels.min() < 0 or labels.max() >= classes:
+        raise ConfigurationRefused(
+            URI, f"`labels` has the shape {list(labels.shape)}, but there are {count} images: store one number for each"
+        )
+    if labels.min() < 0:
+        raise ConfigurationRefused(URI, f"labels go from {labels.min()} to {labels.max()}: number the classes from 0")
+    if labels.max() >= classes:
         raise ConfigurationRefused(
             f"{path}.classes",
             f"labels go from {labels.min()} to {labels.max()}: set classes to {labels.max() + 1} or more",

@@ -95,13 +95,20 @@ def _pods(world: TrainingWorld) -> Iterator[Obstacle]:
         if pod.waiting in PULL_PROBLEMS:
             start = f"pod {pod.name} cannot pull its image: "
             why = _BACK_OFF.sub("", pod.waiting_message)
-            yield Obstacle("ImagePull", f"{start}{why or pod.waiting}", vague="" if why else start, recounted=start)
+            said = f"{start}{why or pod.waiting}; {_image_remedy(world)}"
+            yield Obstacle("ImagePull", said, vague="" if why else start, recounted=start)
         elif pod.waiting in START_PROBLEMS:
             yield Obstacle("ContainerNotStarted", f"pod {pod.name}: {pod.waiting_message or pod.waiting}")
     for pod in waiting:
         if pod.unschedulable:
             start = f"pod {pod.name} has no node: "
             yield Obstacle("Unschedulable", f"{start}{pod.unschedulable}", stalls=False, recounted=start)
+
+
+def _image_remedy(world: TrainingWorld) -> str:
+    if world.training is not None and world.training.spec.workers.image is None:
+        return "set spec.workers.image, or correct the operator's image for trainers"
+    return "correct spec.workers.image, or add its spec.workers.template.imagePullSecrets"
 
 
 def _slow(world: TrainingWorld, now: datetime) -> Iterator[Obstacle]:

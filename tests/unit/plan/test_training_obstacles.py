@@ -28,7 +28,8 @@ def test_an_obstacle_to_the_last_worker_stops_nobody() -> None:
         "Running",
         "Training",
         "1 of 2 workers train as generation 1; "
-        "1 more wanted: pod b cannot pull its image: nothing is known about nowhere:1",
+        "1 more wanted: pod b cannot pull its image: nothing is known about nowhere:1; "
+        "set spec.workers.image, or correct the operator's image for trainers",
     )
     assert kstatus(plan) == "Current"
 
@@ -151,6 +152,11 @@ def test_numbers_of_ours_and_of_a_quota_are_never_old_ones() -> None:
     stored = decided(status=training_status(), refusals=(Refusal("Job", "x", 403, words.format(64)),)).status
     edited = decided(status=stored, refusals=(Refusal("Job", "x", 403, words.format(48)),))
     assert "limits.cpu=48" in said(edited)[2]
+
+
+def test_an_image_that_the_spec_names_is_to_be_corrected_there() -> None:
+    plan = decided(*JOBS, pod("a", waiting=IMAGE), spec=spec_with(workers__image="nowhere:1"), status=training_status())
+    assert said(plan)[2].endswith("; correct spec.workers.image, or add its spec.workers.template.imagePullSecrets")
 
 
 def test_an_image_that_is_pulled_again_and_again_causes_no_write() -> None:

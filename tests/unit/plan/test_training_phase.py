@@ -23,7 +23,8 @@ CASES: dict[str, tuple[tuple[Any, ...], dict[str, Any], str, str, str, str]] = {
         {"status": training_status()},
         "Starting",
         "ImagePull",
-        "pod a cannot pull its image: nothing is known about nowhere:1",
+        "pod a cannot pull its image: nothing is known about nowhere:1; "
+        "set spec.workers.image, or correct the operator's image for trainers",
         "Failed",
     ),
     "no node": (

@@ -209,25 +209,34 @@ def test_a_truncated_image_is_named(tmp_path: Path) -> None:
 def test_pickles_in_an_npz_are_not_opened(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     np.savez(path, images=np.array([{"a": 1}], dtype=object))
-    assert refusal(config(path)).path == "spec.dataset.uri"
+    error = refusal(config(path))
+    assert error.path == "spec.dataset.uri"
+    assert "it holds Python objects, not numbers" in error.why
+
+
+@pytest.mark.parametrize("content", [b"hello", b"", b"\x80\x04K\x01."], ids=["text", "nothing", "a pickle"])
+def test_nobody_is_told_to_unpickle_what_is_no_npz(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.npz"
+    path.write_bytes(content)
+    assert "(it is no zip archive): copy it again" in refusal(config(path)).why
 
 
 @pytest.mark.parametrize(
     ("arrays", "path", "words"),
     [
-        ({"images": None}, "spec.dataset.uri", "has no array `images`"),
+        ({"images": None}, "spec.dataset.uri", "give the pixels that name"),
         ({"images": np.zeros((0, 8, 8), np.uint8), "labels": None}, "spec.dataset.uri", "holds no samples"),
         ({"images": np.zeros((6, 7, 7), np.uint8)}, "spec.model.denoiser.sampleSize", "7x7"),
         ({"images": np.zeros((6, 3, 8, 8), np.uint8)}, "spec.model.denoiser.channels", "3 channels"),
         ({"images": np.zeros(6, np.uint8)}, "spec.dataset.uri", "it must be numbers"),
         ({"images": np.full((6, 8, 8), np.nan)}, "spec.dataset.uri", "NaN"),
         ({"labels": None}, "spec.model.conditioning.type", "has no labels"),
-        ({"labels": np.arange(5)}, "spec.dataset.uri", "there are 6 images"),
+        ({"labels": np.arange(5)}, "spec.dataset.uri", "there are 6 images: store one number for each"),
         ({"labels": np.array([0, 1, 2, 0.5, 1, 2])}, "spec.dataset.uri", "holds fractions"),
         ({"labels": np.array([0, 1, 2, np.nan, 1, 2])}, "spec.dataset.uri", "holds fractions or NaN"),
         ({"labels": np.array(["cat", "dog"] * 3)}, "spec.dataset.uri", "number the classes from 0"),
         ({"labels": np.arange(6)}, "spec.model.conditioning.classes", "set classes to 6 or more"),
-        ({"labels": np.array([-1] * 6)}, "spec.model.conditioning.classes", "from -1"),
+        ({"labels": np.array([-1] * 6)}, "spec.dataset.uri", "number the classes from 0"),
     ],
 )
 def test_what_does_not_fit_the_model_names_the_field(tmp_path: Path, arrays, path, words) -> None:
