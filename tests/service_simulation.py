@@ -83,6 +83,8 @@ class Simulation:
     reports: dict[str, AgentRecord] = field(default_factory=dict)
     refusals: tuple[Refusal, ...] = ()
     has_applied: bool = True
+    blind: bool = False
+    """Whether routers have not found a single engine yet."""
     not_ready: set[str] = field(default_factory=set)
     """Pods whose node is silent, say: the control plane has called them not ready."""
     plans: list[Plan] = field(default_factory=list)
@@ -194,9 +196,14 @@ class Simulation:
         return found["status"], found["reason"], found["message"]
 
     def _ready_engines(self) -> dict[str, int]:
-        return {
-            revision: found.get("status", {}).get("readyReplicas", 0) for revision, found in self.deployments().items()
-        }
+        return (
+            {}
+            if self.blind
+            else {
+                revision: found.get("status", {}).get("readyReplicas", 0)
+                for revision, found in self.deployments().items()
+            }
+        )
 
     def _run_routers(self) -> None:
         """Each router goes where it was told to go once it finds an engine there, and reports."""

@@ -50,6 +50,8 @@ from diffusion_operator.plan.slow_creation import seconds_until_slow
 
 LOOK_AGAIN_SECONDS = 15.0
 """When to look again for an object of somebody else's that is missing or bad: nobody tells us when it changes."""
+AT_REST_SECONDS = 60.0
+"""And when all is well, so that a Secret or claim that is broken or deleted later is named as well."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,7 @@ def _deletions(decision: _Decision, now: datetime) -> tuple[ObjectReference, ...
     )
 
 
-def _requeue(decision: _Decision, now: datetime) -> float | None:
+def _requeue(decision: _Decision, now: datetime) -> float:
     draining = draining_seconds(decision.world, decision.rollout, now)
     if leftovers(decision.world, decision.rollout) and draining > 0:
         return min(draining + 0.1, DRAIN_SECONDS)
@@ -196,4 +198,4 @@ def _requeue(decision: _Decision, now: datetime) -> float | None:
     waits = [wait for since in creating if (wait := seconds_until_slow(since, now)) > 0]
     if missing or decision.world.bad_keys:
         waits.append(LOOK_AGAIN_SECONDS)
-    return min(waits, default=None)
+    return min(waits, default=AT_REST_SECONDS)

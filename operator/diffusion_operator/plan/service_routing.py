@@ -58,6 +58,19 @@ def stragglers(world: ServiceWorld, revision: str, replicas: int) -> tuple[Route
     return tuple(router for router in world.routers if router.ready and not has_moved(router))
 
 
+def seekers(world: ServiceWorld) -> tuple[RouterFacts, ...]:
+    """Ready routers that say now that they find no engine where they send requests, and so answer with an error.
+
+    After 0 replicas, or when all engines were lost, a new one is ready a second or two before routers have found it.
+    """
+
+    def finds_none(router: RouterFacts) -> bool:
+        routed = router.routed if router.connected else None
+        return routed is not None and not any(router.ready_engines.get(revision, 0) for revision in routed)
+
+    return tuple(router for router in world.routers if router.ready and finds_none(router))
+
+
 def retired(world: ServiceWorld, rollout: Rollout, now: datetime) -> tuple[RevisionObject, ...]:
     """Objects that may go now: of revisions that are not wanted, and that no router sends anything to."""
     if draining_seconds(world, rollout, now) > 0 or not _proven(world, rollout):

@@ -29,6 +29,10 @@ def available(case: Judgement) -> Condition:
     if case.routing is None and case.world.history.condition("Available")[0] != "True":
         message = f"no router has said yet that it sends to revision {stable.revision}"
         return Condition("Available", "False", "RoutersFollowing", message)
+    if case.seekers:
+        names = ", ".join(router.name for router in case.seekers)
+        message = f"routers have not found the engines of revision {stable.revision} yet: {names}"
+        return Condition("Available", "False", "RoutersFollowing", message)
     message = f"revision {stable.revision} answers with model {short_model(stable.model)}"
     return Condition("Available", "True", "RevisionServing", message)
 

@@ -9,11 +9,12 @@ from datetime import datetime
 
 from diffusion_contract.model_reference import parse_model_reference
 from diffusion_operator.observe.service_history import RecordedRevision, RecordedRouting
+from diffusion_operator.observe.service_routers import RouterFacts
 from diffusion_operator.observe.service_workloads import WorkloadFacts
 from diffusion_operator.observe.service_world import ServiceWorld
 from diffusion_operator.plan.conditions import Condition, kept
 from diffusion_operator.plan.revision import ResolvedModel, Rollout, Verdict, short_model
-from diffusion_operator.plan.service_routing import stragglers
+from diffusion_operator.plan.service_routing import seekers, stragglers
 from diffusion_operator.plan.slow_creation import is_slow, slow_sentence
 
 _NOTHING = WorkloadFacts()
@@ -47,6 +48,11 @@ class Judgement:
         if engines.waiting or not slow or self.world.spec is None:
             return f", {engines.waiting}" if engines.waiting else ""
         return f", {slow_sentence(slow, self.world.spec.template)}"
+
+    @property
+    def seekers(self) -> tuple[RouterFacts, ...]:
+        """Routers that find no engine although there is to be one."""
+        return seekers(self.world) if self.replicas > 0 else ()
 
     @property
     def goes_on(self) -> str:
@@ -217,9 +223,9 @@ def _engines_not_ready(case: Judgement) -> Verdict | None:
 def _routers_behind(case: Judgement) -> Verdict | None:
     """Ready is said only when a request would be answered: until then a router may know no engine to send it to."""
     stable = case.rollout.stable
-    if stable is None or case.routing is not None:
+    if stable is None or (case.routing is not None and not case.seekers):
         return None
-    behind = stragglers(case.world, stable.revision, case.replicas)
+    behind = case.seekers if case.routing else stragglers(case.world, stable.revision, case.replicas)
     names = ", ".join(router.name for router in behind) or "none is ready"
     message = f"revision {stable.revision} is up, and routers have yet to say that they send to it: {names}"
     return Verdict("Reconciling", "RoutersFollowing", message)

@@ -9,6 +9,7 @@ from custom_resource_tables import service
 from diffusion_contract.api_key_hash import SHAPE
 from diffusion_operator.observe.snapshot import Refusal
 from diffusion_operator.plan.conditions import to_timestamp
+from diffusion_operator.plan.service import AT_REST_SECONDS, LOOK_AGAIN_SECONDS
 from service_simulation import Simulation, container_waiting, model, stored
 
 REFERENCE = model("d")
@@ -111,14 +112,14 @@ def test_a_missing_secret_is_told_with_the_remedy() -> None:
 
 def test_entries_that_let_nobody_in_are_named() -> None:
     simulation = Simulation()
-    simulation.settle()
+    assert simulation.settle().requeue_seconds == AT_REST_SECONDS, "nobody tells us when a Secret is broken"
     simulation.referenced[("Secret", "digits-keys")] = {"data": {"me": SHAPE, "plain": "", "upper": ""}}
     plan = simulation.reconcile()
     status, _, message = simulation.condition("KeysInvalid")
     assert status == "True"
     assert "plain, upper let nobody in: write sha256:HEX" in message
     assert simulation.condition("Ready")[0] == "True", "who has a good key is let in"
-    assert plan.requeue_seconds is not None, "nobody tells us when a Secret changes"
+    assert plan.requeue_seconds == LOOK_AGAIN_SECONDS, "nobody tells us when it is mended"
     simulation.referenced[("Secret", "digits-keys")] = {"data": {f"key-{number}": "" for number in range(9)}}
     simulation.reconcile()
     assert simulation.condition("Stalled")[:2] == ("True", "KeysInvalid")

@@ -1,5 +1,8 @@
 """Routers are judged by what they say: Ready is told, and an old revision goes, only after all have moved."""
 
+from dataclasses import replace
+
+from diffusion_contract.agent_messages import RouterReport
 from service_simulation import Simulation, container_ended, model
 
 
@@ -133,6 +136,39 @@ def test_the_configuration_of_routers_follows_the_stored_status() -> None:
     ]
     assert new in config["data"]["router.json"]
     assert simulation.status["stable"]["since"] in config["data"]["router.json"]
+
+
+def test_engines_that_no_router_has_found_are_neither_ready_nor_available() -> None:
+    """After 0 replicas engines are ready before routers know: a request would get an error."""
+    simulation = serving()
+    simulation.change(replicas={"min": 0})
+    simulation.settle()
+    simulation.change(replicas={"min": 1})
+    simulation.blind = True
+    simulation.reconcile()
+    simulation.step()
+    simulation.step()
+    for kind in ("Ready", "Available"):
+        assert simulation.condition(kind)[:2] == ("False", "RoutersFollowing")
+        assert all(router in simulation.condition(kind)[2] for router in simulation.routers())
+    simulation.silent.update(simulation.routers())
+    simulation.step()
+    assert simulation.condition("Ready")[0] == "True", "silence is no evidence"
+    simulation.silent.clear()
+    simulation.blind = False
+    simulation.step()
+    simulation.step()
+    assert simulation.condition("Ready")[0] == simulation.condition("Available")[0] == "True"
+
+
+def test_a_promotion_that_routers_have_yet_to_follow_takes_no_availability_away() -> None:
+    simulation, old, new = promoted()
+    simulation.reports = {
+        uid: replace(record, report=RouterReport(routed=(old,), ready_engines={old: 2, new: 0}))
+        for uid, record in serving().reports.items()
+    }
+    simulation.reconcile()
+    assert simulation.condition("Available")[0] == "True"
 
 
 def test_without_engines_to_find_it_is_enough_that_routers_are_told() -> None:

@@ -1,6 +1,9 @@
 """Opening a model version: what is served, and every reason for which an engine refuses to start."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,6 +47,24 @@ def test_a_good_model_is_opened_warm_and_known(published: tuple[Path, str], tmp_
     assert opened.model.digest == reference.split("@")[1]
     assert [rows for rows, _ in opened.times.points] == [1, 2]
     assert not list(tmp_path.iterdir()), "the unpacked copy is removed once it is loaded"
+
+
+def test_threads_that_wait_for_one_another_leave_the_cores_to_others(
+    published: tuple[Path, str], tmp_path: Path
+) -> None:
+    """OpenMP reads it when torch is imported, so it is asked of a process of its own."""
+    models, reference = published
+    program = (
+        "import sys; from pathlib import Path; from diffusion_server.opening import checked_reference, load_verified; "
+        "assert 'torch' not in sys.modules; "
+        "load_verified(checked_reference(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))"
+    )
+    asked = [sys.executable, "-c", program, reference, str(models), str(tmp_path)]
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    told = subprocess.run(
+        asked, env=environment | {"OMP_DISPLAY_ENV": "true"}, capture_output=True, text=True, timeout=120, check=True
+    )
+    assert "OMP_WAIT_POLICY = 'PASSIVE'" in told.stderr
 
 
 def test_a_flipped_byte_is_refused_before_anything_is_parsed(tmp_path: Path) -> None:
