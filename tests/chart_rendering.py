@@ -30,10 +30,12 @@ def helm(*args: str, kubeconfig: Path | None = None) -> subprocess.CompletedProc
     return subprocess.run([str(helm_program()), *args, *more], capture_output=True, text=True, check=False, timeout=120)
 
 
-def render(*values: str) -> list[dict[str, Any]]:
-    """All objects of the chart with `--set` values; AssertionError with Helm's words."""
-    settings = [part for value in values for part in ("--set", value)]
-    done = helm("template", RELEASE, str(CHART), "--namespace", NAMESPACE, "--kube-version", "1.37.0", *settings)
+def render(
+    *values: str, release: str = RELEASE, namespace: str = NAMESPACE, flag: str = "--set"
+) -> list[dict[str, Any]]:
+    """All objects of the chart with values by `flag`; AssertionError with Helm's words."""
+    settings = [part for value in values for part in (flag, value)]
+    done = helm("template", release, str(CHART), "--namespace", namespace, *settings)
     assert done.returncode == 0, done.stderr
     return [found for found in yaml.load_all(done.stdout, yaml.CSafeLoader) if found]
 

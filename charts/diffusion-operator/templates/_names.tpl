@@ -1,16 +1,16 @@
-{{/* Name of the release's objects: the release's name, with the chart's name once. */}}
+{{/* Name of the release's objects: the release's name, without dots, which a Service may not have, and the chart's name once. */}}
 {{- define "diffusion-operator.fullname" -}}
 {{- if contains .Chart.Name .Release.Name -}}
-{{- .Release.Name | trunc 50 | trimSuffix "-" -}}
+{{- .Release.Name | replace "." "-" | trunc 50 | trimSuffix "-" -}}
 {{- else -}}
-{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 50 | trimSuffix "-" -}}
+{{- printf "%s-%s" .Release.Name .Chart.Name | replace "." "-" | trunc 50 | trimSuffix "-" -}}
 {{- end -}}
 {{- end -}}
 
 {{/* Labels by which the operator's pods are found; they never change. */}}
 {{- define "diffusion-operator.selector" -}}
 app.kubernetes.io/name: diffusion-operator
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: operator
 {{- end -}}
 
@@ -43,6 +43,6 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
 {{/* The operator's ServiceAccount as the subject of a binding. */}}
 {{- define "diffusion-operator.subjects" -}}
 - kind: ServiceAccount
-  name: {{ include "diffusion-operator.serviceAccount" . }}
-  namespace: {{ .Release.Namespace }}
+  name: {{ include "diffusion-operator.serviceAccount" . | quote }}
+  namespace: {{ .Release.Namespace | quote }}
 {{- end -}}

@@ -21,13 +21,16 @@ KUBERNETES_VERSION = "v1.37.2"
 VERSION_PACKAGES = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
 """Without these flags the server calls itself v0.0.0-master, and Helm's kubeVersion checks fail."""
 
+HELM_VERSION_PACKAGES = ("helm.sh/helm/v3/pkg/chartutil", "helm.sh/helm/v3/pkg/lint/rules")
+"""Without these flags `helm template` renders for Kubernetes 1.20, which the chart refuses."""
+
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
+_MAJOR, _MINOR, _ = KUBERNETES_VERSION.removeprefix("v").split(".")
 
-def _kubernetes_flags() -> str:
-    major, minor, _ = KUBERNETES_VERSION.removeprefix("v").split(".")
-    values = {"gitVersion": KUBERNETES_VERSION, "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean"}
-    return " ".join(f"-X {package}.{key}={value}" for package in VERSION_PACKAGES for key, value in values.items())
+
+def _variables(packages: tuple[str, ...], **values: str) -> str:
+    return " ".join(f"-X {package}.{key}={value}" for package in packages for key, value in values.items())
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,11 +85,19 @@ CONTROL_PLANE = Module(
         name: f"k8s.io/kubernetes/cmd/{name}"
         for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
     },
-    f"-s -w {_kubernetes_flags()}",
+    "-s -w "
+    + _variables(
+        VERSION_PACKAGES, gitVersion=KUBERNETES_VERSION, gitMajor=_MAJOR, gitMinor=_MINOR, gitTreeState="clean"
+    ),
     "7 to 11",
 )
 ETCD = Module("etcd", {"etcd": "go.etcd.io/etcd/server/v3"}, "-s -w", "3")
-HELM = Module("helm", {"helm": "helm.sh/helm/v3/cmd/helm"}, "-s -w", "2")
+HELM = Module(
+    "helm",
+    {"helm": "helm.sh/helm/v3/cmd/helm"},
+    "-s -w " + _variables(HELM_VERSION_PACKAGES, k8sVersionMajor=_MAJOR, k8sVersionMinor=_MINOR),
+    "2",
+)
 MODULES = (CONTROL_PLANE, ETCD, HELM)
 
 CLUSTER_PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
