@@ -21,9 +21,10 @@ from diffusion_operator.plan.training_attempt import (
     seconds_until_start,
     seconds_until_stop_ends,
 )
-from diffusion_operator.plan.training_children import LEFTOVER_SECONDS, leftover_jobs, superfluous_jobs, wanted_children
+from diffusion_operator.plan.training_children import superfluous_jobs, wanted_children
+from diffusion_operator.plan.training_ended import after_the_end, asks_once_more
 from diffusion_operator.plan.training_events import training_events
-from diffusion_operator.plan.training_identity import CHANGED, as_begun, describes_another_run
+from diffusion_operator.plan.training_identity import CHANGED, as_begun, describes_another_run, why_unusable
 from diffusion_operator.plan.training_obstacles import CREATION_SECONDS, makes_too_few, seconds_until_slow_workers
 from diffusion_operator.plan.training_outcome import outcome
 from diffusion_operator.plan.training_phase import Objection, Outlook, verdict
@@ -31,21 +32,14 @@ from diffusion_operator.plan.training_progress import learn, throttled
 from diffusion_operator.plan.training_rehearsal import REHEARSE_AGAIN_SECONDS, rehearsal, why_not
 from diffusion_operator.plan.training_restarts import Restarts, count_restarts
 from diffusion_operator.plan.training_silence import with_silence
-from diffusion_operator.plan.training_status import (
-    edit_ignored,
-    edited_status,
-    master_port,
-    refused_status,
-    training_status,
-)
+from diffusion_operator.plan.training_status import master_port, refused_status, training_status
 
 
 def decide_training(world: TrainingWorld, now: datetime) -> Plan:
     """The next steps for one DiffusionTraining; it never raises, and the same arguments give the same plan."""
     training = as_begun(world, world.training) if world.training else None
     if world.history.terminal:
-        asked = world.history.phase == "Failed" and world.retry not in ("", world.history.retry)
-        return _once_more(world, training, now) if asked and training else _after_the_end(world, now)
+        return _once_more(world, training, now) if training and asks_once_more(world) else after_the_end(world, now)
     if training is None:
         return _untouched(world, now)
     world = with_silence(world, now)
@@ -60,19 +54,6 @@ def decide_training(world: TrainingWorld, now: datetime) -> Plan:
         delete=superfluous_jobs(world, training),
         rehearse=() if outlook.outcome else rehearsal(world, training),
         requeue_seconds=_requeue(outlook, held_back, now),
-    )
-
-
-def _after_the_end(world: TrainingWorld, now: datetime) -> Plan:
-    """Succeeded and Failed absorb: what is left of the run is cleared away, and an edit of its spec is only noted."""
-    active = any(job.outcome == "Active" and not job.deleting for job in world.jobs)
-    edited = world.history.raw.get("observedGeneration") != world.generation
-    said = edit_ignored(world.history.phase)
-    return Plan(
-        status=edited_status(world.history.raw, world.generation, now) if edited else None,
-        events=(Event(said.reason, said.message, "Warning"),) if edited else (),
-        delete=leftover_jobs(world, now),
-        requeue_seconds=LEFTOVER_SECONDS if active else None,
     )
 
 
@@ -101,7 +82,7 @@ def _once_more(world: TrainingWorld, training: TrainingCustomResource, now: date
 
 def _untouched(world: TrainingWorld, now: datetime) -> Plan:
     """A spec that cannot be used: said in the conditions, while whatever runs goes on as it was."""
-    message = str(world.refused or CHANGED)
+    message = why_unusable(world)
     status = refused_status(world.history.raw, world.generation, stalled("InvalidSpec", message), message, now)
     news = world.history.raw.get("message") != message
     return Plan(

@@ -46,3 +46,8 @@ def as_begun(world: TrainingWorld, training: TrainingCustomResource) -> Training
     return replace(
         training, spec=spec.model_copy(update={**learned, "checkpoint": spec.checkpoint.model_copy(update=kept)})
     )
+
+
+def why_unusable(world: TrainingWorld) -> str:
+    """The path and the reason for which a spec cannot be used: it cannot be read, or describes an unknown other run."""
+    return str(world.refused or CHANGED)

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from diffusion_contract.names import RENDEZVOUS_PORT, RENDEZVOUS_PORTS, RETRY_ANNOTATION
-from diffusion_operator.observe.raw_values import mappings_at, text_at
+from diffusion_contract.names import RENDEZVOUS_PORT, RENDEZVOUS_PORTS
+from diffusion_operator.observe.raw_values import mappings_at
 from diffusion_operator.observe.training_history import Preemption, Rendezvous
 from diffusion_operator.plan.conditions import Condition, ready, reconciling, stalled, stamped
 from diffusion_operator.plan.training_conditions import training_conditions
@@ -144,25 +144,4 @@ def refused_status(
         "observedGeneration": generation,
         "message": message,
         "conditions": [*stamped(conditions, stored_conditions(raw), generation, now), *others],
-    }
-
-
-def edit_ignored(phase: str) -> Condition:
-    """That the spec of a run that has ended in `phase` was edited, and what would take the new one up."""
-    remedy = (
-        f"set the annotation {RETRY_ANNOTATION} to another value to try again with it"
-        if phase == "Failed"
-        else "create another DiffusionTraining"
-    )
-    return Condition("EditIgnored", "True", "RunHasEnded", f"the spec was edited after the end: {remedy}")
-
-
-def edited_status(raw: Mapping[str, Any], generation: int, now: datetime) -> dict[str, Any]:
-    """A stored status whose run has ended, with the word that a newer spec was seen and changes nothing any more."""
-    stored, ignored = stored_conditions(raw), edit_ignored(text_at(raw, "phase"))
-    kept = [{**one, "observedGeneration": generation} for one in stored if one.get("type") != ignored.type]
-    return {
-        **raw,
-        "observedGeneration": generation,
-        "conditions": [*kept, *stamped((ignored,), stored, generation, now)],
     }

@@ -78,8 +78,21 @@ def test_it_does_nothing_for_a_run_that_trains_or_has_succeeded() -> None:
     assert asked("1", status=done).status is None
 
 
-def test_a_spec_that_cannot_be_used_is_not_asked_for_again() -> None:
-    assert asked("1", status=failed(), spec=spec_with(TWO_POOLS, nonsense=1)).status is None
+def test_a_spec_that_cannot_be_used_is_not_begun_once_more_and_says_why() -> None:
+    nonsense = spec_with(TWO_POOLS, nonsense=1)
+    plan = asked("1", status=failed(), spec=nonsense)
+    told = conditions(plan)["RetryRefused"]
+    assert (told["status"], told["reason"]) == ("True", "InvalidSpec")
+    assert "spec.nonsense: Extra inputs are not permitted" in told["message"]
+    assert [(one.reason, one.message) for one in plan.events] == [("InvalidSpec", told["message"])]
+    assert status_of(plan)["phase"] == "Failed"
+    again = asked("1", status=plan.status, spec=nonsense)
+    assert (again.status, again.events) == (None, ()), "it is said once"
+    begun = asked("1", status=plan.status)
+    assert status_of(begun)["attempt"] == 2, "with a spec that can be used the request holds"
+    assert "RetryRefused" not in conditions(begun)
+    taken_back = asked(None, status=plan.status, spec=nonsense)
+    assert "RetryRefused" not in conditions(taken_back)
 
 
 def test_a_refused_configuration_is_tried_again_when_it_is_asked_for() -> None:
