@@ -28,7 +28,10 @@ TEMPLATE: dict[str, Any] = {
             ]
         }
     },
-    "topologySpreadConstraints": [{"topologyKey": "topology.kubernetes.io/zone"}],
+    "topologySpreadConstraints": [
+        {"topologyKey": "topology.kubernetes.io/zone", "maxSkew": 2},
+        {"topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "ScheduleAnyway"},
+    ],
     "env": [
         {"name": "PLAIN", "value": "1"},
         {"name": "FROM_SECRET", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
@@ -58,6 +61,15 @@ GOOD = {
         spec__workers__resources={"limits": {"nvidia.com/gpu": 1, "cpu": "1500m", "memory": "2.5Gi"}}
     ),
     "an existing claim": training(spec__checkpoint__storage={"existingClaim": "work"}),
+    "existing claims with dots": training(
+        spec__checkpoint__storage={"existingClaim": "data.work"}, spec__publish={"existingClaim": "team.models"}
+    ),
+    "more shared memory": training(
+        spec__workers__template={
+            "volumes": [{"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}}],
+            "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}],
+        }
+    ),
     "an interval in steps": training(spec__checkpoint__interval={"steps": 100}),
     "a batch of exactly one sample for each process": training(
         spec__training__globalBatchSize=8, spec__workers__max=4, spec__workers__processesPerWorker=2

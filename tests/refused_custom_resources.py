@@ -3,6 +3,7 @@
 from typing import Any
 
 from custom_resource_tables import DIGEST, REMOVE, service, training
+from refused_amounts import AMOUNTS
 
 POOLS = [{"name": "base", "replicas": 1}, {"name": "spot", "capacity": "Spot", "max": 3}]
 VALUE_FROM = {"configMapKeyRef": {"name": "c", "key": "k"}}
@@ -19,7 +20,8 @@ MOUNTS = {
     "/var": ELSEWHERE,
     "/run": ELSEWHERE,
     "/tmp/mine": ELSEWHERE,
-    "/dev/shm": ELSEWHERE,
+    "/dev": ELSEWHERE,
+    "/dev/shm/mine": ELSEWHERE,
 }
 
 
@@ -82,6 +84,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a data set from nowhere": (training(spec__dataset__uri="digits"), "spec.dataset.uri"),
     "a data set by name of a site": (training(spec__dataset__uri="s3://bucket/data"), "spec.dataset.uri"),
     "a file without a digest": (training(spec__dataset__uri="file:///data/a.npz"), "needs its digest"),
+    "a file whose name moves the cursor": (
+        training(spec__dataset={"uri": "file:///data/\x1b[2J", "digest": DIGEST}),
+        "spec.dataset.uri",
+    ),
     "a digest that is none": (training(spec__dataset__digest="sha256:12"), "spec.dataset.digest"),
     "a learning rate of zero": (training(spec__training__optimizer__learningRate=0), "learningRate"),
     "a decay of one": (training(spec__training__ema__decay=1), "decay"),
@@ -129,7 +135,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "an empty model": (service(spec__model={}), "set exactly one of ref and fromTraining"),
     "a class twice": (
         service(spec__sampling__classes=[{"name": "a", "steps": 1}, {"name": "a", "steps": 2}]),
-        "Duplicate value",
+        "each class needs a name of its own",
     ),
     "no class": (service(spec__sampling__classes=[]), "spec.sampling.classes"),
     "a class without steps": (service(spec__sampling__classes=[{"name": "a"}]), "steps: Required value"),
@@ -198,27 +204,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         ),
         "unknown field",
     ),
-    "a request above its limit": (
-        training(spec__workers__resources={"requests": {"cpu": "2"}, "limits": {"cpu": "1500m"}}),
-        "a request must not be above its limit",
-    ),
-    "a device without a limit": (
-        training(spec__workers__resources={"requests": {"nvidia.com/gpu": 1}}),
-        "set the same number in limits",
-    ),
-    "half a device": (
-        service(spec__resources={"limits": {"nvidia.com/gpu": "0.5"}}),
-        "devices such as nvidia.com/gpu are given out whole",
-    ),
-    "a resource that nobody knows": (
-        training(spec__workers__resources={"limits": {"gpu": 1}}),
-        "or a device with its vendor such as nvidia.com/gpu",
-    ),
-    "an amount beyond all numbers": (training(spec__workers__resources={"limits": {"cpu": "1e400"}}), "limits.cpu"),
-    "more processes than devices": (
-        training(spec__workers={"processesPerWorker": 2, "resources": {"limits": {"nvidia.com/gpu": 1}}}),
-        "must not be above the GPUs in resources.limits",
-    ),
+    **AMOUNTS,
     "a toleration of no key": (
         training(spec__workers__template={"tolerations": [{"operator": "Equal", "value": "x"}]}),
         "set key, or set operator to Exists",
@@ -290,7 +276,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a pull secret twice": (service(spec__template={"imagePullSecrets": [{"name": "a"}] * 2}), "Duplicate value"),
     "a spread twice": (
         service(spec__template={"topologySpreadConstraints": [{"topologyKey": "zone"}] * 2}),
-        "Duplicate value",
+        "may stand once with each whenUnsatisfiable",
     ),
     "a variable twice": (
         service(spec__template={"env": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]}),

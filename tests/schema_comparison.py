@@ -53,8 +53,10 @@ def _typed(raw: Mapping[str, Any], definitions: Mapping[str, Any]) -> Node:
 def declared_node(raw: Mapping[str, Any]) -> Node:
     """A node of a CRD's schema."""
     node: Node = {key: raw[key] for key in (*_KEPT, "default") if key in raw}
-    node["type"] = "string" if raw.get("x-kubernetes-int-or-string") else raw["type"]
-    _bounds(node, raw)
+    is_quantity = bool(raw.get("x-kubernetes-int-or-string"))
+    node["type"] = "string" if is_quantity else raw["type"]
+    if not is_quantity:  # There a bound holds for integers only, and the pattern of the strings says the same.
+        _bounds(node, raw)
     if raw.get("x-kubernetes-preserve-unknown-fields"):
         node["values"] = {"free": True}
     if "properties" in raw:
@@ -82,7 +84,11 @@ def _bounds(node: Node, raw: Mapping[str, Any]) -> None:
 
 
 def differences(declared: Node, typed: Node, path: str) -> Iterator[str]:
-    """Each difference as `path: what differs`; none where both say the same."""
+    """Each difference as `path: what differs`; none where both say the same.
+
+    In the items of a list only the typed spec has defaults: a client that merges replaces lists as a whole, and would
+    see a difference each time that it applies the same.
+    """
     if typed.get("free") or declared.get("free"):
         return
     for key in ("type", "enum", "pattern", "minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum", *_LENGTHS):
@@ -91,6 +97,8 @@ def differences(declared: Node, typed: Node, path: str) -> Iterator[str]:
     if sorted(declared.get("required", [])) != sorted(typed.get("required", [])):
         yield f"{path}: the CRD requires {declared.get('required')} and the typed spec {typed.get('required')}"
     ours, theirs = declared.get("default"), typed.get("default")
+    if "[]" in path:
+        theirs = None
     if "properties" not in declared and ours != theirs and (ours is not None or theirs not in ([], {})):
         yield f"{path}: default is {ours} in the CRD and {theirs} in the typed spec"
     yield from _inner_differences(declared, typed, path)

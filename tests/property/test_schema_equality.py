@@ -58,6 +58,13 @@ def test_every_field_is_typed_and_explained(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", SPECS)
+def test_no_quantity_is_below_zero_whether_text_or_number(kind: str) -> None:
+    quantities = [node for _, node in _nodes(spec_schema(kind), "spec") if node.get("x-kubernetes-int-or-string")]
+    assert quantities
+    assert all(one["minimum"] == 0 and one["pattern"].startswith("^([0-9]") for one in quantities)
+
+
+@pytest.mark.parametrize("kind", SPECS)
 def test_every_range_is_told_to_people_too(kind: str) -> None:
     for path, node in _nodes(spec_schema(kind), "spec"):
         if node.get("type") in ("integer", "number"):

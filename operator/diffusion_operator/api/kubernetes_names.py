@@ -1,18 +1,18 @@
 """Names as Kubernetes writes them, and lists in which a name stands once."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, Field
 
-from diffusion_contract.frozen_model import Misfit
-
 Item = TypeVar("Item")
 
 _NAME = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
-SUBDOMAIN_PATTERN = rf"^{_NAME}(\.{_NAME})*$"
-QUALIFIED_PATTERN = rf"^({_NAME}(\.{_NAME})*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{{0,61}}[A-Za-z0-9])?$"
+SUBDOMAIN = rf"{_NAME}(\.{_NAME})*"
+QUALIFIED_NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+SUBDOMAIN_PATTERN = rf"^{SUBDOMAIN}$"
+QUALIFIED_PATTERN = rf"^({SUBDOMAIN}/)?{QUALIFIED_NAME}$"
 LABEL_PATTERN = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"
 
 ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=SUBDOMAIN_PATTERN)]
@@ -41,23 +41,14 @@ NodeLabels = Annotated[dict[str, LabelValue], Field(max_length=16), AfterValidat
 """Labels that a node must have."""
 
 
-def once(name: str) -> Callable[[tuple[Item, ...]], tuple[Item, ...]]:
-    """A validator of a list whose items differ in the field `name`: each of its values may stand once."""
+def once(*names: str) -> Callable[[tuple[Item, ...]], tuple[Item, ...]]:
+    """A validator of a list whose items differ in the fields `names`: each of their values may stand once."""
 
     def validate(items: tuple[Item, ...]) -> tuple[Item, ...]:
-        keys = [getattr(item, name) for item in items]
-        if (place := _second(keys)) is not None:
-            raise Misfit(f"[{place}]", f"{keys[place]} stands twice: remove one of them")
+        keys = [" with ".join(str(getattr(item, name)) for name in names) for item in items]
+        for place, key in enumerate(keys):
+            if key in keys[:place]:
+                raise ValueError(f"{key} stands twice: remove one of them")
         return items
 
     return validate
-
-
-def _second(keys: Iterable[str]) -> int | None:
-    """The place of the first key that stood before."""
-    seen: set[str] = set()
-    for place, key in enumerate(keys):
-        if key in seen:
-            return place
-        seen.add(key)
-    return None

@@ -128,7 +128,9 @@ class PodTemplate(FrozenModel):
     tolerations: Tolerations = ()
     affinity: Affinity | None = None
     topology_spread_constraints: Annotated[
-        tuple[TopologySpreadConstraint, ...], Field(max_length=4), AfterValidator(once("topology_key"))
+        tuple[TopologySpreadConstraint, ...],
+        Field(max_length=4),
+        AfterValidator(once("topology_key", "when_unsatisfiable")),
     ] = ()
     env: Annotated[tuple[EnvVariable, ...], Field(max_length=64), AfterValidator(once("name"))] = ()
     volumes: Annotated[tuple[TemplateVolume, ...], Field(max_length=16), AfterValidator(once("name"))] = ()

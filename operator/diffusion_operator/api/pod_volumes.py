@@ -24,6 +24,9 @@ RESERVED_MOUNTS = (
 )
 """Where we mount them, and what is the system's; a user's mount stays outside of these, and holds none of them."""
 
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - a place in the pod
+"""May be mounted all the same: containers get 64 MiB there, and NCCL between the GPUs of a pod needs more."""
+
 
 def _stays_inside(path: str) -> str:
     if path.startswith("/") or ".." in path.split("/"):
@@ -36,7 +39,8 @@ def _is_plain_and_free(path: str) -> str:
         raise ValueError(
             "mountPath must not contain //, . or .. and must not end with /: write it plainly, for example /data/train"
         )
-    if any(f"{path}/".startswith(f"{taken}/") or taken.startswith(f"{path}/") for taken in RESERVED_MOUNTS):
+    taken_by = () if path == SHARED_MEMORY else RESERVED_MOUNTS
+    if any(f"{path}/".startswith(f"{taken}/") or taken.startswith(f"{path}/") for taken in taken_by):
         raise ValueError(
             "this path belongs to the operator or to the system, or holds such a path: mount the volume elsewhere, "
             "for example under /data"

@@ -1,16 +1,20 @@
 """What a container asks of its node: quantities, and the rules by which the API server judges them in a pod."""
 
+import re
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from diffusion_contract.frozen_model import FrozenModel, Misfit
 from diffusion_contract.quantity import QUANTITY_PATTERN, quantity_value
+from diffusion_operator.api.kubernetes_names import QUALIFIED_NAME, SUBDOMAIN
 
 GPUS = ("nvidia.com/gpu", "amd.com/gpu")
 """Devices of which each training process needs one of its own."""
 
 _PLAIN = ("cpu", "memory", "ephemeral-storage")
+_HUGE_PAGES = r"^hugepages-[1-9][0-9]*[KMGTPE]i$"
+_DEVICE = rf"^{SUBDOMAIN}/{QUALIFIED_NAME}$"
 
 
 def _integer_as_text(value: object) -> object:
@@ -23,7 +27,7 @@ Quantity = Annotated[str, Field(pattern=QUANTITY_PATTERN, max_length=32), Before
 
 
 def _is_known(name: str) -> bool:
-    return name in _PLAIN or name.startswith("hugepages-") or "/" in name
+    return name in _PLAIN or re.search(_HUGE_PAGES, name) is not None or re.search(_DEVICE, name) is not None
 
 
 def _named_and_whole(amounts: dict[str, str]) -> dict[str, str]:

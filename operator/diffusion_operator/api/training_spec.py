@@ -24,7 +24,6 @@ from diffusion_operator.api.resources import GPUS, Quantity, ResourcesSpec
 
 Capacity = Literal["OnDemand", "Spot"]
 AccessMode = Literal["ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod"]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
 PoolName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", min_length=1, max_length=12)]
 
 
@@ -59,7 +58,7 @@ class StorageSpec(FrozenModel):
     """A volume: a claim that we make, or one that is there already. Exactly one of the two."""
 
     claim: ClaimSpec | None = None
-    existing_claim: Name | None = None
+    existing_claim: ObjectName | None = None
 
     @model_validator(mode="after")
     def _exactly_one(self) -> "StorageSpec":
@@ -145,7 +144,7 @@ class PublishSpec(FrozenModel):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9._]*[a-z0-9])?$", max_length=128)] | None = None
     claim: ClaimSpec | None = None
-    existing_claim: Name | None = None
+    existing_claim: ObjectName | None = None
     card: ModelCardSpec = ModelCardSpec()
 
     @model_validator(mode="after")

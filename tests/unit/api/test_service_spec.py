@@ -27,7 +27,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "a class twice": (
         service(spec__sampling__classes=[{"name": "a", "steps": 1}, {"name": "a", "steps": 2}]),
-        "spec.sampling.classes[1]",
+        "spec.sampling.classes",
         "a stands twice",
     ),
     "steps out of range": (

@@ -49,7 +49,7 @@ def test_pools_have_a_fixed_size_or_an_upper_one() -> None:
         ({"checkpoint": {"storage": {}}}, "spec.checkpoint.storage", "exactly one of claim and existingClaim"),
         ({"pools": [{"name": "a"}]}, "spec.pools[0].max", "exactly one of replicas and max"),
         ({"pools": [{"name": "a", "replicas": 2}]}, "spec.pools", "must add up to workers.max"),
-        ({"pools": [{"name": "a", "max": 1}, {"name": "a", "max": 0}]}, "spec.pools[1]", "a stands twice"),
+        ({"pools": [{"name": "a", "max": 1}, {"name": "a", "max": 0}]}, "spec.pools", "a stands twice"),
         ({"publish": {"name": "m"}}, "spec.publish", "exactly one of claim and existingClaim"),
         (
             {"workers": {"max": 200, "processesPerWorker": 2}},
