@@ -31,7 +31,7 @@ check: environment ## Formatting, lint, types, architecture, spelling, shell, YA
 	@echo "==> Checks"
 	@$(BIN)/ruff format --check --quiet $(SOURCES)
 	@$(BIN)/ruff check --quiet $(SOURCES)
-	@$(BIN)/mypy operator workloads local
+	@$(BIN)/mypy $(SOURCES)
 	@PYTHONPATH=operator:workloads:local $(BIN)/lint-imports --no-cache
 	@$(BIN)/codespell
 	@$(BIN)/shellcheck .ci/run scripts/*

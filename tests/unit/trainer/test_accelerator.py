@@ -3,20 +3,23 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from diffusion_trainer import accelerator, trainer_process
+from diffusion_trainer import accelerator
 from diffusion_trainer.accelerator import AcceleratorUnusable, ForkPoisoned, choose_device, given_devices
 from diffusion_trainer.agent import zygote_environment
 from diffusion_trainer.refusal import ConfigurationRefused
 from trainer_in_process import train_here
 
+FindGPUs = Callable[..., None]
+
 
 @pytest.fixture
-def gpus(monkeypatch: pytest.MonkeyPatch):
+def gpus(monkeypatch: pytest.MonkeyPatch) -> FindGPUs:
     """Pretend that torch finds so many GPUs."""
 
     def find(count: int, poisoned: bool = False) -> None:
@@ -51,7 +54,7 @@ def test_devices_that_a_plugin_has_given_and_the_runtime_has_not_brought_in_are_
         assert given_devices({"NVIDIA_VISIBLE_DEVICES": anything}, tmp_path) == []
 
 
-def test_without_gpus_it_is_the_cpu_and_with_them_one_for_each_process(gpus) -> None:
+def test_without_gpus_it_is_the_cpu_and_with_them_one_for_each_process(gpus: FindGPUs) -> None:
     gpus(0, poisoned=True)
     assert choose_device(0, []) == torch.device("cpu")
     gpus(2)
@@ -61,7 +64,7 @@ def test_without_gpus_it_is_the_cpu_and_with_them_one_for_each_process(gpus) -> 
     assert caught.value.path == "spec.workers.processesPerWorker"
 
 
-def test_a_gpu_that_cannot_be_used_is_an_error_and_never_the_cpu(gpus) -> None:
+def test_a_gpu_that_cannot_be_used_is_an_error_and_never_the_cpu(gpus: FindGPUs) -> None:
     gpus(0)
     with pytest.raises(AcceleratorUnusable, match=r"this pod has nvidia0, .* check the node's driver"):
         choose_device(0, ["nvidia0"])
@@ -70,13 +73,14 @@ def test_a_gpu_that_cannot_be_used_is_an_error_and_never_the_cpu(gpus) -> None:
 @pytest.mark.parametrize(
     ("poisoned", "code", "words"), [(True, 93, "before the trainer was forked"), (False, 1, "driver")]
 )
-def test_the_last_words_say_so(gpus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, poisoned, code, words) -> None:
+def test_the_last_words_say_so(
+    gpus: FindGPUs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, poisoned: bool, code: int, words: str
+) -> None:
     gpus(0, poisoned)
     monkeypatch.setattr(accelerator, "given_devices", lambda _environment: ["nvidia0"])
     ended, said = train_here(tmp_path)
     assert (ended, said[-1].state) == (code, "Failed")
-    assert words in said[-1].message
-    assert trainer_process.choose_device is choose_device
+    assert words in (said[-1].message or "")
 
 
 POISON_AND_FORK = """

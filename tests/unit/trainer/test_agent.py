@@ -60,7 +60,7 @@ def live(tmp_path: Path, zygote: PlayedZygote) -> int:
 
 @pytest.mark.parametrize("step_of", [lambda _process: 3, lambda process: 3 - process % 3])
 def test_a_process_killed_again_and_again_at_steps_made_before_is_not_replaced_for_ever(
-    tmp_path: Path, step_of
+    tmp_path: Path, step_of: Callable[[int], int]
 ) -> None:
     zygote = PlayedZygote(step_of)
     assert live(tmp_path, zygote) == 128 + 9
@@ -94,8 +94,10 @@ zygote.finish(float(sys.argv[2]))
 
 
 @pytest.mark.parametrize(("seconds", "takes", "finished"), [("20", "0.3", True), ("0.01", "60", False)])
-def test_the_writer_of_a_crashed_trainer_finishes_what_it_has_in_hand(tmp_path: Path, seconds, takes, finished) -> None:
-    command = [sys.executable, "-c", FINISH, tmp_path / "done", seconds, takes]
+def test_the_writer_of_a_crashed_trainer_finishes_what_it_has_in_hand(
+    tmp_path: Path, seconds: str, takes: str, finished: bool
+) -> None:
+    command = [sys.executable, "-c", FINISH, str(tmp_path / "done"), seconds, takes]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     for pid in done.stdout.split():
         with contextlib.suppress(ProcessLookupError):

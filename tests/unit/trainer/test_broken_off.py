@@ -2,27 +2,22 @@
 
 import json
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 import torch
 
-from diffusion_contract.run_config import RunConfig
-from diffusion_core.normalization import measure_normalization
 from diffusion_trainer import trainer_process
-from diffusion_trainer.dataset import load_dataset
 from diffusion_trainer.group import Group
-from diffusion_trainer.inbox import Inbox, Reporter
+from diffusion_trainer.inbox import Reporter
 from diffusion_trainer.live_config import LiveConfig
-from diffusion_trainer.placement import placement
 from diffusion_trainer.rendezvous import PeersLost
 from diffusion_trainer.resumption import start_state
-from diffusion_trainer.sampler import StatelessSampler
 from diffusion_trainer.state_agreement import share_state
 from diffusion_trainer.trainer_process import TrainerProcess
-from diffusion_trainer.training_loop import Data, Training
 from diffusion_trainer.training_state import Counters, TrainingState, build_state
-from trainer_in_process import ALONE
+from trainer_in_process import alone, data_of, training_without_saves
 from trainer_workers import run_document
 
 CPU = torch.device("cpu")
@@ -35,15 +30,6 @@ def live(tmp_path: Path) -> LiveConfig:
     return LiveConfig(path)
 
 
-def data_of(config: RunConfig) -> Data:
-    dataset = load_dataset(config)
-    return Data(dataset, StatelessSampler(len(dataset), 0), measure_normalization(dataset.pixels))
-
-
-def alone(broken_off: threading.Event | None = None) -> Group:
-    return Group(placement(ALONE, "local", 0), "127.0.0.1", lambda: None, 1, broken_off)
-
-
 def copied(state: TrainingState) -> list[torch.Tensor]:
     return [tensor.clone() for tensor in state.tensors()]
 
@@ -52,12 +38,11 @@ def same(left: list[torch.Tensor], right: list[torch.Tensor]) -> bool:
     return all(torch.equal(one, other) for one, other in zip(left, right, strict=True))
 
 
-def test_gradients_of_a_group_that_was_broken_off_change_nothing(live) -> None:
+def test_gradients_of_a_group_that_was_broken_off_change_nothing(live: LiveConfig) -> None:
     state, broken_off = build_state(live.current, CPU), threading.Event()
     state.begin(live.current)
-    report = Reporter(lambda _packet: None)
     with alone(broken_off) as group:
-        training = Training(group, state, data_of(live.current), live, None, Inbox(None), report, 4)
+        training = training_without_saves(group, state, live)
         group.world = 2
         training._step()
         before = copied(state)
@@ -78,28 +63,30 @@ def test_who_is_alone_has_no_connections_that_could_be_broken_off() -> None:
 
 def test_a_generation_is_marked_before_its_connections_are_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
     process = TrainerProcess.__new__(TrainerProcess)
-    process._generation, process._broken_off, found = 3, threading.Event(), []
+    process._generation, process._broken_off = 3, threading.Event()
+    found: list[threading.Event] = []
     monkeypatch.setattr(trainer_process, "break_connections", found.append)
     process._break_if_still_in(3, dropped=True)
     assert found == [process._broken_off]
 
 
-class LostInTheMiddle:
+class LostInTheMiddle(Group):
     """The group of a receiver whose source goes away after the first tensor."""
 
-    rank = 1
+    def __init__(self) -> None:
+        self.rank = 1
 
-    def broadcast_json(self, _value: object, _source: int) -> dict[str, object]:
+    def broadcast_json(self, value: object, source: int) -> dict[str, object]:
         return {"step": 7}
 
-    def broadcast_tensors(self, tensors: list[torch.Tensor], _source: int) -> None:
+    def broadcast_tensors(self, tensors: Iterable[torch.Tensor], source: int) -> None:
         with torch.no_grad():
-            tensors[0].fill_(7.0)
+            next(iter(tensors)).fill_(7.0)
         raise PeersLost("the source has gone")
 
 
 @pytest.mark.parametrize("step", [None, 6])
-def test_half_of_a_received_state_is_none(live, tmp_path: Path, step) -> None:
+def test_half_of_a_received_state_is_none(live: LiveConfig, tmp_path: Path, step: int | None) -> None:
     state = build_state(live.current, CPU)
     initial = copied(state)
     state.apply_counters(Counters(step=step))

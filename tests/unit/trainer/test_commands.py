@@ -1,26 +1,27 @@
 """`diffusion-trainer` on a terminal, and the link to an operator that comes and goes."""
 
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from checkpoint_samples import commit_sample
 from deadline import wait_until
-from diffusion_contract.agent_channel import ChannelInterrupted, ChannelUnavailable
-from diffusion_contract.agent_messages import PollAnswer, TrainerInstruction, TrainerReport
+from diffusion_contract.agent_channel import AgentChannel, ChannelInterrupted, ChannelUnavailable
+from diffusion_contract.agent_messages import PollAnswer, PollRequest, TrainerInstruction, TrainerReport
 from diffusion_trainer import operator_link
 from diffusion_trainer.command import main
 from diffusion_trainer.operator_link import OperatorLink
 
 
-def run(*arguments: object):
+def run(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 @pytest.mark.parametrize("command", [[], ["agent"], ["run"], ["checkpoints"], ["digest"]])
-def test_each_command_explains_itself(command) -> None:
+def test_each_command_explains_itself(command: list[str]) -> None:
     result = run(*command, "--help")
     assert result.exit_code == 0
     assert "Usage:" in result.output
@@ -60,20 +61,20 @@ def test_the_agent_says_what_it_misses() -> None:
     assert "DIFFUSION_AGENT_URL is not set" in result.output
 
 
-class ScriptedChannel:
-    """A channel whose polls end as the test says: with an answer, with an error, or held until interrupted."""
+class ScriptedChannel(AgentChannel):
+    """A channel whose polls end as the test says: with an answer, with an error, or (None) held until interrupted."""
 
-    def __init__(self, *ends: object) -> None:
+    def __init__(self, *ends: PollAnswer | Exception | None) -> None:
         self.ends = list(ends)
-        self.polls: list[object] = []
+        self.polls: list[PollRequest] = []
         self.interrupted = threading.Event()
 
-    def poll(self, request):
+    def poll(self, request: PollRequest, timeout: float | None = None) -> PollAnswer:
         self.polls.append(request)
-        end = self.ends.pop(0) if self.ends else "hold"
+        end = self.ends.pop(0) if self.ends else None
         if isinstance(end, Exception):
             raise end
-        if end == "hold":
+        if end is None:
             self.interrupted.wait(20)
             self.interrupted.clear()
             raise ChannelInterrupted("interrupted")
@@ -83,10 +84,13 @@ class ScriptedChannel:
         self.interrupted.set()
 
 
+MakeLink = Callable[[ScriptedChannel, list[int], list[object]], OperatorLink]
+
+
 @pytest.fixture
-def make_link(monkeypatch: pytest.MonkeyPatch):
+def make_link(monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeLink]:
     monkeypatch.setattr(operator_link, "FIRST_PAUSE_SECONDS", 0.01)
-    links = []
+    links: list[OperatorLink] = []
 
     def make(channel: ScriptedChannel, step: list[int], heard: list[object]) -> OperatorLink:
         def report() -> tuple[TrainerReport, float]:
@@ -101,17 +105,18 @@ def make_link(monkeypatch: pytest.MonkeyPatch):
         link.finish(5)
 
 
-def test_news_end_a_held_poll_and_the_next_one_carries_them(make_link) -> None:
-    channel, step = ScriptedChannel("hold"), [1]
+def test_news_end_a_held_poll_and_the_next_one_carries_them(make_link: MakeLink) -> None:
+    channel, step = ScriptedChannel(None), [1]
     link = make_link(channel, step, [])
     wait_until(lambda: channel.polls, 5, "a first poll")
     step[0] = 2
     link.tell_now()
     wait_until(lambda: len(channel.polls) > 1, 5, "a second poll")
-    assert [poll.report.step for poll in channel.polls[:2]] == [1, 2]
+    said = [poll.report for poll in channel.polls[:2]]
+    assert [report.step for report in said if isinstance(report, TrainerReport)] == [1, 2]
 
 
-def test_an_operator_that_is_away_is_asked_again_and_its_instruction_told_once(make_link) -> None:
+def test_an_operator_that_is_away_is_asked_again_and_its_instruction_told_once(make_link: MakeLink) -> None:
     instruction = TrainerInstruction(attempt=0, generation=3)
     answer = PollAnswer(revision="r", instruction=instruction)
     channel = ScriptedChannel(ChannelUnavailable("away"), ChannelUnavailable("away"), answer, answer)
@@ -122,8 +127,8 @@ def test_an_operator_that_is_away_is_asked_again_and_its_instruction_told_once(m
     assert [poll.seen for poll in channel.polls[:5]] == ["", "", "", "r", "r"]
 
 
-def test_the_last_report_is_not_held(make_link) -> None:
-    channel = ScriptedChannel("hold", PollAnswer())
+def test_the_last_report_is_not_held(make_link: MakeLink) -> None:
+    channel = ScriptedChannel(None, PollAnswer())
     link = make_link(channel, [7], [])
     wait_until(lambda: channel.polls, 5, "a first poll")
     link.finish(5)

@@ -5,7 +5,9 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,8 +15,9 @@ from checkpoint_samples import RUN_UID, commit_sample
 from diffusion_contract.checkpoint_manifest import parse_manifest, sha256_of
 from diffusion_trainer.checkpoint import commit as commit_module
 from diffusion_trainer.checkpoint import durable, verification
-from diffusion_trainer.checkpoint.aside import settle_asides
+from diffusion_trainer.checkpoint.aside import clear_the_way, settle_asides
 from diffusion_trainer.checkpoint.commit import failure_of
+from diffusion_trainer.checkpoint.fencing import check_fence
 from diffusion_trainer.checkpoint.names import committed_name, committed_steps
 from diffusion_trainer.checkpoint.verification import find_newest, verify_checkpoint
 
@@ -33,10 +36,10 @@ def test_a_commit_leaves_the_folder_its_fence_and_a_pointer(tmp_path: Path) -> N
 
 
 def test_the_manifest_is_written_after_everything_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    written = []
+    written: list[str] = []
 
-    def noting(original):
-        def write(path, content):
+    def noting(original: Callable[[Path, memoryview], object]) -> Callable[[Path, memoryview], object]:
+        def write(path: Path, content: memoryview) -> object:
             written.append(path.name)
             return original(path, content)
 
@@ -72,13 +75,12 @@ def test_one_that_does_not_hold_is_replaced(tmp_path: Path) -> None:
 def test_two_processes_that_save_the_same_step_have_one_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = commit_module.check_fence
     others = []
 
-    def the_other_is_quicker(folder, attempt) -> None:
+    def the_other_is_quicker(folder: Path, attempt: int) -> None:
         monkeypatch.undo()
         others.append(commit_sample(tmp_path, 7))
-        original(folder, attempt)
+        check_fence(folder, attempt)
 
     monkeypatch.setattr(commit_module, "check_fence", the_other_is_quicker)
     assert commit_sample(tmp_path, 7, attempt=0) == others[0], "that it is there already is a success"
@@ -99,12 +101,12 @@ def test_what_a_killed_process_left_aside_is_put_back_if_it_holds(tmp_path: Path
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES])
 def test_one_that_cannot_be_read_stays_aside_until_it_can(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     kept = commit_sample(tmp_path, 7)
     (tmp_path / "step-00000007").rename(tmp_path / ".aside-00000007-ab12")
 
-    def refuse(_path) -> None:
+    def refuse(_path: Path) -> None:
         raise OSError(number, os.strerror(number))
 
     with monkeypatch.context() as failing:
@@ -122,7 +124,7 @@ def test_a_volume_that_refuses_the_rename_loses_no_good_checkpoint(
     (tmp_path / "step-00000007").rename(tmp_path / ".aside-00000007-ab12")
     original = Path.rename
 
-    def refuse_to_put_back(path, target):
+    def refuse_to_put_back(path: Path, target: Path) -> Path:
         if target.name == "step-00000007":
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return original(path, target)
@@ -138,13 +140,12 @@ def test_a_good_one_that_took_the_place_of_a_damaged_one_meanwhile_stays(
 ) -> None:
     commit_sample(tmp_path, 7)
     (tmp_path / "step-00000007/model.safetensors").write_bytes(b"damaged")
-    original = commit_module.clear_the_way
     others = []
 
-    def the_other_is_quicker(final) -> None:
+    def the_other_is_quicker(final: Path) -> None:
         monkeypatch.undo()
         others.append(commit_sample(tmp_path, 7))
-        original(final)
+        clear_the_way(final)
 
     monkeypatch.setattr(commit_module, "clear_the_way", the_other_is_quicker)
     assert commit_sample(tmp_path, 7) == others[0]
@@ -173,13 +174,13 @@ def test_leftovers_of_a_killed_writer_of_this_attempt_go_with_the_next_commit(tm
 )
 @pytest.mark.parametrize("failing_call", range(8))
 def test_an_error_at_any_call_commits_nothing_by_halves(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number, reason, words, failing_call
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, reason: str, words: str, failing_call: int
 ) -> None:
     commit_sample(tmp_path, 1)
     calls = iter(range(100))
 
-    def failing(original):
-        def call(*arguments, **named):
+    def failing(original: Callable[..., object]) -> Callable[..., object]:
+        def call(*arguments: Any, **named: Any) -> object:
             if next(calls) == failing_call:
                 raise OSError(number, os.strerror(number), "somewhere")
             return original(*arguments, **named)
@@ -187,21 +188,22 @@ def test_an_error_at_any_call_commits_nothing_by_halves(
         return call
 
     for name in ("open", "write", "fsync"):
-        monkeypatch.setattr(durable.os, name, failing(getattr(os, name)))
+        monkeypatch.setattr(os, name, failing(getattr(os, name)))
     try:
         commit_sample(tmp_path, 2)
         error = None
     except OSError as raised:
         error = raised
     monkeypatch.undo()
-    found = find_newest(tmp_path, RUN_UID)
-    assert found.passed_over == ()
+    search = find_newest(tmp_path, RUN_UID)
+    assert search.passed_over == ()
+    assert search.found is not None
     assert not [name for name in names(tmp_path) if name.startswith(".tmp")]
     if error is not None:
         assert (failure_of(error).reason, failure_of(error).message.split(" (")[0]) == (reason, words)
-        assert found.found.manifest.step in (1, 2)
+        assert search.found.manifest.step in (1, 2)
     else:
-        assert found.found.manifest.step == 2
+        assert search.found.manifest.step == 2
 
 
 ON_A_REAL_VOLUME = """
@@ -221,7 +223,7 @@ print(sorted(entry.name for entry in folder.iterdir()))
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare (util-linux) to mount a small volume")
 @pytest.mark.parametrize(("options", "reason"), [("size=256k", "StorageFull"), ("size=4m,ro", "StorageReadOnly")])
-def test_a_volume_that_is_really_full_or_read_only(tmp_path: Path, options, reason) -> None:
+def test_a_volume_that_is_really_full_or_read_only(tmp_path: Path, options: str, reason: str) -> None:
     script = tmp_path / "script.py"
     script.write_text(ON_A_REAL_VOLUME)
     volume = tmp_path / "volume"

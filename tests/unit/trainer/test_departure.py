@@ -1,50 +1,52 @@
 """How a process leaves: with what its peers have heard, and before its machine is taken away."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+import torch
 
 from diffusion_contract.agent_messages import Member, TrainerInstruction
 from diffusion_trainer.departure import Departure
+from diffusion_trainer.group import Group
 from diffusion_trainer.inbox import Inbox, Reporter
 from diffusion_trainer.process_messages import Orders
 from diffusion_trainer.settings import Settings
+from diffusion_trainer.snapshot import Snapshots
 from diffusion_trainer.training_loop import Boundary
 
 
-def instruction(generation: int, **fields: object) -> TrainerInstruction:
+def instruction(generation: int, **fields: Any) -> TrainerInstruction:
     members = (Member(pod="a", uid="a", address="127.0.0.1"), Member(pod="b", uid="b", address="127.0.0.2"))
     return TrainerInstruction(attempt=0, generation=generation, members=members, **fields)
 
 
-class TwoRanks:
+class TwoRanks(Group):
     """The group of generation 1 as rank 1 sees it; rank 0 sends what the test gives it."""
 
-    generation, rank, world = 1, 1, 2
-
     def __init__(self, sent: TrainerInstruction) -> None:
+        self.generation, self.rank, self.world = 1, 1, 2
         self.sent = sent
 
-    def broadcast_json(self, _value: object, source: int) -> object:
+    def broadcast_json(self, value: object, source: int) -> object:
         assert source == 0
         return self.sent.to_wire()
 
-    def gather(self, row):
-        import torch
-
+    def gather(self, row: Sequence[float]) -> torch.Tensor:
         return torch.tensor([row, row], dtype=torch.float64)
 
     def close(self) -> None:
         pass
 
 
-def departure(tmp_path: Path, inbox: Inbox, busy: bool = False, **settings: object) -> Departure:
+def departure(tmp_path: Path, inbox: Inbox, busy: bool = False, **settings: Any) -> Departure:
     saver = SimpleNamespace(failure=None, busy=busy)
     state = SimpleNamespace(step=5, counters=SimpleNamespace(step=5))
     live = SimpleNamespace(current=SimpleNamespace(checkpoint=SimpleNamespace(on_preemption=False)))
-    snapshots = SimpleNamespace(saver=saver, state=state, live=live)
+    snapshots = cast(Snapshots, SimpleNamespace(saver=saver, state=state, live=live))
     given = Settings(config_file=tmp_path / "run.json", uid="b", **settings)
     return Departure(given, inbox, Reporter(lambda _packet: None), snapshots, tmp_path)
 
@@ -54,7 +56,9 @@ def boundary(generation: int) -> Boundary:
 
 
 @pytest.mark.parametrize(("leaving", "code"), [(("b",), 75), ((), None)])
-def test_what_a_peer_has_heard_is_enough_to_leave_or_to_go_on(tmp_path: Path, leaving, code) -> None:
+def test_what_a_peer_has_heard_is_enough_to_leave_or_to_go_on(
+    tmp_path: Path, leaving: tuple[str, ...], code: int | None
+) -> None:
     inbox = Inbox(None, Orders(instruction=instruction(1)))
     told = instruction(2, leaving=leaving)
     assert departure(tmp_path, inbox).settle(TwoRanks(told), boundary(2), target=9) == code
@@ -70,7 +74,7 @@ def test_an_older_instruction_never_replaces_a_newer_one() -> None:
     inbox.take(Orders(instruction=None))
     assert inbox.newest_generation == 2
     inbox.take(Orders(instruction=instruction(2, stop=True)))
-    assert inbox.orders.instruction.stop
+    assert inbox.orders.instruction == instruction(2, stop=True)
 
 
 def test_gathering_ends_with_a_newer_generation_or_the_pod() -> None:

@@ -1,14 +1,15 @@
 """Large files past the page cache: the same bytes and digest on any file system, and reading back that proves them."""
 
 import errno
+import fcntl
 import mmap
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from diffusion_contract.checkpoint_manifest import sha256_of
-from diffusion_trainer.checkpoint import durable, read_back
 from diffusion_trainer.checkpoint.durable import CHUNK, write_hashed
 from diffusion_trainer.checkpoint.read_back import is_on_disk
 
@@ -23,7 +24,7 @@ def image(size: int) -> memoryview:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_what_is_written_is_what_was_given(tmp_path: Path, size) -> None:
+def test_what_is_written_is_what_was_given(tmp_path: Path, size: int) -> None:
     content = image(size)
     path = tmp_path / "shard"
     assert write_hashed(path, content) == sha256_of(content)
@@ -50,13 +51,13 @@ def test_memory_that_is_not_aligned_is_written_all_the_same(tmp_path: Path) -> N
 
 
 def test_a_file_system_without_direct_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(descriptor, command, *given):
-        if command == durable.fcntl.F_SETFL:
+    def refuse(descriptor: int, command: int, *given: Any) -> Any:
+        if command == fcntl.F_SETFL:
             raise OSError(errno.EINVAL, "Invalid argument")
         return original(descriptor, command, *given)
 
-    original = durable.fcntl.fcntl
-    monkeypatch.setattr(durable.fcntl, "fcntl", refuse)
+    original = fcntl.fcntl
+    monkeypatch.setattr(fcntl, "fcntl", refuse)
     content = image(CHUNK + 100)
     assert write_hashed(tmp_path / "shard", content) == sha256_of(content)
     assert (tmp_path / "shard").read_bytes() == bytes(content)
@@ -65,16 +66,16 @@ def test_a_file_system_without_direct_writes(tmp_path: Path, monkeypatch: pytest
 def test_an_error_that_has_nothing_to_do_with_direct_writes_goes_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_descriptor, _content) -> None:
+    def fail(_descriptor: int, _content: memoryview) -> None:
         raise OSError(errno.EINVAL, "Invalid argument")
 
-    monkeypatch.setattr(durable.os, "write", fail)
+    monkeypatch.setattr(os, "write", fail)
     with pytest.raises(OSError, match="Invalid argument"):
         write_hashed(tmp_path / "shard", image(8192))
 
 
 @pytest.mark.parametrize("at", [0, 4096, CHUNK, CHUNK + 4999])
-def test_one_flipped_bit_is_not_what_was_written(tmp_path: Path, at) -> None:
+def test_one_flipped_bit_is_not_what_was_written(tmp_path: Path, at: int) -> None:
     content = image(CHUNK + 5000)
     path = tmp_path / "shard"
     write_hashed(path, content)
@@ -100,8 +101,8 @@ def test_a_read_that_fails_proves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     content = image(5000)
     write_hashed(tmp_path / "shard", content)
 
-    def fail(*_given) -> None:
+    def fail(*_given: object) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(read_back.os, "preadv", fail)
+    monkeypatch.setattr(os, "preadv", fail)
     assert not is_on_disk(tmp_path / "shard", content)

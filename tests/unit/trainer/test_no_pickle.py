@@ -19,7 +19,7 @@ def faults(source: str) -> list[str]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names if alias.name.split(".")[0] in MODULES]
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in MODULES:
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in MODULES:
             found.append(node.module)
         if isinstance(node, ast.ImportFrom) and node.module in {owner for owner, _name in CALLS}:
             found += [f"{node.module}.{alias.name}" for alias in node.names if (node.module, alias.name) in CALLS]
@@ -35,7 +35,7 @@ def faults(source: str) -> list[str]:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_source_pickles(path) -> None:
+def test_no_source_pickles(path: Path) -> None:
     assert faults(path.read_text()) == []
 
 
@@ -52,5 +52,5 @@ def test_no_source_pickles(path) -> None:
         "np.load('x', allow_pickle=True)",
     ],
 )
-def test_the_lint_finds_what_it_is_for(source) -> None:
+def test_the_lint_finds_what_it_is_for(source: str) -> None:
     assert faults(source)

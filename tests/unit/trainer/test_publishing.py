@@ -4,17 +4,20 @@ import concurrent.futures
 import json
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from deadline import wait_until
+from diffusion_contract.agent_messages import PublishedVersion
 from diffusion_trainer import finish, live_config
-from trainer_in_process import train_here
+from diffusion_trainer.inbox import Inbox
+from diffusion_trainer.process_messages import ProcessUpdate
+from diffusion_trainer.publication import publish_checkpoint
+from trainer_in_process import EVERY_FOUR, SHORT, train_here
 from trainer_workers import run_document
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-SHORT = {"targetSteps": 8, "globalBatchSize": 5, "seed": 1}
-EVERY_FOUR = {"interval": {"steps": 4}, "retain": {"last": 9}}
 
 
 def test_a_models_volume_that_cannot_be_written_is_told_and_tried_again(
@@ -23,7 +26,7 @@ def test_a_models_volume_that_cannot_be_written_is_told_and_tried_again(
     monkeypatch.setattr(finish, "_RETRY_SECONDS", 0.05)
     (tmp_path / "models").write_text("a file where the volume should be")
 
-    def repair_when_told(update, inbox) -> None:
+    def repair_when_told(update: ProcessUpdate, inbox: Inbox) -> None:
         if update.message and "could not be published" in update.message:
             (tmp_path / "models").unlink(missing_ok=True)
 
@@ -40,25 +43,26 @@ def test_a_models_volume_with_something_else_on_it_is_refused_and_not_tried_for_
     (layout / "index.json").write_text("[]")
     code, said = train_here(tmp_path, training=SHORT, checkpoint=EVERY_FOUR)
     assert (code, said[-1].refused_path) == (64, "spec.publish")
-    assert "index.json is not an OCI image index" in said[-1].message
-    assert "volume models" in said[-1].message
+    assert "index.json is not an OCI image index" in (said[-1].message or "")
+    assert "volume models" in (said[-1].message or "")
 
 
 def test_a_worker_that_publishes_hears_that_it_must_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     over = threading.Event()
 
-    def fail_late(*_given) -> None:
+    def fail_late(*_given: object) -> None:
         over.wait(60)
         raise OSError("when nobody waits any more")
 
     monkeypatch.setattr(finish, "publish_checkpoint", fail_late)
 
-    def end_while_publishing(update, inbox) -> None:
+    def end_while_publishing(update: ProcessUpdate, inbox: Inbox) -> None:
         if update.state == "Publishing":
             inbox.take(inbox.orders.model_copy(update={"terminating": True}))
 
     code, said = train_here(tmp_path, end_while_publishing, training=SHORT, checkpoint=EVERY_FOUR)
     assert code == 75
+    assert said[-1].committed is not None
     assert said[-1].committed.step == 8
     told = len(said)
     over.set()
@@ -69,7 +73,7 @@ def test_a_worker_that_publishes_hears_that_it_must_end(tmp_path: Path, monkeypa
 class JustInTime(concurrent.futures.Future[finish.Outcome]):
     """Comes to its end in the moment in which somebody has waited long enough."""
 
-    def result(self, timeout=None):
+    def result(self, timeout: float | None = None) -> finish.Outcome:
         if timeout is not None:
             self.set_result({"done": None})
             raise TimeoutError
@@ -83,7 +87,7 @@ def test_work_that_ends_as_the_wait_for_it_does_has_not_failed() -> None:
 
 
 def test_a_timeout_of_the_work_itself_is_raised() -> None:
-    def time_out() -> None:
+    def time_out() -> finish.Outcome:
         raise TimeoutError("the volume does not answer")
 
     with pytest.raises(TimeoutError, match="does not answer"):
@@ -91,7 +95,7 @@ def test_a_timeout_of_the_work_itself_is_raised() -> None:
 
 
 def test_a_fault_of_our_own_while_publishing_is_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_given) -> None:
+    def fail(*_given: object) -> None:
         raise KeyError("a bug")
 
     monkeypatch.setattr(finish, "publish_checkpoint", fail)
@@ -103,13 +107,13 @@ def test_a_target_that_is_raised_while_the_run_publishes_is_the_new_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live_config, "_LOOK_SECONDS", 0.0)
-    goes_on, publish = threading.Event(), finish.publish_checkpoint
+    goes_on, publish = threading.Event(), publish_checkpoint
 
-    def publish_slowly(*given):
+    def publish_slowly(*given: Any) -> PublishedVersion:
         goes_on.wait(30)
         return publish(*given)
 
-    def raise_target(update, _inbox) -> None:
+    def raise_target(update: ProcessUpdate, _inbox: Inbox) -> None:
         if update.state == "Publishing" and not goes_on.is_set():
             (tmp_path / "new.json").write_text(json.dumps(run_document(training={**SHORT, "targetSteps": 11})))
             (tmp_path / "new.json").rename(tmp_path / "run.json")
@@ -119,4 +123,7 @@ def test_a_target_that_is_raised_while_the_run_publishes_is_the_new_end(
     monkeypatch.setattr(finish, "publish_checkpoint", publish_slowly)
     code, said = train_here(tmp_path, raise_target, training=SHORT, checkpoint=EVERY_FOUR)
     assert code == 0
-    assert said[-1].published.step == said[-1].committed.step == 11
+    published, committed = said[-1].published, said[-1].committed
+    assert published is not None
+    assert committed is not None
+    assert published.step == committed.step == 11

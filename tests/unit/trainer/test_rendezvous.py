@@ -6,11 +6,17 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from torch.distributed import HashStore, TCPStore
+import torch.distributed as dist
+from torch._C._distributed_c10d import (  # torch.distributed exports them too, but not to type checkers
+    HashStore,
+    TCPStore,
+)
+from torch.distributed.distributed_c10d import _abort_process_group
 
 from deadline import wait_until
 from diffusion_contract.agent_messages import Member, TrainerInstruction
 from diffusion_trainer import rendezvous, trainer_process
+from diffusion_trainer.own_process import open_descriptors
 from diffusion_trainer.placement import Placement
 from diffusion_trainer.process_messages import Orders
 from diffusion_trainer.rendezvous import PeersLost, Superseded, break_connections, decide, meet
@@ -54,18 +60,18 @@ class Rank:
 
 
 @pytest.fixture
-def three():
+def three() -> list[Rank]:
     store = HashStore()
     return [Rank(store, rank, 3) for rank in range(3)]
 
 
-def test_all_go_when_all_are_here(three) -> None:
+def test_all_go_when_all_are_here(three: list[Rank]) -> None:
     for member in three:
         member.start()
     assert [member.wait() for member in three] == ["go"] * 3
 
 
-def test_one_that_leaves_before_the_last_has_come_withdraws_for_all(three) -> None:
+def test_one_that_leaves_before_the_last_has_come_withdraws_for_all(three: list[Rank]) -> None:
     for member in three[:2]:
         member.start()
     three[1].reason = "generation 4 was announced"
@@ -75,7 +81,7 @@ def test_one_that_leaves_before_the_last_has_come_withdraws_for_all(three) -> No
     assert [three[0].wait(), three[2].wait()] == [lost, lost], "its key alone does not make it one that comes"
 
 
-def test_one_that_would_leave_after_another_has_said_go_goes_too(three) -> None:
+def test_one_that_would_leave_after_another_has_said_go_goes_too(three: list[Rank]) -> None:
     store = three[0].store
     store.set("here/0", "1")
     assert store.compare_set("verdict", "", "go") == b"go"
@@ -156,10 +162,10 @@ def test_a_newer_generation_ends_the_wait_for_a_member_that_does_not_come() -> N
 
 def test_breaking_connections_leaves_no_descriptor_behind(tmp_path: Path) -> None:
     with closing((tmp_path / "plain").open("w")):
-        before = len(rendezvous.open_descriptors())
+        before = len(open_descriptors())
         for _ in range(5):
             break_connections(threading.Event())
-        assert len(rendezvous.open_descriptors()) == before
+        assert len(open_descriptors()) == before
 
 
 @pytest.mark.parametrize(
@@ -167,9 +173,9 @@ def test_breaking_connections_leaves_no_descriptor_behind(tmp_path: Path) -> Non
     [(True, 4, True, True), (True, 3, True, False), (False, 4, True, False), (False, 4, False, True)],
 )
 def test_a_newer_generation_breaks_off_one_that_still_forms_or_has_lost_a_member(
-    monkeypatch: pytest.MonkeyPatch, gathering, announced, member_stays, broken
+    monkeypatch: pytest.MonkeyPatch, gathering: bool, announced: int, member_stays: bool, broken: bool
 ) -> None:
-    calls = []
+    calls: list[threading.Event] = []
     monkeypatch.setattr(trainer_process, "break_connections", calls.append)
     monkeypatch.setattr(trainer_process, "_HUNG_PEER_SECONDS", 0.0)
     process = TrainerProcess.__new__(TrainerProcess)
@@ -185,7 +191,7 @@ def test_a_newer_generation_breaks_off_one_that_still_forms_or_has_lost_a_member
 
 
 def test_a_generation_that_has_formed_meanwhile_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
+    calls: list[threading.Event] = []
     monkeypatch.setattr(trainer_process, "break_connections", calls.append)
     process = TrainerProcess.__new__(TrainerProcess)
     process._generation, process._gathering = 3, False
@@ -195,5 +201,5 @@ def test_a_generation_that_has_formed_meanwhile_is_left_alone(monkeypatch: pytes
 
 
 def test_nccl_is_aborted_and_gloo_destroyed() -> None:
-    assert rendezvous.way_to_end(has_accelerator=True) is rendezvous._abort_process_group
-    assert rendezvous.way_to_end(has_accelerator=False) is rendezvous.dist.destroy_process_group
+    assert rendezvous.way_to_end(has_accelerator=True) is _abort_process_group
+    assert rendezvous.way_to_end(has_accelerator=False) is dist.destroy_process_group

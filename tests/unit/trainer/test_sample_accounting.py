@@ -2,22 +2,18 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from diffusion_core.normalization import measure_normalization
+from diffusion_core.objectives import Denoise, training_loss
+from diffusion_core.randomness import RowRandomness
 from diffusion_trainer import training_loop
-from diffusion_trainer.dataset import load_dataset
-from diffusion_trainer.group import Group
-from diffusion_trainer.inbox import Inbox, Reporter
 from diffusion_trainer.live_config import LiveConfig
-from diffusion_trainer.placement import placement
-from diffusion_trainer.sampler import StatelessSampler
-from diffusion_trainer.training_loop import Data, Training
 from diffusion_trainer.training_state import Counters, build_state
-from trainer_in_process import ALONE, OneOf
+from trainer_in_process import OneOf, alone, training_without_saves
 from trainer_workers import run_document
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -35,23 +31,22 @@ def test_no_sample_is_lost_or_repeated(tmp_path: Path, monkeypatch: pytest.Monke
     )
     (tmp_path / "run.json").write_text(json.dumps(document))
     live = LiveConfig(tmp_path / "run.json")
-    dataset = load_dataset(live.current)
-    data = Data(dataset, StatelessSampler(len(dataset), 5), measure_normalization(dataset.pixels))
     state = build_state(live.current, torch.device("cpu"))
     state.apply_counters(Counters(step=0))
     taken: dict[int, int] = {}
-    original = training_loop.training_loss
 
-    def note(denoise, clean, labels, rows, *specs):
+    def note(
+        denoise: Denoise, clean: torch.Tensor, labels: torch.Tensor | None, rows: RowRandomness, *specs: Any
+    ) -> torch.Tensor:
         shown = ((clean[:, 0, 0, 0] + 1) / 2 * (SAMPLES - 1)).round().int().tolist()
         for position, sample in zip(rows.positions, shown, strict=True):
             assert position not in taken, "no two ranks take the same position"
             taken[position] = sample
-        return original(denoise, clean, labels, rows, *specs)
+        return training_loss(denoise, clean, labels, rows, *specs)
 
     monkeypatch.setattr(training_loop, "training_loss", note)
-    with Group(placement(ALONE, "local", 0), "127.0.0.1", lambda: None, 1) as group:
-        training = Training(group, state, data, live, None, Inbox(None), Reporter(lambda _packet: None), 99)
+    with alone() as group:
+        training = training_without_saves(group, state, live, seed=5)
         for world in WORLDS:
             for rank in range(world):
                 training.group = OneOf(rank, world)

@@ -2,7 +2,10 @@
 
 import socket
 import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
@@ -16,7 +19,7 @@ from diffusion_trainer.checkpoint.writer_messages import MAX_SHARDS, PACKET_BYTE
 from diffusion_trainer.inbox import Inbox, Reporter
 from diffusion_trainer.process_messages import ProcessUpdate
 from diffusion_trainer.saver import Saver
-from diffusion_trainer.training_state import Counters
+from diffusion_trainer.training_state import Counters, TrainingState
 
 
 class TwoTensors:
@@ -44,7 +47,7 @@ class Bench:
         self.inbox.start()
 
     def save(self, step: int) -> None:
-        self.saver.save(TwoTensors(), manifest_for(step), torch.zeros(1, 8, dtype=torch.uint8), 3)
+        self.saver.save(cast(TrainingState, TwoTensors()), manifest_for(step), torch.zeros(1, 8, dtype=torch.uint8), 3)
 
     def order(self) -> SaveOrder:
         packet, descriptors, _flags, _address = socket.recv_fds(self.writer, PACKET_BYTES, MAX_SHARDS)
@@ -54,7 +57,7 @@ class Bench:
         assert len(descriptors) == len(order.shards)
         return order
 
-    def answer(self, step: int, **fields: object) -> None:
+    def answer(self, step: int, **fields: Any) -> None:
         self.writer.send(SaveResult(step=step, **fields).model_dump_json(by_alias=True).encode())
 
     def close(self) -> None:
@@ -66,17 +69,20 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path):
+def bench(tmp_path: Path) -> Iterator[Bench]:
     bench = Bench(tmp_path)
     yield bench
     bench.close()
+
+
+KILLED = SaveFailure(reason="SaveFailed", message="the checkpoint writer was killed")
 
 
 def reference(step: int) -> CheckpointReference:
     return CheckpointReference(step=step, digest=DIGEST, time="2026-01-01T00:00:00Z")
 
 
-def test_a_save_that_is_due_while_one_is_written_waits_and_is_counted_once(bench) -> None:
+def test_a_save_that_is_due_while_one_is_written_waits_and_is_counted_once(bench: Bench) -> None:
     bench.save(10)
     order = bench.order()
     assert order.manifest.step == 10
@@ -92,7 +98,7 @@ def test_a_save_that_is_due_while_one_is_written_waits_and_is_counted_once(bench
     assert bench.said[-1].save_seconds == 0.5
 
 
-def test_what_99_of_100_saves_took_at_most_is_reported(bench) -> None:
+def test_what_99_of_100_saves_took_at_most_is_reported(bench: Bench) -> None:
     for step, seconds in ((10, 0.5), (20, 2.5), (30, 0.7)):
         bench.save(step)
         bench.order()
@@ -103,16 +109,16 @@ def test_what_99_of_100_saves_took_at_most_is_reported(bench) -> None:
     assert saver_module.percentile_99([*[1.0] * 98, 7.0, 9.0]) == 7.0
 
 
-def test_intervals_in_steps_and_in_seconds(bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_intervals_in_steps_and_in_seconds(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [step for step in range(1, 9) if bench.saver.is_due(step, 4, None)] == [4, 8]
     started = bench.saver.last_started
-    monkeypatch.setattr(saver_module.time, "monotonic", lambda: started + 29.9)
+    monkeypatch.setattr(time, "monotonic", lambda: started + 29.9)
     assert not bench.saver.is_due(5, None, 30)
-    monkeypatch.setattr(saver_module.time, "monotonic", lambda: started + 30)
+    monkeypatch.setattr(time, "monotonic", lambda: started + 30)
     assert bench.saver.is_due(5, None, 30)
 
 
-def test_a_failed_save_is_reported_tried_again_and_taken_back(bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_save_is_reported_tried_again_and_taken_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.save(4)
     bench.order()
     failure = SaveFailure(reason="StorageFull", message="the checkpoint volume is full")
@@ -121,8 +127,8 @@ def test_a_failed_save_is_reported_tried_again_and_taken_back(bench, monkeypatch
     bench.saver.wait_verified(4, 10)
     assert bench.said[-1].save_failure == failure
     assert not bench.saver.is_due(5, 4, None)
-    later = saver_module.time.monotonic() + 11
-    monkeypatch.setattr(saver_module.time, "monotonic", lambda: later)
+    later = time.monotonic() + 11
+    monkeypatch.setattr(time, "monotonic", lambda: later)
     assert bench.saver.is_due(5, 4, None)
     monkeypatch.undo()
     bench.save(5)
@@ -134,7 +140,7 @@ def test_a_failed_save_is_reported_tried_again_and_taken_back(bench, monkeypatch
 
 
 def test_a_commit_that_cannot_be_read_back_is_none_and_its_step_is_due_again(
-    bench, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench.save(4)
     bench.order()
@@ -147,7 +153,7 @@ def test_a_commit_that_cannot_be_read_back_is_none_and_its_step_is_due_again(
     assert bench.saver.is_due(4, 4, None)
 
 
-def test_the_memory_of_snapshots_can_be_taken_before_the_first(bench) -> None:
+def test_the_memory_of_snapshots_can_be_taken_before_the_first(bench: Bench) -> None:
     bench.saver.preallocate(TwoTensors().shards())
     before = {name: image.descriptor for name, image in bench.saver._images.items()}
     assert set(before) == {"model.safetensors", "ema.safetensors"}
@@ -157,14 +163,14 @@ def test_the_memory_of_snapshots_can_be_taken_before_the_first(bench) -> None:
 
 
 def test_a_killed_writer_is_a_failed_save_and_the_next_one_starts_another(
-    bench, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench.save(4)
     bench.order()
     bench.writer.close()
     assert bench.saver.wait_until_free(10)
     wait_until(lambda: bench.saver.failure, 10, "the failure")
-    assert bench.saver.failure.message == "the checkpoint writer was killed"
+    assert bench.saver.failure == KILLED
     ours, bench.writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     bench.writer.settimeout(10)
     bench.ours.append(ours)
@@ -176,7 +182,7 @@ def test_a_killed_writer_is_a_failed_save_and_the_next_one_starts_another(
     assert bench.saver.wait_until_free(10), "the new one is heard"
 
 
-def test_who_waits_for_the_reading_back_hears_that_the_writer_was_killed(bench) -> None:
+def test_who_waits_for_the_reading_back_hears_that_the_writer_was_killed(bench: Bench) -> None:
     bench.save(4)
     bench.order()
     bench.answer(4, committed=reference(4))
@@ -190,13 +196,13 @@ def test_who_waits_for_the_reading_back_hears_that_the_writer_was_killed(bench) 
     assert bench.saver.failure is None
 
 
-def test_a_save_that_meets_a_writer_killed_just_now_has_failed_and_is_no_crash(bench) -> None:
+def test_a_save_that_meets_a_writer_killed_just_now_has_failed_and_is_no_crash(bench: Bench) -> None:
     bench.writer.close()
     wait_until(lambda: bench.saver._writer is None, 10, "its end is heard")
     bench.saver._writer = bench.ours[0]  # As before it was heard.
     bench.save(4)
     bench.saver.on_writer_gone()
-    assert bench.saver.failure.message == "the checkpoint writer was killed"
+    assert bench.saver.failure == KILLED
     assert not bench.saver.busy
 
 
@@ -206,7 +212,7 @@ def test_a_writer_that_is_started_anew_ends_with_its_trainer() -> None:
     assert process.wait(60) == 0, "it ends when its trainer does"
 
 
-def test_being_fenced_ends_the_attempt(bench) -> None:
+def test_being_fenced_ends_the_attempt(bench: Bench) -> None:
     bench.saver.raise_if_fenced()
     bench.save(4)
     bench.order()

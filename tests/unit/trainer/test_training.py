@@ -1,40 +1,30 @@
-"""Training in one process: the exact mean over slices, a resumed run equal to the last bit, and what ends a run."""
+"""Training in one process: the exact mean over slices, and a resumed run that is equal to the last bit."""
 
 import json
-import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 from diffusion_contract.checkpoint_manifest import run_digest
 from diffusion_contract.model_reference import parse_model_reference
-from diffusion_core.normalization import measure_normalization
+from diffusion_contract.run_config import TrainingSpec
 from diffusion_registry.verification import read_model_version
-from diffusion_trainer import finish, live_config, resumption, training_loop
-from diffusion_trainer.checkpoint.names import committed_name, committed_steps, run_folder
+from diffusion_trainer import finish, live_config, training_loop
+from diffusion_trainer.checkpoint.names import committed_name, committed_steps
 from diffusion_trainer.checkpoint.verification import read_manifest, verify_checkpoint
-from diffusion_trainer.dataset import load_dataset
 from diffusion_trainer.group import Group
-from diffusion_trainer.inbox import Inbox, Reporter
+from diffusion_trainer.inbox import Inbox
+from diffusion_trainer.learning_rate import learning_rate
 from diffusion_trainer.live_config import LiveConfig, read_config
-from diffusion_trainer.placement import placement
-from diffusion_trainer.process_messages import Orders
-from diffusion_trainer.sampler import StatelessSampler
-from diffusion_trainer.training_loop import Data, Diverged, Training
+from diffusion_trainer.process_messages import Orders, ProcessUpdate
 from diffusion_trainer.training_state import RNG, build_state
-from trainer_in_process import ALONE, OneOf, train_here
+from trainer_in_process import ALONE, EVERY_FOUR, SHORT, OneOf, alone, steps_folder, train_here, training_without_saves
 from trainer_workers import run_document
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-SHORT = {"targetSteps": 8, "globalBatchSize": 5, "seed": 1}
-EVERY_FOUR = {"interval": {"steps": 4}, "retain": {"last": 9}}
-
-
-def steps_folder(folder: Path) -> Path:
-    document = run_document()
-    return run_folder(folder / "checkpoints", document["name"], document["uid"])
 
 
 def shard_digests(folder: Path, step: int) -> dict[str, str]:
@@ -42,16 +32,22 @@ def shard_digests(folder: Path, step: int) -> dict[str, str]:
     return {name: file.sha256 for name, file in manifest.files.items()}
 
 
+def stop_at(step: int) -> Callable[[ProcessUpdate, Inbox], None]:
+    """What tells a trainer to stop when it has made a step."""
+
+    def stop(update: ProcessUpdate, inbox: Inbox) -> None:
+        if update.step == step:
+            inbox.take(Orders(instruction=ALONE.model_copy(update={"stop": True})))
+
+    return stop
+
+
 def test_a_resumed_run_is_equal_to_an_unbroken_one_to_the_last_bit(tmp_path: Path) -> None:
     code, _said = train_here(tmp_path / "unbroken", training=SHORT, checkpoint=EVERY_FOUR)
     assert code == 0
 
-    def stop_after_five(update, inbox) -> None:
-        if update.step == 5:
-            inbox.take(Orders(instruction=ALONE.model_copy(update={"stop": True})))
-
     broken = tmp_path / "broken"
-    code, said = train_here(broken, stop_after_five, training=SHORT, checkpoint=EVERY_FOUR)
+    code, said = train_here(broken, stop_at(5), training=SHORT, checkpoint=EVERY_FOUR)
     assert code == 75
     stopped_at = committed_steps(steps_folder(broken))[0]
     assert 5 <= stopped_at < 8
@@ -106,22 +102,20 @@ def test_a_checkpoint_holds_every_state_there_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("batch", "world"), [(5, 3), (2, 3), (7, 2), (6, 3)])
-def test_the_mean_over_uneven_slices_is_the_mean_over_the_batch(tmp_path: Path, batch, world) -> None:
+def test_the_mean_over_uneven_slices_is_the_mean_over_the_batch(tmp_path: Path, batch: int, world: int) -> None:
     path = tmp_path / "run.json"
     path.write_text(json.dumps(run_document(training={"targetSteps": 4, "globalBatchSize": batch})))
     live = LiveConfig(path)
-    dataset = load_dataset(live.current)
-    data = Data(dataset, StatelessSampler(len(dataset), 0), measure_normalization(dataset.pixels))
     state = build_state(live.current, torch.device("cpu"))
-    place = placement(ALONE, "local", 0)
-    with Group(place, "127.0.0.1", lambda: None, 1) as group:
-        training = Training(group, state, data, live, None, Inbox(None), Reporter(lambda _packet: None), 4)
+    with alone() as group:
+        training = training_without_saves(group, state, live)
 
         def gradients(rank: int, world: int) -> tuple[torch.Tensor, float]:
             training.group = OneOf(rank, world)
             state.optimizer.zero_grad(set_to_none=True)
             loss = training._backward(live.current, seen=11)
-            return torch.cat([parameter.grad.reshape(-1) for parameter in state.model.parameters()]), loss
+            found = [parameter.grad for parameter in state.model.parameters() if parameter.grad is not None]
+            return torch.cat([gradient.reshape(-1) for gradient in found]), loss
 
         whole, loss = gradients(0, 1)
         parts = [gradients(rank, world) for rank in range(world)]
@@ -129,38 +123,6 @@ def test_the_mean_over_uneven_slices_is_the_mean_over_the_batch(tmp_path: Path, 
     mean = torch.stack([gradient for gradient, _loss in parts]).mean(dim=0)  # what DDP's all-reduce gives every rank
     torch.testing.assert_close(mean, whole, rtol=1e-4, atol=1e-6)
     assert sum(part for _gradient, part in parts) == pytest.approx(loss, rel=1e-5)
-
-
-def test_a_gradient_that_is_not_finite_ends_with_93_and_keeps_the_state(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    original = training_loop.training_loss
-
-    def poisoned(denoise, clean, labels, rows, *specs):
-        losses = original(denoise, clean, labels, rows, *specs)
-        return losses * float("nan") if rows.positions[0] >= 30 else losses
-
-    monkeypatch.setattr(training_loop, "training_loss", poisoned)
-    code, said = train_here(tmp_path, training=SHORT, checkpoint=EVERY_FOUR)
-    assert code == 93
-    assert [update.message for update in said if update.state == "Failed"] == [
-        "the gradient is not finite at step 7: lower the learning rate or the clip"
-    ]
-    assert committed_steps(steps_folder(tmp_path)) == [4]
-
-
-def test_a_configuration_that_the_network_refuses_ends_with_64(tmp_path: Path) -> None:
-    model = run_document()["model"]
-    model["denoiser"]["config"] = {"no_such_key": 1}
-    code, said = train_here(tmp_path, model=model)
-    assert code == 64
-    assert said[-1].refused_path.startswith("spec.model.denoiser.config")
-
-
-def test_fp16_without_an_accelerator_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    code, said = train_here(tmp_path, training={**SHORT, "precision": "FP16"})
-    assert (code, said[-1].refused_path) == (64, "spec.training.precision")
 
 
 def test_bf16_trains(tmp_path: Path) -> None:
@@ -171,9 +133,9 @@ def test_bf16_trains(tmp_path: Path) -> None:
 
 def test_a_damaged_final_checkpoint_is_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finish, "_RETRY_SECONDS", 0.05)
-    damaged = []
+    damaged: list[Path] = []
 
-    def damage_the_last(update, _inbox) -> None:
+    def damage_the_last(update: ProcessUpdate, _inbox: Inbox) -> None:
         if update.committed and update.committed.step == 8 and not damaged:
             damaged.append(steps_folder(tmp_path) / committed_name(8) / "model.safetensors")
             damaged[0].write_bytes(b"damaged")
@@ -184,37 +146,13 @@ def test_a_damaged_final_checkpoint_is_written_again(tmp_path: Path, monkeypatch
     assert verify_checkpoint(steps_folder(tmp_path) / committed_name(8)).reference == said[-1].committed
 
 
-def test_a_checkpoint_folder_that_may_not_be_read_is_refused_and_not_trained_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def closed(*_given) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(resumption, "find_newest", closed)
-    code, said = train_here(tmp_path, training=SHORT)
-    assert (code, said[-1].refused_path) == (64, "spec.checkpoint.storage")
-    assert "may not be read (Permission denied)" in said[-1].message
-
-
-@pytest.mark.parametrize(("scaler", "bearable"), [(None, 0), (object(), training_loop._MOST_OVERFLOWS)])
-def test_gradients_that_are_not_finite_end_the_run_at_once_or_under_fp16_after_many(scaler, bearable) -> None:
-    training = Training.__new__(Training)
-    training._accelerator, training.state = SimpleNamespace(scaler=scaler), SimpleNamespace(step=4)
-    training._overflows = 0
-    for _ in range(3):
-        for _ in range(bearable):
-            training._judge(math.inf)
-        training._judge(1.0)
-    for _ in range(bearable):
-        training._judge(math.nan)
-    with pytest.raises(Diverged, match="not finite at step 5"):
-        training._judge(math.nan)
-
-
 def test_a_checkpoint_that_was_passed_over_is_nobodys_parent(tmp_path: Path) -> None:
     train_here(tmp_path, training=SHORT, checkpoint=EVERY_FOUR, publish=None)
     (steps_folder(tmp_path) / committed_name(8) / "model.safetensors").write_bytes(b"damaged")
-    longer = {"training": {**SHORT, "targetSteps": 10}, "checkpoint": {"interval": {"steps": 9}, "retain": {"last": 9}}}
+    longer: dict[str, Any] = {
+        "training": {**SHORT, "targetSteps": 10},
+        "checkpoint": {"interval": {"steps": 9}, "retain": {"last": 9}},
+    }
     code, said = train_here(tmp_path, attempt=1, publish=None, **longer)
     assert code == 0
     assert [passed.step for update in said for passed in update.passed_over or ()] == [8]
@@ -224,9 +162,9 @@ def test_a_checkpoint_that_was_passed_over_is_nobodys_parent(tmp_path: Path) -> 
 
 
 def test_the_memory_of_snapshots_is_there_before_the_first_step(tmp_path: Path) -> None:
-    images = []
+    images: list[str] = []
 
-    def look(update, _inbox) -> None:
+    def look(update: ProcessUpdate, _inbox: Inbox) -> None:
         if update.state == "Ready":
             links = [str(entry.readlink()) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()]
             images.extend(link for link in links if link.startswith("/memfd:checkpoint-"))
@@ -237,50 +175,22 @@ def test_the_memory_of_snapshots_is_there_before_the_first_step(tmp_path: Path) 
 
 def test_the_rate_follows_the_target_that_a_peer_has_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cosine = {"learningRateSchedule": {"type": "Cosine"}}
-    seen = []
+    seen: list[int] = []
 
-    def with_a_peer_that_aims_at_twenty(group, row):
+    def with_a_peer_that_aims_at_twenty(group: Group, row: Sequence[float]) -> torch.Tensor:
         rows = torch.tensor([row, row], dtype=torch.float64)
         if len(row) == 1:  # the targets, before the first step
             rows[1, 0] = 20
         return rows
 
-    original = training_loop.learning_rate
-
-    def note(step, training, target):
+    def note(step: int, training: TrainingSpec, target: int) -> float:
         seen.append(target)
-        return original(step, training, target)
-
-    def stop_at_three(update, inbox) -> None:
-        if update.step == 3:
-            inbox.take(Orders(instruction=ALONE.model_copy(update={"stop": True})))
+        return learning_rate(step, training, target)
 
     monkeypatch.setattr(Group, "gather", with_a_peer_that_aims_at_twenty)
     monkeypatch.setattr(training_loop, "learning_rate", note)
-    train_here(tmp_path, stop_at_three, training={**SHORT, **cosine}, publish=None)
+    train_here(tmp_path, stop_at(3), training={**SHORT, **cosine}, publish=None)
     assert set(seen) == {20}
-
-
-def test_a_checkpoint_of_another_configuration_is_refused_and_not_trained_over(tmp_path: Path) -> None:
-    train_here(tmp_path, training=SHORT, checkpoint=EVERY_FOUR)
-    for changes, path in (
-        ({"diffusion": {"schedule": {"type": "Linear"}}}, "spec.diffusion"),
-        ({"training": {**SHORT, "globalBatchSize": 6}}, "spec"),
-    ):
-        code, said = train_here(tmp_path, attempt=1, **{"training": SHORT, "checkpoint": EVERY_FOUR, **changes})
-        assert (code, said[-1].refused_path) == (64, path)
-        assert "create another DiffusionTraining" in said[-1].message
-
-
-def test_a_newer_attempt_shuts_this_one_out(tmp_path: Path) -> None:
-    def newer_attempt_opens(update, inbox) -> None:
-        if update.state == "Training":
-            (steps_folder(tmp_path) / "FENCE-7").touch()
-
-    code, said = train_here(tmp_path, newer_attempt_opens, training=SHORT, checkpoint=EVERY_FOUR)
-    assert code == 75
-    assert "attempt 7 has taken over" in said[-1].message
-    assert committed_steps(steps_folder(tmp_path)) == []
 
 
 def test_a_target_that_is_raised_while_the_run_goes_on_is_the_new_end(
@@ -288,7 +198,7 @@ def test_a_target_that_is_raised_while_the_run_goes_on_is_the_new_end(
 ) -> None:
     monkeypatch.setattr(live_config, "_LOOK_SECONDS", 0.0)
 
-    def raise_target(update, inbox) -> None:
+    def raise_target(update: ProcessUpdate, inbox: Inbox) -> None:
         if update.state == "Training":
             (tmp_path / "new.json").write_text(json.dumps(run_document(training={**SHORT, "targetSteps": 11})))
             (tmp_path / "new.json").rename(tmp_path / "run.json")

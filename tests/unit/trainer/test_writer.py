@@ -4,22 +4,29 @@ import errno
 import os
 import socket
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from checkpoint_samples import commit_sample, manifest_for, shards_for
+from diffusion_contract.agent_messages import CheckpointReference
 from diffusion_trainer.checkpoint import commit as commit_module
 from diffusion_trainer.checkpoint import writer as writer_module
 from diffusion_trainer.checkpoint.commit import commit_checkpoint
 from diffusion_trainer.checkpoint.fencing import raise_fence
 from diffusion_trainer.checkpoint.names import committed_steps
+from diffusion_trainer.checkpoint.read_back import is_on_disk
 from diffusion_trainer.checkpoint.writer import run_writer, serve_order
 from diffusion_trainer.checkpoint.writer_messages import PACKET_BYTES, SaveOrder, SaveResult, ShardSize
 
+Ends = tuple[socket.socket, socket.socket]
+"""The trainer's end of the channel, and the writer's."""
+
 
 @pytest.fixture
-def ends():
+def ends() -> Iterator[Ends]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
         ours.settimeout(5)
@@ -32,7 +39,7 @@ def snapshot(content: bytes) -> int:
     return descriptor
 
 
-def serve(ends, folder: Path, step: int) -> list[SaveResult]:
+def serve(ends: Ends, folder: Path, step: int) -> list[SaveResult]:
     """Have one sample written; everything that the writer says of it."""
     ours, theirs = ends
     shards = shards_for(step)
@@ -48,13 +55,12 @@ def serve(ends, folder: Path, step: int) -> list[SaveResult]:
     return [SaveResult.model_validate_json(packet) for packet in iter(lambda: ours.recv(PACKET_BYTES), b"")]
 
 
-def test_a_commit_is_read_back_from_the_disk(ends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    looked_at = []
-    original = writer_module.is_on_disk
+def test_a_commit_is_read_back_from_the_disk(ends: Ends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[str] = []
 
-    def note(path, content):
+    def note(path: Path, content: memoryview) -> bool:
         looked_at.append(path.name)
-        return original(path, content)
+        return is_on_disk(path, content)
 
     monkeypatch.setattr(writer_module, "is_on_disk", note)
     committed, verified = serve(ends, tmp_path, 3)
@@ -64,11 +70,11 @@ def test_a_commit_is_read_back_from_the_disk(ends, tmp_path: Path, monkeypatch: 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "ema.safetensors", "MANIFEST.json"])
 def test_damage_between_the_commit_and_the_reading_back_is_found(
-    ends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name
+    ends: Ends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     original = writer_module._read_back
 
-    def damage_first(folder, *given):
+    def damage_first(folder: Path, *given: Any) -> CheckpointReference:
         content = bytearray((folder / name).read_bytes())
         content[len(content) // 2] ^= 1
         (folder / name).write_bytes(content)
@@ -78,16 +84,17 @@ def test_damage_between_the_commit_and_the_reading_back_is_found(
     committed, verified = serve(ends, tmp_path, 3)
     assert committed.committed is not None
     assert verified.verified is None
+    assert verified.failure is not None
     assert verified.failure.reason == "SaveFailed"
     assert name in verified.failure.message or name == "MANIFEST.json"
 
 
 @pytest.mark.parametrize("urgent", [True, False])
 def test_only_a_save_that_nobody_waits_for_is_written_at_a_lower_priority(
-    ends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, urgent
+    ends: Ends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, urgent: bool
 ) -> None:
     ours, theirs = ends
-    found = []
+    found: list[int] = []
     monkeypatch.setattr(writer_module, "serve_order", lambda *_given: found.append(os.nice(0)))
     usual = os.nice(0)
     shards = (ShardSize(name="model.safetensors", size=4),)
@@ -102,7 +109,7 @@ def test_only_a_save_that_nobody_waits_for_is_written_at_a_lower_priority(
     assert os.nice(0) == usual, "priority lost can not be had again"
 
 
-def order_of(ends, folder: Path, step: int, urgent: bool) -> None:
+def order_of(ends: Ends, folder: Path, step: int, urgent: bool) -> None:
     shards = shards_for(step)
     sizes = tuple(ShardSize(name=name, size=len(content)) for name, content in shards.items())
     order = SaveOrder(folder=str(folder), manifest=manifest_for(step), shards=sizes, retain_last=2, urgent=urgent)
@@ -113,11 +120,11 @@ def order_of(ends, folder: Path, step: int, urgent: bool) -> None:
 
 
 def test_an_urgent_save_does_not_wait_until_the_one_before_is_read_back(
-    ends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ends: Ends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original, go_on = writer_module._read_back, threading.Event()
 
-    def slowly(folder, *given):
+    def slowly(folder: Path, *given: Any) -> CheckpointReference:
         assert folder.name != "step-00000003" or go_on.wait(10)
         return original(folder, *given)
 
@@ -126,23 +133,33 @@ def test_an_urgent_save_does_not_wait_until_the_one_before_is_read_back(
     writer.start()
     try:
         order_of(ends, tmp_path, 3, urgent=False)
-        assert answer_from(ends).committed.step == 3
+        assert committed_step(answer_from(ends)) == 3
         order_of(ends, tmp_path, 4, urgent=True)
-        assert answer_from(ends).committed.step == 4
-        assert answer_from(ends).verified.step == 4
+        assert committed_step(answer_from(ends)) == 4
+        assert verified_step(answer_from(ends)) == 4
     finally:
         go_on.set()
         ends[0].shutdown(socket.SHUT_WR)
         writer.join(10)
-    assert answer_from(ends).verified.step == 3
+    assert verified_step(answer_from(ends)) == 3
 
 
-def answer_from(ends) -> SaveResult:
+def committed_step(answer: SaveResult) -> int | None:
+    return None if answer.committed is None else answer.committed.step
+
+
+def verified_step(answer: SaveResult) -> int | None:
+    return None if answer.verified is None else answer.verified.step
+
+
+def answer_from(ends: Ends) -> SaveResult:
     return SaveResult.model_validate_json(ends[0].recv(PACKET_BYTES))
 
 
-def test_a_volume_that_cannot_be_listed_ends_no_writer(ends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_given) -> None:
+def test_a_volume_that_cannot_be_listed_ends_no_writer(
+    ends: Ends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_given: object) -> None:
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
     monkeypatch.setattr(writer_module, "fence_level", refuse)
@@ -152,7 +169,7 @@ def test_a_volume_that_cannot_be_listed_ends_no_writer(ends, tmp_path: Path, mon
 
 
 def test_a_volume_that_cannot_be_listed_keeps_its_pointer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_given) -> None:
+    def refuse(*_given: object) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     commit_sample(tmp_path, 2)
@@ -162,9 +179,9 @@ def test_a_volume_that_cannot_be_listed_keeps_its_pointer(tmp_path: Path, monkey
 
 
 def test_a_fault_at_a_lower_priority_ends_the_writer_as_any_other(
-    ends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ends: Ends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_given) -> None:
+    def fail(*_given: object) -> None:
         raise KeyError("a bug")
 
     monkeypatch.setattr(writer_module, "serve_order", fail)
@@ -174,11 +191,11 @@ def test_a_fault_at_a_lower_priority_ends_the_writer_as_any_other(
         run_writer(ends[1])
 
 
-def test_the_pointer_moves_off_a_damaged_step(ends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pointer_moves_off_a_damaged_step(ends: Ends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commit_sample(tmp_path, 2)
     original = writer_module._read_back
 
-    def damage_first(folder, *given):
+    def damage_first(folder: Path, *given: Any) -> CheckpointReference:
         (folder / "ema.safetensors").write_bytes(b"damaged")
         return original(folder, *given)
 
@@ -188,13 +205,13 @@ def test_the_pointer_moves_off_a_damaged_step(ends, tmp_path: Path, monkeypatch:
 
 
 def test_an_attempt_that_was_shut_out_meanwhile_removes_nothing(
-    ends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ends: Ends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for step in (1, 2):
         commit_sample(tmp_path, step)
     original = writer_module._read_back
 
-    def newer_attempt_opens(*given):
+    def newer_attempt_opens(*given: Any) -> CheckpointReference:
         raise_fence(tmp_path, 1)
         return original(*given)
 
@@ -203,13 +220,15 @@ def test_an_attempt_that_was_shut_out_meanwhile_removes_nothing(
     assert committed_steps(tmp_path) == [3, 2, 1]
 
 
-def test_where_comparing_proves_nothing_the_digests_do(ends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_comparing_proves_nothing_the_digests_do(
+    ends: Ends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(writer_module, "is_on_disk", lambda _path, _content: False)
     committed, verified = serve(ends, tmp_path, 3)
     assert committed.committed == verified.verified
 
 
-def test_the_checkpoint_of_another_writer_is_verified_by_its_digests(ends, tmp_path: Path) -> None:
+def test_the_checkpoint_of_another_writer_is_verified_by_its_digests(ends: Ends, tmp_path: Path) -> None:
     shards = {"model.safetensors": b"other bytes of the same step"}
     there = commit_checkpoint(tmp_path, 3, 0, shards, lambda files: manifest_for(3, 0, files))
     committed, verified = serve(ends, tmp_path, 3)
