@@ -128,8 +128,10 @@ class Run:
         manifest = verify_checkpoint(self.run_folder / committed_name(step)).manifest
         return {name: file.sha256 for name, file in manifest.files.items()}
 
-    def start_worker(self, processes: int = 1, attempt: int = 0, document: dict[str, Any] | None = None) -> Worker:
-        """Start one; with a `document` it reads a configuration of its own."""
+    def start_worker(
+        self, processes: int = 1, attempt: int = 0, document: dict[str, Any] | None = None, **changed: Any
+    ) -> Worker:
+        """Start one; with a `document` it reads a configuration of its own. `changed` replaces settings."""
         number = len(self.workers)
         uid, address = f"worker-{number}", f"127.0.{os.getpid() % 250 + 1}.{number + 2}"
         self.operator.expect(uid, address, processes)
@@ -144,6 +146,7 @@ class Run:
             "config_file": config_file, "checkpoints": self.checkpoints, "models": self.models,
             "scratch": self.folder / "scratch", "termination_file": self.folder / f"termination-{uid}",
             "operator_patience_seconds": 1.0, "leave_seconds": 15.0,
+            **changed,
         }  # fmt: skip
         log = self.folder / f"{uid}.log"
         pid = self.nursery.start_worker(settings, self.operator.url, self.operator.ca_file, token, log)

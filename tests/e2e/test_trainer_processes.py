@@ -270,6 +270,20 @@ def test_a_peer_that_hangs_with_its_connections_open_is_left_behind(make_run: Ma
     assert wait_until(lambda: stays.said.recovery, 20, "the one that stays goes on", 0.01).lost_steps <= 1
 
 
+def test_a_process_that_hangs_in_a_pod_that_answers_is_replaced(make_run: MakeRun) -> None:
+    run = make_run(minimum=2, training=LONG, checkpoint=NEVER)
+    stays, hurt = run.start_worker(), run.start_worker(beat_seconds=0.5)
+    stays.wait_step(5)
+    hung = hurt.trainer_pids()[0]
+    os.kill(hung, signal.SIGSTOP)
+    wait_until(lambda: hung not in hurt.trainer_pids(), 30, "the hung process is killed")
+    step = stays.step
+    stays.wait_step(step + 3)
+    hurt.wait_step(step + 3)
+    assert (stays.exit_code, hurt.exit_code) == (None, None)
+    assert {member.uid for member in run.operator.members} == {stays.uid, hurt.uid}
+
+
 def test_the_real_command_from_its_start_to_its_end(make_run: MakeRun) -> None:
     run = make_run(training={"targetSteps": 3, "globalBatchSize": 4}, publish=None)
     run.operator.expect("pod-uid", "127.0.0.77")

@@ -14,14 +14,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 from diffusion_contract.agent_channel import AgentChannel
 from diffusion_contract.agent_messages import TrainerInstruction, TrainerReport
 from diffusion_contract.exit_codes import ExitCode
+from diffusion_trainer.child_process import ChildProcess
 from diffusion_trainer.operator_link import OperatorLink
 from diffusion_trainer.own_process import AGENT_SIGNALS, ended_children
-from diffusion_trainer.process_messages import PACKET_BYTES, Orders, ProcessUpdate
+from diffusion_trainer.process_messages import Orders
 from diffusion_trainer.settings import Settings
 from diffusion_trainer.termination_message import write_last_words
 from diffusion_trainer.thread_limits import cpu_limit, thread_environment
@@ -68,17 +68,6 @@ def spawn_zygote(settings: Settings, link: socket.socket) -> int:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-@dataclass
-class Process:
-    """One trainer process as the agent knows it."""
-
-    local_rank: int
-    pid: int
-    link: socket.socket
-    known: dict[str, object] = field(default_factory=dict)
-    open: bool = True
-
-
 class Agent:
     """One worker, from its start to its exit code."""
 
@@ -88,7 +77,7 @@ class Agent:
         self.settings = settings
         self._start_zygote = start_zygote
         self.orders = Orders()
-        self.processes: dict[int, Process] = {}
+        self.processes: dict[int, ChildProcess] = {}
         self.exit_codes: dict[int, int] = {}
         self._inherited: dict[int, dict[str, object]] = {}
         self.ready = False
@@ -110,6 +99,7 @@ class Agent:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._terminate)
         self._attend_zygote()
+        self._beat()
         if self._link is not None:
             self._link.start()
         code = await self._done
@@ -143,7 +133,7 @@ class Agent:
                 self._fork(local_rank)
         elif "forked" in message:
             local_rank, link = message["forked"], socket.socket(fileno=descriptors[0])
-            self._adopt(Process(local_rank, message["pid"], link, self._inherited.pop(local_rank, {})))
+            self._adopt(ChildProcess(local_rank, message["pid"], link, self._inherited.pop(local_rank, {})))
         elif "exited" in message:
             self._process_exited(message["exited"], message["code"])
 
@@ -151,24 +141,19 @@ class Agent:
         assert self._zygote is not None
         self._zygote.send(json.dumps({"fork": local_rank}).encode())
 
-    def _adopt(self, process: Process) -> None:
+    def _adopt(self, process: ChildProcess) -> None:
         assert self._loop is not None
         self.processes[process.local_rank] = process
         self._loop.add_reader(process.link, self._hear_process, process)
-        self._order(process)
+        process.order(self.orders)
 
-    def _hear_process(self, process: Process) -> None:
-        try:
-            packet = process.link.recv(PACKET_BYTES)
-        except ConnectionResetError:
-            packet = b""
-        if not packet:
-            assert self._loop is not None
+    def _hear_process(self, process: ChildProcess) -> None:
+        assert self._loop is not None
+        update = process.hear()
+        if update is None:
             self._loop.remove_reader(process.link)
-            process.link.close()
-            process.open = False
+            process.close()
             return
-        update = ProcessUpdate.model_validate_json(packet)
         urgent = is_urgent(process.known, update)
         process.known = merged(process.known, update)
         if update.loss is not None and update.step is not None:
@@ -225,13 +210,14 @@ class Agent:
     def _command(self, orders: Orders) -> None:
         self.orders = orders
         for process in self.processes.values():
-            self._order(process)
+            process.order(orders)
 
-    def _order(self, process: Process) -> None:
-        try:
-            process.link.send(self.orders.model_dump_json(by_alias=True).encode())
-        except OSError as error:
-            log.info("process %d hears nothing any more: %s", process.local_rank, error)
+    def _beat(self) -> None:
+        """Ask every process for a sign of life, now and again."""
+        for process in self.processes.values():
+            process.beat(self.orders)
+        assert self._loop is not None
+        self._loop.call_later(self.settings.beat_seconds, self._beat)
 
     def _process_exited(self, pid: int, code: int) -> None:
         process = next((one for one in self.processes.values() if one.pid == pid), None)
@@ -248,7 +234,7 @@ class Agent:
         if verdict is not None and (len(self.exit_codes) == self.settings.processes or verdict not in (0, 75)):
             self._end(verdict, str(process.known.get("message") or ""))
 
-    def _replace(self, process: Process, code: int) -> None:
+    def _replace(self, process: ChildProcess, code: int) -> None:
         """A process killed by a signal is forked anew; it rejoins without state, in a generation still to come."""
         self.replaced += 1
         self._furthest_before_kill = self._furthest

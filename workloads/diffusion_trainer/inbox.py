@@ -113,6 +113,7 @@ class Inbox:
         if not packet:
             os._exit(1)
         self.take(Orders.model_validate_json(packet))
+        self._agent.send(ProcessUpdate().to_packet())  # Nothing has changed but this: somebody is alive here.
 
 
 def newest_of(known: TrainerInstruction | None, heard: TrainerInstruction | None) -> TrainerInstruction | None:

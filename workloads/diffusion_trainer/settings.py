@@ -25,6 +25,8 @@ class Settings(FrozenModel):
     """How long members of one generation wait for each other before they ask for the next one."""
     operator_patience_seconds: float = 2
     """How long a worker that was told to end waits for the operator before it stops the group by itself."""
+    beat_seconds: float = 5
+    """How often the agent asks its processes for a sign of life; one that gives none to twelve is hung."""
     leave_seconds: float = 60
     """How long a leaving worker waits for the commit that holds its last step."""
     grace_seconds: float = 12

@@ -23,6 +23,8 @@ BETWEEN_POLLS_SECONDS = 10.0
 
 _URGENT = ("broken", "leaving")
 """Fields by whose change others are kept waiting: a regroup hangs on them."""
+_POSITION = ("state", "generation", "step")
+"""Fields of which one changes wherever a worker gets on."""
 _PROGRESS = ("step", "loss", "samples_per_second", "samples_seen", "save_seconds")
 """Fields whose change can wait for a look."""
 
@@ -115,7 +117,7 @@ class Reports:
         return agent.answer
 
     def _take(self, key: Key, uid: str, report: Report, now: datetime) -> _Agent:
-        record = AgentRecord(pod_uid=uid, report=report, received=now)
+        record = AgentRecord(pod_uid=uid, report=report, received=now, advanced=now)
         agent = self._agents.get(uid)
         if agent is None:
             told = self._told.get(key, {}).get(uid, PollAnswer())
@@ -127,7 +129,9 @@ class Reports:
                 self._enqueue(key)
             return agent
         _stop_timer(agent)
-        before, agent.record = agent.record, record
+        before = agent.record
+        moved = _position(before.report) != _position(report)
+        agent.record = replace(record, advanced=now if moved else before.advanced)
         if _urgent_part(before.report) != _urgent_part(report):
             self._enqueue_urgently(key)
         elif not before.connected or _news(before.report) != _news(report):
@@ -168,6 +172,10 @@ def _answer_of(instruction: Instruction) -> PollAnswer:
 
 def _urgent_part(report: Report) -> tuple[object, ...]:
     return tuple(getattr(report, name, None) for name in _URGENT)
+
+
+def _position(report: Report) -> tuple[object, ...]:
+    return tuple(getattr(report, name, None) for name in _POSITION)
 
 
 def _news(report: Report) -> Report:

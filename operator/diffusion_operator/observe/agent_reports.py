@@ -12,6 +12,7 @@ class AgentRecord:
 
     `received`: when it came (UTC). `connected`: a poll is held open now, or was answered so lately that the next one
     is due. `lost_at`: since when neither holds; None while connected. Losing the connection is a hint, not a death.
+    `advanced`: when it first told of the step, state and generation at which it still is; None for `received`.
     """
 
     pod_uid: str
@@ -19,3 +20,4 @@ class AgentRecord:
     received: datetime
     connected: bool = True
     lost_at: datetime | None = None
+    advanced: datetime | None = None

@@ -76,7 +76,8 @@ class Worker:
     `report` is None while the agent has not been heard (by this process of the operator) for this attempt.
     `connected`: it holds a poll open; False is a hint of its death, and None is unknown. `processes`: how many it was
     started with, whatever the spec says by now; None where the pod does not tell. `has_trained`: the status names it,
-    as a member of this generation or as one that left an earlier one.
+    as a member of this generation or as one that left an earlier one. `advanced`: when it came to the step, state and
+    generation of its report. `missed`: it is silent, and those who train with it stand still.
     """
 
     pod: PodFacts
@@ -89,6 +90,8 @@ class Worker:
     heard: datetime | None = None
     processes: int | None = None
     has_trained: bool = False
+    advanced: datetime | None = None
+    missed: bool = False
 
     @property
     def noticed(self) -> bool:
@@ -266,6 +269,7 @@ def _worker(
         report=report if heard else None,
         connected=record.connected if heard and record else None,
         heard=record.received if heard and record else None,
+        advanced=(record.advanced or record.received) if heard and record else None,
         processes=_processes(raw),
         has_trained=pod.uid in trained,
     )

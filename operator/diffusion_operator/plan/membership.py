@@ -5,7 +5,8 @@ The rule, in prose
 Every worker stands in one of five ways:
 
     Lost      its pod has ended, or nobody hears it and there is a second sign: its node does not answer,
-              or a peer's collectives failed. A lost connection alone is a hint and changes nothing.
+              a peer's collectives failed, or its peers stand still. A lost connection alone is a hint and
+              changes nothing.
     Leaving   its end is announced: deletion, a notice on its node, DisruptionTarget, or it says so itself.
     Finished  it has reached the target and is on its way out.
     Ready     its agent is connected, in this attempt, with the libraries imported.
@@ -77,7 +78,7 @@ def _is_lost(worker: Worker, trouble: bool) -> bool:
     if worker.connected:
         return False
     silent = worker.connected is False
-    return worker.node.state == "Unreachable" or (silent and (trouble or worker.pod.deleting))
+    return worker.node.state == "Unreachable" or (silent and (trouble or worker.missed or worker.pod.deleting))
 
 
 def is_leaving(worker: Worker) -> bool:

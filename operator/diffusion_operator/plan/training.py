@@ -31,7 +31,7 @@ from diffusion_operator.plan.training_phase import Objection, Outlook, verdict
 from diffusion_operator.plan.training_progress import learn, throttled
 from diffusion_operator.plan.training_rehearsal import REHEARSE_AGAIN_SECONDS, rehearsal, why_not
 from diffusion_operator.plan.training_restarts import Restarts, count_restarts
-from diffusion_operator.plan.training_silence import with_silence
+from diffusion_operator.plan.training_silence import seconds_until_standstill, with_silence
 from diffusion_operator.plan.training_status import master_port, refused_status, training_status
 
 
@@ -155,6 +155,7 @@ def _requeue(outlook: Outlook, held_back: float, now: datetime) -> float | None:
     if outlook.attempt == outlook.world.history.attempt and any(map(makes_too_few, outlook.world.jobs)):
         waits.append(CREATION_SECONDS)
     waits.append(seconds_until_slow_workers(outlook.world, now))
+    waits.append(seconds_until_standstill(outlook.world, now))
     if why_not(outlook.world, outlook.training):
         waits.append(REHEARSE_AGAIN_SECONDS)
     return min((wait for wait in waits if wait is not None), default=None)

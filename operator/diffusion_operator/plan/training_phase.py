@@ -19,6 +19,7 @@ from diffusion_operator.plan.training_obstacles import obstacles
 from diffusion_operator.plan.training_outcome import Outcome
 from diffusion_operator.plan.training_progress import Learned
 from diffusion_operator.plan.training_restarts import Restarts
+from diffusion_operator.plan.training_silence import stands_still
 
 Phase = Literal[
     "Pending", "Starting", "Running", "Draining", "Resizing", "Suspended", "Publishing", "Succeeded", "Failed"
@@ -182,6 +183,16 @@ def _resizing(outlook: Outlook) -> Verdict | None:
     return Verdict("Resizing", "Regrouping", f"{outlook.rendezvous.why}; {_together(outlook)}")
 
 
+def _standing_still(outlook: Outlook) -> Verdict | None:
+    same = outlook.rendezvous.generation == outlook.world.history.rendezvous.generation
+    if not same or not stands_still(outlook.world, outlook.now):
+        return None
+    silent = [worker.pod.name for worker in outlook.members if worker.connected is False]
+    who = f"; the operator does not hear {', '.join(silent)}" if silent else ""
+    remedy = "look at the logs of the workers: a pod that hangs is replaced when you delete it"
+    return Verdict("Resizing", "NoProgress", f"no worker has told of a step for more than a minute{who}; {remedy}")
+
+
 def _running(outlook: Outlook) -> Verdict:
     missing = outlook.training.spec.workers.max - len(outlook.rendezvous.members)
     found = obstacles(outlook.world, outlook.now)
@@ -204,6 +215,7 @@ CHECKS: tuple[Check, ...] = (
     _starting,
     _draining,
     _resizing,
+    _standing_still,
     _running,
 )
 

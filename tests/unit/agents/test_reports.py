@@ -16,6 +16,7 @@ from operator_harness import until
 
 KEY = Key("DiffusionTraining", "ns", "digits")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+LATER = datetime(2026, 1, 2, tzinfo=UTC)
 
 
 class Book:
@@ -58,6 +59,15 @@ async def test_a_report_is_stamped_and_enqueues_its_custom_resource() -> None:
     assert book.said().step == 3
     assert book.record().received == NOW
     assert book.enqueued == [KEY]
+
+
+async def test_it_is_kept_since_when_a_worker_is_where_it_is() -> None:
+    book = Book()
+    await book.poll(step=3)
+    await book.reports.exchange(KEY, "pod-1", TrainerReport(attempt=0, state="Training", step=3, loss=1), "", 0, LATER)
+    assert (book.record().received, book.record().advanced) == (LATER, NOW)
+    await book.reports.exchange(KEY, "pod-1", TrainerReport(attempt=0, state="Training", step=4), "", 0, LATER)
+    assert book.record().advanced == LATER
 
 
 async def test_a_pod_that_never_reported_is_not_in_the_book() -> None:

@@ -47,7 +47,8 @@ def test_a_peer_that_was_dead_before_is_left_behind_on_the_word_of_a_survivor(
 
 
 def test_a_peer_that_nobody_complains_about_stays_however_long_it_is_silent() -> None:
-    plan = after(3600, records=(BOTH[0],))
+    goes_on = replace(BOTH[0], advanced=NOW + timedelta(seconds=3590))
+    plan = after(3600, records=(goes_on,))
     assert [one["uid"] for one in status_of(plan)["rendezvous"]["members"]] == ["a", "b"]
 
 

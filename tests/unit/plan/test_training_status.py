@@ -64,7 +64,7 @@ def test_progress_alone_is_written_once_in_ten_seconds() -> None:
         moved = tuple(record(uid, generation=1, step=9, received=later) for uid in ("a", "b"))
         plan = decide_training(world(*PAIR, spec=TWO_POOLS, status=first, records=moved), later)
         assert (status_of(plan) != first) == is_written
-        assert plan.requeue_seconds == (None if is_written else pytest.approx(10 - seconds))
+        assert plan.requeue_seconds == (60 if is_written else pytest.approx(10 - seconds))
 
 
 def test_a_report_that_moves_nothing_is_never_written() -> None:
@@ -72,7 +72,7 @@ def test_a_report_that_moves_nothing_is_never_written() -> None:
     later = NOW + timedelta(hours=1)
     same = tuple(record(uid, generation=1, step=7, received=later) for uid in ("a", "b"))
     plan = decide_training(world(*PAIR, spec=TWO_POOLS, status=first, records=same), later)
-    assert (plan.status, plan.requeue_seconds, plan.events) == (first, None, ())
+    assert (plan.status, plan.requeue_seconds, plan.events) == (first, 60, ())
 
 
 def test_the_newest_checkpoint_is_the_one_committed_last() -> None:

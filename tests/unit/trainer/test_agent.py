@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,8 +54,8 @@ class PlayedZygote:
         link.send(json.dumps({"exited": pid, "code": -9 if pid < self.lives else 0}).encode())
 
 
-def live(tmp_path: Path, zygote: PlayedZygote) -> int:
-    settings = Settings(config_file=tmp_path / "run.json", termination_file=tmp_path / "last-words")
+def live(tmp_path: Path, zygote: PlayedZygote, **changed: Any) -> int:
+    settings = Settings(config_file=tmp_path / "run.json", termination_file=tmp_path / "last-words", **changed)
     return asyncio.run(asyncio.wait_for(Agent(settings, None, zygote.start).run(), 20))
 
 
@@ -76,9 +77,35 @@ def test_kills_with_progress_in_between_are_not_counted_together(tmp_path: Path)
     assert not zygote.let_finish, "it has waited for its commit by itself"
 
 
+class HungZygote(PlayedZygote):
+    """Its first process is alive and says nothing; the second answers one order and ends well."""
+
+    def _fork(self, link: socket.socket, pid: int) -> None:
+        if pid > 1:
+            super()._fork(link, pid)
+            return
+        self.hung = subprocess.Popen(["sleep", "60"])
+        self.ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            socket.send_fds(link, [json.dumps({"forked": 0, "pid": self.hung.pid}).encode()], [theirs.fileno()])
+        asyncio.get_running_loop().run_in_executor(None, self._reap, link)
+
+    def _reap(self, link: socket.socket) -> None:
+        self.hung.wait(20)  # Its code may be lost: the agent, whose child it is here, collects it too.
+        self.ours.close()
+        link.send(json.dumps({"exited": self.hung.pid, "code": -signal.SIGKILL}).encode())
+
+
+def test_a_process_that_gives_no_sign_of_life_is_killed_and_replaced(tmp_path: Path) -> None:
+    zygote = HungZygote(lambda _process: 3, lives=2)
+    assert live(tmp_path, zygote, beat_seconds=0.01) == 0
+    assert zygote.forked == 2
+
+
 FINISH = """
 import socket, subprocess, sys
 from pathlib import Path
+from typing import Any
 from diffusion_trainer.settings import Settings
 from diffusion_trainer.zygote import Zygote
 agent, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -109,6 +136,7 @@ def test_the_writer_of_a_crashed_trainer_finishes_what_it_has_in_hand(
 PROCESS_ONE = """
 import asyncio, os, subprocess
 from pathlib import Path
+from typing import Any
 from diffusion_trainer.agent import Agent
 from diffusion_trainer.settings import Settings
 held = []
