@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,10 @@ class Run:
         return "\n".join(
             f"=== {worker.uid}\n{worker.log.read_text()}" for worker in self.workers if worker.log.exists()
         )
+
+
+MakeRun = Callable[..., Run]
+"""Makes a Run in a folder of its own: `make_run(minimum=1, **changes of its document)`."""
 
 
 def descendants(pid: int) -> list[int]:

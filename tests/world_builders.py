@@ -58,10 +58,10 @@ def custom_resource(spec: Mapping[str, Any], status: Mapping[str, Any] | None = 
 def pod(
     name: str, *, attempt: int = 1, pool: str = "base", node: str = "n1", index: int = 0, **status: Any
 ) -> dict[str, Any]:
-    """A running worker pod whose UID is its name; `exit_code`, `message`, `deleting` and more change that."""
+    """A running worker pod whose UID is its name; `exit_code`, `ended` (why), `deleting` and more change that."""
     exit_code, message = status.pop("exit_code", None), status.pop("message", "")
     deleting, disruption = status.pop("deleting", False), status.pop("disruption", "")
-    waiting = status.pop("waiting", None)
+    waiting, reason = status.pop("waiting", None), status.pop("ended", "Error")
     raw: dict[str, Any] = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -81,7 +81,7 @@ def pod(
     if deleting:
         raw["metadata"] |= {"deletionTimestamp": "2026-01-01T11:59:00Z", "deletionGracePeriodSeconds": 15}
     if exit_code is not None:
-        ended = {"exitCode": exit_code, "finishedAt": "2026-01-01T11:59:30Z", "message": message}
+        ended = {"exitCode": exit_code, "finishedAt": "2026-01-01T11:59:30Z", "message": message, "reason": reason}
         raw["status"]["phase"] = "Succeeded" if exit_code == 0 else "Failed"
         raw["status"]["containerStatuses"] = [{"name": "trainer", "state": {"terminated": ended}}]
     if waiting:

@@ -10,6 +10,8 @@ from cluster_fixtures import Kubernetes
 from diffusion_local.cluster import Cluster
 from line_objects import ON_SPOT_NODES, TWO_WORKERS, claim, small_service, small_training, two_pools
 from line_story import MODEL, Line, line_in_a_namespace
+from trainer_workers import MakeRun, Run, run_document
+from worker_nursery import Nursery
 
 
 @pytest.fixture(scope="session")
@@ -51,3 +53,28 @@ def served(story: Line) -> Line:
     story.wait_ready(MODEL)
     story.start_visitor(MODEL)
     return story
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """What forks workers, with the libraries imported once."""
+    nursery = Nursery()
+    yield nursery
+    nursery.close()
+
+
+@pytest.fixture
+def make_run(nursery: Nursery, tmp_path: Path) -> Iterator[MakeRun]:
+    """Runs of real workers, ended with the test; their logs are shown where it fails."""
+    runs: list[Run] = []
+
+    def make(minimum: int = 1, **changes: object) -> Run:
+        folder = tmp_path / f"run-{len(runs)}"
+        folder.mkdir()
+        runs.append(Run(nursery, folder, run_document(**changes), minimum))
+        return runs[-1]
+
+    yield make
+    for run in runs:
+        run.close()
+        print(run.logs())

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,33 +15,7 @@ from diffusion_contract.model_reference import parse_model_reference
 from diffusion_registry.verification import read_model_version
 from diffusion_trainer.checkpoint.names import committed_name
 from diffusion_trainer.checkpoint.verification import find_newest
-from trainer_workers import Run, run_document
-from worker_nursery import Nursery
-
-MakeRun = Callable[..., Run]
-
-
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    nursery = Nursery()
-    yield nursery
-    nursery.close()
-
-
-@pytest.fixture
-def make_run(nursery: Nursery, tmp_path: Path) -> Iterator[MakeRun]:
-    runs: list[Run] = []
-
-    def make(minimum: int = 1, **changes: object) -> Run:
-        folder = tmp_path / f"run-{len(runs)}"
-        folder.mkdir()
-        runs.append(Run(nursery, folder, run_document(**changes), minimum))
-        return runs[-1]
-
-    yield make
-    for run in runs:
-        run.close()
-        print(run.logs())
+from trainer_workers import MakeRun, run_document
 
 
 def test_two_workers_train_save_and_publish(make_run: MakeRun) -> None:
@@ -255,33 +228,6 @@ def test_a_run_killed_and_resumed_at_the_same_size_ends_with_the_same_bits(make_
     run.operator.change(attempt=1, instruction=None)
     assert run.start_worker(processes, attempt=1).wait_exit(90) == 0
     assert run.shard_digests(16) == unbroken.shard_digests(16)
-
-
-def test_a_peer_that_hangs_with_its_connections_open_is_left_behind(make_run: MakeRun) -> None:
-    run = make_run(minimum=2, training=LONG, checkpoint=NEVER)
-    stays, hangs = run.start_worker(), run.start_worker()
-    stays.wait_step(5)
-    run.operator.change(minimum=1)
-    os.killpg(hangs.pid, signal.SIGSTOP)
-    run.operator.change_pod(hangs.uid, gone=True)
-    step = stays.step
-    stays.wait_step(step + 3)
-    assert stays.exit_code is None
-    assert wait_until(lambda: stays.said.recovery, 20, "the one that stays goes on", 0.01).lost_steps <= 1
-
-
-def test_a_process_that_hangs_in_a_pod_that_answers_is_replaced(make_run: MakeRun) -> None:
-    run = make_run(minimum=2, training=LONG, checkpoint=NEVER)
-    stays, hurt = run.start_worker(), run.start_worker(beat_seconds=0.5)
-    stays.wait_step(5)
-    hung = hurt.trainer_pids()[0]
-    os.kill(hung, signal.SIGSTOP)
-    wait_until(lambda: hung not in hurt.trainer_pids(), 30, "the hung process is killed")
-    step = stays.step
-    stays.wait_step(step + 3)
-    hurt.wait_step(step + 3)
-    assert (stays.exit_code, hurt.exit_code) == (None, None)
-    assert {member.uid for member in run.operator.members} == {stays.uid, hurt.uid}
 
 
 def test_the_real_command_from_its_start_to_its_end(make_run: MakeRun) -> None:

@@ -31,14 +31,21 @@ class Departure:
         """All ranks stand at the same step: save it if somebody leaves; None for those who go on. Collective.
 
         The lowest rank that stays writes, so that a leaving machine need not live until the last byte is on disk; if
-        everyone leaves it is rank 0.
+        everyone leaves it is rank 0. Who stays keeps the state in memory, and waits for a volume that does not answer
+        no longer than those who leave have time.
         """
         self._hear_from_peers(group, boundary)
         leaves = boundary.stop or self._leaves()
         everyone = group.gather([leaves])[:, 0].tolist()
         saves = any(everyone) and (self.snapshots.live.current.checkpoint.on_preemption or boundary.stop)
         if saves:
-            self.snapshots.take(group, target, writer=everyone.index(0.0) if 0.0 in everyone else 0)
+            goes_on = 0.0 in everyone
+            self.snapshots.take(
+                group,
+                target,
+                writer=everyone.index(0.0) if goes_on else 0,
+                patience=self.settings.grace_seconds if goes_on else None,
+            )
         if not leaves:
             return None
         self.report.tell(state="Leaving", step=self.snapshots.state.step)

@@ -26,6 +26,8 @@ from diffusion_trainer.training_state import RNG, TrainingState
 
 log = logging.getLogger(__name__)
 _RETRY_SECONDS = 10.0
+_STUCK_SECONDS = 600.0
+"""A checkpoint that is still being written after so long is told of: its volume may not answer at all."""
 _SAVES_REMEMBERED = 200
 """How many of the newest saves say how long a save takes."""
 
@@ -79,6 +81,8 @@ class Saver:
                     self.counts.postponed,
                 )
             self._postponed = True
+            if now - self.last_started > _STUCK_SECONDS and self.failure is None:
+                self._tell_stuck()
             return False
         return due
 
@@ -94,11 +98,19 @@ class Saver:
         rng_rows: Tensor,
         retain_last: int,
         urgent: bool = False,
+        patience: float = 60.0,
     ) -> None:
-        """Snapshot the state as it is now and hand it to the writer; waits first for a save still in flight."""
+        """Snapshot the state as it is now and hand it to the writer.
+
+        Waits first for a save still in flight, for at most `patience` seconds: a volume that does not answer fails this
+        save, and holds up nobody who can go on without it.
+        """
         started = time.monotonic()
-        self.wait_until_free()
+        free = self.wait_until_free(patience)
         self.counts.blocked_seconds += time.monotonic() - started
+        if not free:
+            self._tell_stuck()
+            return
         shards = {**state.shards(), RNG: {"rng": rng_rows}}
         for name, tensors in shards.items():
             self._image(name, tensors).fill(tensors)
@@ -118,6 +130,13 @@ class Saver:
         packet = order.model_dump_json(by_alias=True).encode()
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # `on_writer_gone` will tell.
             socket.send_fds(self._attended_writer(), [packet], descriptors)
+
+    def _tell_stuck(self) -> None:
+        """Report that nothing can be saved now. The commit of what is being written takes it back."""
+        said = f"the checkpoint of step {self._in_flight} is still being written: does the volume answer?"
+        log.warning("not saved: %s", said)
+        self.failure = SaveFailure(reason="SaveFailed", message=said)
+        self._report.tell(save_failure=self.failure)
 
     def _attended_writer(self) -> socket.socket:
         """The writer's socket; one that has ended (the kernel may kill it for memory) is started anew."""

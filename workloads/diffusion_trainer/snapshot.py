@@ -19,20 +19,26 @@ class Snapshots:
     def __init__(self, settings: Settings, live: LiveConfig, data: Data, saver: Saver, state: TrainingState) -> None:
         self.settings, self.live, self.data, self.saver, self.state = settings, live, data, saver, state
 
-    def take(self, group: Group, target: int, writer: int = 0, urgent: bool = True) -> None:
+    def take(
+        self, group: Group, target: int, writer: int = 0, urgent: bool = True, patience: float | None = None
+    ) -> None:
         """Collective: gather all ranks' generators, and let the rank `writer` save this step on the way to `target`.
 
-        One that is not `urgent` is written at a lower priority than that of the training which goes on.
+        One that is not `urgent` is written at a lower priority than that of the training which goes on. `patience`: for
+        how many seconds it may wait for the save before; None for as long as a worker that leaves.
         """
         rows = group.gather_bytes(rng.capture())
         if group.rank == writer:
-            self.write(rows, group.generation, group.world, target, urgent)
+            self.write(rows, group.generation, group.world, target, urgent, patience)
 
     def take_alone(self, generation: int) -> None:
         """Save without the others, who may be gone: with this rank's generators only."""
         self.write(rng.capture()[None], max(1, generation), 1, self.live.current.training.target_steps)
 
-    def write(self, rng_rows: Tensor, generation: int, world: int, target: int, urgent: bool = True) -> None:
+    def write(
+        self, rng_rows: Tensor, generation: int, world: int, target: int, urgent: bool = True,
+        patience: float | None = None,
+    ) -> None:  # fmt: skip
         """Snapshot the state with these generators (uint8 [world, n]) unless this very step is safe already."""
         counters = self.state.counters
         committed = self.saver.committed
@@ -42,4 +48,5 @@ class Snapshots:
             torch.cuda.synchronize()
         config = self.live.refresh()
         manifest = manifest_of(counters, config, self.data, self.settings.attempt, generation, world, target)
-        self.saver.save(self.state, manifest, rng_rows, config.checkpoint.retain.last, urgent)
+        wait = self.settings.leave_seconds if patience is None else patience
+        self.saver.save(self.state, manifest, rng_rows, config.checkpoint.retain.last, urgent, wait)

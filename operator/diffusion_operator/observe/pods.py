@@ -34,6 +34,7 @@ class PodFacts:
     `disruption`: reason of the DisruptionTarget condition, empty without one. `waiting`, `waiting_message`: why a
     container does not start (ImagePullBackOff, ...). `unschedulable`: the scheduler's sentence, empty once placed.
     `creating_since`: since when its node has been making its container, which it has not yet begun to start.
+    `lost_container`: its node does not know how the container ended: it was started anew, and only guesses at a code.
     """
 
     name: str
@@ -53,6 +54,7 @@ class PodFacts:
     waiting_message: str = ""
     unschedulable: str = ""
     creating_since: str = ""
+    lost_container: bool = False
 
     @property
     def terminal(self) -> bool:
@@ -81,6 +83,7 @@ def observe_pod(raw: Raw, container: str) -> PodFacts:
         grace_seconds=integer_at(raw, "metadata", "deletionGracePeriodSeconds"),
         exit_code=integer_at(ended, "exitCode"),
         finished=text_at(ended, "finishedAt"),
+        lost_container=text_at(ended, "reason") == "ContainerStatusUnknown",
         oom_killed=text_at(ended, "reason") == "OOMKilled",
         last_words=parse_last_words(text_at(ended, "message")),
         disruption=text_at(disruption, "reason") or "Disrupted" if disruption.get("status") == "True" else "",

@@ -45,7 +45,7 @@ def ending(worker: Worker, world: TrainingWorld) -> Ending | None:
         return "Done"
     if pod.exit_code in _FINAL:
         return "Refused"
-    if pod.disruption or worker.noticed or worker.node.state in ("Unreachable", "Unknown"):
+    if pod.disruption or pod.lost_container or worker.noticed or worker.node.state in ("Unreachable", "Unknown"):
         return "Disruption"
     if _is_our_doing(worker, world):
         return "Ours"

@@ -19,6 +19,8 @@ JOBS = (job("base"), job("spot"))
         (pod("a", exit_code=93), {}, {}, "Refused"),
         (pod("a", exit_code=1), {}, {}, "Crash"),
         (pod("a", exit_code=137), {}, {}, "Crash"),
+        (pod("a", exit_code=137, ended="OOMKilled"), {}, {}, "Crash"),
+        (pod("a", exit_code=137, ended="ContainerStatusUnknown"), {}, {}, "Disruption"),
         (pod("a", exit_code=75), {}, {}, "Disruption"),
         (pod("a", exit_code=137, disruption="DeletionByTaintManager"), {}, {}, "Disruption"),
         (pod("a", exit_code=137), {"n1": node("karpenter.sh/disrupted")}, {}, "Disruption"),

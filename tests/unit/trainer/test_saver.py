@@ -46,8 +46,9 @@ class Bench:
         self.ours, self.theirs = [ours], [self.writer]
         self.inbox.start()
 
-    def save(self, step: int) -> None:
-        self.saver.save(cast(TrainingState, TwoTensors()), manifest_for(step), torch.zeros(1, 8, dtype=torch.uint8), 3)
+    def save(self, step: int, patience: float = 60) -> None:
+        state = cast(TrainingState, TwoTensors())
+        self.saver.save(state, manifest_for(step), torch.zeros(1, 8, dtype=torch.uint8), 3, patience=patience)
 
     def order(self) -> SaveOrder:
         packet, descriptors, _flags, _address = socket.recv_fds(self.writer, PACKET_BYTES, MAX_SHARDS)
@@ -220,3 +221,31 @@ def test_being_fenced_ends_the_attempt(bench: Bench) -> None:
     assert bench.saver.wait_until_free(10)
     with pytest.raises(Fenced, match="attempt 2 has taken over"):
         bench.saver.raise_if_fenced()
+
+
+def test_a_volume_that_does_not_answer_fails_the_next_save_and_holds_up_nobody(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.save(10)
+    bench.order()
+    bench.save(20, patience=0.05)
+    assert bench.saver.failure is not None
+    assert bench.said[-1].save_failure == bench.saver.failure
+    assert "the checkpoint of step 10 is still being written" in bench.saver.failure.message
+    bench.answer(10, committed=reference(10), seconds=0.5)
+    assert bench.saver.wait_until_free(10)
+    assert bench.said[-1].committed == reference(10)
+    assert "save_failure" in bench.said[-1].model_fields_set
+    assert not bench.saver.is_due(11, 10, None), "what failed is not owed any more"
+
+    bench.save(30)
+    bench.order()
+    assert not bench.saver.is_due(40, 10, None)
+    assert bench.said[-1].save_failure is None, "it is slow, no more"
+    late = bench.saver.last_started + 601
+    monkeypatch.setattr(saver_module.time, "monotonic", lambda: late)
+    assert not bench.saver.is_due(50, 10, None)
+    assert not bench.saver.is_due(60, 10, None)
+    told = [one.save_failure.message for one in bench.said if one.save_failure is not None]
+    assert len(told) == 2, "once is enough"
+    assert "of step 30" in told[-1]

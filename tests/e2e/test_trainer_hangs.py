@@ -1,0 +1,37 @@
+"""Workers and processes that hang with their connections open: nobody waits for them for long."""
+
+import os
+import signal
+
+from deadline import wait_until
+from trainer_workers import MakeRun
+
+LONG = {"targetSteps": 100_000, "globalBatchSize": 6, "seed": 3}
+NEVER = {"interval": {"steps": 1_000_000}, "retain": {"last": 3}}
+
+
+def test_a_peer_that_hangs_with_its_connections_open_is_left_behind(make_run: MakeRun) -> None:
+    run = make_run(minimum=2, training=LONG, checkpoint=NEVER)
+    stays, hangs = run.start_worker(), run.start_worker()
+    stays.wait_step(5)
+    run.operator.change(minimum=1)
+    os.killpg(hangs.pid, signal.SIGSTOP)
+    run.operator.change_pod(hangs.uid, gone=True)
+    step = stays.step
+    stays.wait_step(step + 3)
+    assert stays.exit_code is None
+    assert wait_until(lambda: stays.said.recovery, 20, "the one that stays goes on", 0.01).lost_steps <= 1
+
+
+def test_a_process_that_hangs_in_a_pod_that_answers_is_replaced(make_run: MakeRun) -> None:
+    run = make_run(minimum=2, training=LONG, checkpoint=NEVER)
+    stays, hurt = run.start_worker(), run.start_worker(beat_seconds=0.5)
+    stays.wait_step(5)
+    hung = hurt.trainer_pids()[0]
+    os.kill(hung, signal.SIGSTOP)
+    wait_until(lambda: hung not in hurt.trainer_pids(), 30, "the hung process is killed")
+    step = stays.step
+    stays.wait_step(step + 3)
+    hurt.wait_step(step + 3)
+    assert (stays.exit_code, hurt.exit_code) == (None, None)
+    assert {member.uid for member in run.operator.members} == {stays.uid, hurt.uid}
