@@ -5,6 +5,7 @@ Why not kopf for this: docs/adr/0001-kopf-is-the-ear.md. What can end a watch, a
     the server closes it (timeoutSeconds)     watch on from the last version
     no byte for `silence` seconds             the connection is dead without saying so: watch on from the last version
     410 Gone, any other ERROR event           list again
+    it ends without having told anything      the same as before, with growing pauses: a list alone is no recovery
     nothing can be reached                    try again with growing pauses; `heard_at` stands still: health turns red
 """
 
@@ -18,7 +19,7 @@ from typing import Any
 import orjson
 
 from diffusion_operator.kube.client import ApiClient
-from diffusion_operator.kube.errors import ApiRefusal, Gone, KubeError
+from diffusion_operator.kube.errors import ApiRefusal, Gone, KubeError, Unreachable
 from diffusion_operator.kube.resources import Resource
 from diffusion_operator.kube.store import Change, Store, version_of
 from diffusion_operator.observe.snapshot import Raw
@@ -65,7 +66,10 @@ class Informer:
             try:
                 if not self._version:
                     await self.list()
+                    heard_before = self.heard_at
                 await self._watch()
+                if self.heard_at == heard_before:
+                    raise Unreachable(f"the watch of {self.resource.plural} was closed before it told anything")
                 pause = _FIRST_PAUSE
             except (KubeError, Relist) as error:
                 if isinstance(error, Relist | ApiRefusal):

@@ -105,11 +105,11 @@ class Leadership:
         return time.monotonic() - self._seen_at >= float(spec.get("leaseDurationSeconds", self.lease_seconds))
 
     def _spec(self, before: Raw) -> dict[str, Any]:
-        ours = before.get("holderIdentity") == self.identity
+        ours = before.get("holderIdentity") == self.identity  # Of a record that was edited by hand, anything may lack.
         return {
             "holderIdentity": self.identity,
             "leaseDurationSeconds": self.lease_seconds,
-            "acquireTime": before["acquireTime"] if ours else _now(),
+            "acquireTime": (before.get("acquireTime") if ours else None) or _now(),
             "renewTime": _now(),
             "leaseTransitions": before.get("leaseTransitions", 0) + (0 if ours or not before else 1),
         }

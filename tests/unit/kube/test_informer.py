@@ -5,8 +5,9 @@ from typing import Any, Self
 
 import pytest
 
+from diffusion_operator.kube import informer as informer_module
 from diffusion_operator.kube.client import ApiClient
-from diffusion_operator.kube.errors import Unreachable
+from diffusion_operator.kube.errors import Unreachable, refusal
 from diffusion_operator.kube.informer import PAGE, Informer
 from diffusion_operator.kube.resources import POD
 from diffusion_operator.kube.store import Store
@@ -140,6 +141,39 @@ async def test_while_nothing_can_be_reached_it_tries_on_and_was_last_heard_befor
         assert watched.informer.heard_at == heard
         await until(lambda: watched.names() == ["a", "b"], 5, "the event after the outage")
         assert watched.informer.heard_at > heard
+
+
+class Pauses:
+    """The informer's pauses, noted and not slept; the test's own looks are shorter."""
+
+    def __init__(self, monkeypatch):
+        self.seconds, self._sleep = [], asyncio.sleep
+        monkeypatch.setattr(informer_module.asyncio, "sleep", self.sleep)
+        monkeypatch.setattr(informer_module.random, "uniform", lambda _low, high: high)
+
+    async def sleep(self, seconds):
+        if seconds > 0.1:
+            self.seconds.append(seconds)
+        await self._sleep(0)
+
+
+@pytest.mark.parametrize(
+    "end", [[refusal(403, "Forbidden", "may not watch")], [gone()], []], ids=["403", "410", "closed"]
+)
+async def test_a_watch_that_ends_at_once_is_not_begun_again_without_pause_though_lists_go_well(end, monkeypatch):
+    class Closing(ScriptedTransport):
+        async def lines(self, path, query, silence):
+            self.watch_queries.append(dict(query))
+            for error in end:
+                raise error
+            return
+            yield b""
+
+    transport, pauses = Closing(), Pauses(monkeypatch)
+    transport.say(LIST, listed(5, pod("a", 1)))
+    async with Watched(transport).running():
+        await until(lambda: len(pauses.seconds) > 7, 5, "eight failures")
+    assert pauses.seconds[:8] == [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10, 10]
 
 
 async def test_it_is_not_synced_before_a_list_has_come_in() -> None:

@@ -159,3 +159,21 @@ async def test_of_two_that_come_at_once_one_leads(clock: Clocks) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    "part", ["acquireTime", "renewTime", "leaseDurationSeconds", "leaseTransitions", "holderIdentity"]
+)
+async def test_a_record_that_was_edited_by_hand_is_mended_by_who_holds_it(clock, part):
+    server = LeaseServer()
+    first = claim(server, "a")
+    await first.acquire()
+    del server.lease["spec"][part]
+    holding = asyncio.create_task(first.hold())
+    while len(server.takes) < 3:
+        assert not holding.done(), holding.exception()
+        await real_sleep(0)
+    holding.cancel()
+    await asyncio.gather(holding, return_exceptions=True)
+    assert server.holder == "a"
+    assert part in server.lease["spec"]
