@@ -3,6 +3,9 @@
 Times in the Lease are never compared with this machine's clock. A candidate watches the record and takes it over when
 it has not changed for a whole lease duration by the candidate's own monotonic clock; a leader that could not renew for
 `renew_seconds` by its own monotonic clock gives up first. So skewed clocks do no harm.
+
+A process that was stopped or starved meanwhile wakes up in the middle of its work, before it looks at the clock. So
+what it writes goes out by a FencedTransport.
 """
 
 import asyncio
@@ -37,12 +40,20 @@ class Leadership:
     retry_seconds: float = 2.0
     _seen: tuple[Any, ...] = ()
     _seen_at: float = field(default=float("-inf"))
+    _renewed: float = field(default=float("-inf"))
+
+    @property
+    def is_held(self) -> bool:
+        """Whether this process may still act as the leader: it renewed the lease lately, and has not given it back."""
+        return time.monotonic() - self._renewed < self.renew_seconds
 
     async def acquire(self) -> None:
         """Wait until this process is the leader."""
         while True:
+            began = time.monotonic()
             try:
                 if await self._take():
+                    self._renewed = began
                     _log.info("%s leads", self.identity)
                     return
             except (ApiRefusal, Unreachable) as error:
@@ -51,26 +62,27 @@ class Leadership:
 
     async def hold(self) -> None:
         """Renew until cancelled; raises LeadershipLost."""
-        renewed = time.monotonic()
         while True:
             await asyncio.sleep(self.retry_seconds)
             why = "the API server did not answer"
             began = time.monotonic()
             try:
-                async with asyncio.timeout_at(self._deadline(renewed)):
+                async with asyncio.timeout_at(self._deadline()):
                     if not await self._take():
+                        self._forfeit()
                         raise LeadershipLost(f"another process holds the lease {self.namespace}/{self.name}")
-                renewed = began
+                self._renewed = began
                 continue
             except Conflict:
                 continue
             except (KubeError, TimeoutError) as error:
                 why = str(error) or why
-            if time.monotonic() - renewed >= self.renew_seconds:
+            if not self.is_held:
                 raise LeadershipLost(f"the lease was not renewed for {self.renew_seconds:g} s: {why}")
 
     async def release(self) -> None:
         """Let the next one in at once. Raises KubeError; harmless when this process is not the leader."""
+        self._forfeit()
         while True:
             lease = await self.client.get(LEASE, self.namespace, self.name)
             if lease is None or _spec_of(lease).get("holderIdentity") != self.identity:
@@ -114,8 +126,11 @@ class Leadership:
             "leaseTransitions": before.get("leaseTransitions", 0) + (0 if ours or not before else 1),
         }
 
-    def _deadline(self, renewed: float) -> float:
-        return asyncio.get_running_loop().time() + max(0.0, renewed + self.renew_seconds - time.monotonic())
+    def _forfeit(self) -> None:
+        self._renewed = float("-inf")
+
+    def _deadline(self) -> float:
+        return asyncio.get_running_loop().time() + max(0.0, self._renewed + self.renew_seconds - time.monotonic())
 
 
 def _spec_of(lease: Raw) -> Raw:

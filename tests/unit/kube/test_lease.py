@@ -177,3 +177,27 @@ async def test_a_record_that_was_edited_by_hand_is_mended_by_who_holds_it(clock,
     await asyncio.gather(holding, return_exceptions=True)
     assert server.holder == "a"
     assert part in server.lease["spec"]
+
+
+async def test_it_is_held_from_the_taking_until_it_was_not_renewed_in_time_whatever_was_noticed(clock):
+    first = claim(LeaseServer(), "a")
+    assert not first.is_held
+    await first.acquire()
+    assert first.is_held
+    clock.now += 9.9
+    assert first.is_held
+    clock.now += 0.1
+    assert not first.is_held, "the process may have been stopped: nothing ran meanwhile, and the next one comes soon"
+
+
+async def test_it_is_held_no_longer_once_it_is_given_back_or_another_is_seen_to_hold_it(clock):
+    server = LeaseServer()
+    first, second = claim(server, "a"), claim(server, "b")
+    await first.acquire()
+    await first.release()
+    assert not first.is_held
+    await second.acquire()
+    server.lease["spec"]["holderIdentity"] = "c"
+    with pytest.raises(LeadershipLost):
+        await second.hold()
+    assert not second.is_held
