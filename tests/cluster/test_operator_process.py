@@ -96,6 +96,8 @@ def test_a_standby_takes_over_from_a_leader_that_was_killed(served: Cluster, nam
         wait_until(first.leads, 40, "leadership of the first")
         with operator(served, home=namespace) as second:
             assert second.says() == (200, "standby\n")
+            wait_until(lambda: second.metric("diffusion_operator_api_calls_total") > 0, 10, "the standby's metrics")
+            assert second.metric("diffusion_operator_leader") == 0
             apply(served, place(training("one"), namespace))
             wait_until(lambda: phase(served, namespace, "one"), 20, "the first one's work")
             first.kill()

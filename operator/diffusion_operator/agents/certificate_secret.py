@@ -39,6 +39,15 @@ class CertificateSecret:
             _log.info("renewed the agent API's certificates in the Secret %s/%s", self._namespace, self._name)
             return due
 
+    async def await_current(self, pause: float) -> AgentCertificates:
+        """As `current`, but where they cannot be had it is tried again after so many seconds."""
+        while True:
+            try:
+                return await self.current()
+            except KubeError as error:
+                _log.warning("the agent API's certificates cannot be had now: %s", error)
+                await asyncio.sleep(pause)
+
     async def keep(self, context: ssl.SSLContext, known: AgentCertificates) -> AgentCertificates:
         """Wait until the certificates change, load the new ones into the running server's TLS, and return them."""
         while True:

@@ -1,6 +1,7 @@
 """One operator process from start to end: leadership first, then the agents' port, the engine, and kopf as its ear.
 
 start -> health port -> unlabelled -> wait for the Lease -> label -> certificates -> lists -> workers, agents, kopf
+      -> certificates -> metrics port, whoever leads
 SIGTERM  -> no new work, the label goes, the Lease is released, everything stops, exit 0
 any part that ends by itself, and a lost Lease -> the same, but exit 1: Kubernetes starts the process afresh
 
@@ -11,6 +12,7 @@ import asyncio
 import dataclasses
 import logging
 import signal
+import ssl
 from collections.abc import Callable, Coroutine
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,6 +27,7 @@ from diffusion_operator.agents.tls import AgentCertificates
 from diffusion_operator.kube.client import ApiClient
 from diffusion_operator.kube.connection import Connection
 from diffusion_operator.kube.errors import KubeError, NotFound
+from diffusion_operator.kube.fencing import FencedTransport
 from diffusion_operator.kube.lease import Leadership
 from diffusion_operator.kube.resources import POD
 from diffusion_operator.kube.transport import HttpTransport
@@ -65,6 +68,8 @@ class OperatorProcess:
             settings.renew_seconds,
             settings.retry_seconds,
         )
+        host = urlsplit(settings.agent_url).hostname or "localhost"
+        self._secret = CertificateSecret(self._client, settings.namespace, CERTIFICATE_SECRET, host, SystemClock())
         self._runners: list[web.AppRunner] = []
         self._stop = asyncio.Event()
         self._end_work: Callable[[], None] = lambda: None
@@ -72,19 +77,33 @@ class OperatorProcess:
     async def run(self) -> int:
         """Run until a signal (0) or until something ended that must not (1)."""
         self._take_signals()
+        metrics = asyncio.create_task(self._serve_metrics())
         try:
             await self._open(health_app(self._health), self._settings.health_port, "health")
-            await first_to_end(self._stop.wait(), self._as_standby())
+            await first_to_end(self._stop.wait(), self._as_standby(), _outcome(metrics))
             if self._stop.is_set():
                 await self._step_down()  # A claim may have been under way.
             else:
-                await self._lead()
+                await self._lead(metrics)
         except (KubeError, PartEnded, OSError) as error:
             _log.error("the operator ends: %s", error)
             return 1
         finally:
+            await _cancelled(metrics)
             await self._close()
         return 0
+
+    async def _serve_metrics(self) -> None:
+        """The metrics port, of a standby too; over TLS it waits until there are certificates."""
+        settings, registry = self._settings, self._metrics.registry
+        if not settings.metrics_secure:
+            await self._open(metrics_app(registry, None), settings.metrics_port, "metrics")
+            await asyncio.Event().wait()
+        certificates = await self._secret.await_current(settings.retry_seconds)
+        tls = certificates.server_context()
+        await self._open(metrics_app(registry, self._client), settings.metrics_port, "metrics", tls)
+        while True:
+            certificates = await self._secret.keep(tls, certificates)
 
     async def _as_standby(self) -> None:
         while True:
@@ -93,13 +112,13 @@ class OperatorProcess:
                 return await self._lease.acquire()
             await asyncio.sleep(self._settings.retry_seconds)
 
-    async def _lead(self) -> None:
+    async def _lead(self, metrics: asyncio.Task[None]) -> None:
         """Work under the Lease. The next one may have it before anything here that takes its time has ended."""
         self._health.is_leader = True
         self._metrics.leader.set(1)
         holding, working = asyncio.create_task(self._lease.hold()), asyncio.create_task(self._work())
         try:
-            await first_to_end(self._stop.wait(), _outcome(holding), _outcome(working))
+            await first_to_end(self._stop.wait(), _outcome(holding), _outcome(working), _outcome(metrics))
         except PartEnded as ended:
             self._health.failure = str(ended)
             raise
@@ -114,24 +133,19 @@ class OperatorProcess:
     async def _work(self) -> None:
         settings, clock = self._settings, SystemClock()
         await self._label("true")
-        host = urlsplit(settings.agent_url).hostname or "localhost"
-        secret = CertificateSecret(self._client, settings.namespace, CERTIFICATE_SECRET, host, clock)
-        certificates = await secret.current()
+        certificates = await self._secret.current()
         tls = certificates.server_context()
         engine = self._engine(certificates)
         self._end_work = engine.queue.close
         authentication = Authentication(self._client, [AGENT_AUDIENCE])
         agents = agent_app(authentication, Membership(engine.store), engine.reports, clock)
-        reviewer = self._client if settings.metrics_secure else None
         async with engine.running(settings.workers) as tasks:
             self._health.is_synced = True
             await self._open(agents, settings.agent_port, "agents", tls)
-            metrics = metrics_app(self._metrics.registry, reviewer)
-            await self._open(metrics, settings.metrics_port, "metrics", tls if reviewer else None)
             await first_to_end(
                 *map(_outcome, tasks),
                 engine.keep_resyncing(settings.resync_seconds),
-                self._keep_certificates(engine, secret, certificates, tls),
+                self._keep_certificates(engine, certificates, tls),
                 listen(
                     *(self._connection, engine.store, engine.hearing, settings.namespaces, quiet_settings()),
                     retake_signals=self._take_signals,
@@ -150,8 +164,9 @@ class OperatorProcess:
             router_image=settings.router_image,
             listening_since=SystemClock().now(),
         )
+        fenced = FencedTransport(self._client.transport, lambda: self._lease.is_held)
         engine = Engine(
-            self._client,
+            ApiClient(fenced, self._metrics.called),
             KINDS,
             facts,
             metrics=self._metrics,
@@ -169,11 +184,9 @@ class OperatorProcess:
             )
         return engine
 
-    async def _keep_certificates(
-        self, engine: Engine, secret: CertificateSecret, known: AgentCertificates, tls: Any
-    ) -> None:
+    async def _keep_certificates(self, engine: Engine, known: AgentCertificates, tls: ssl.SSLContext) -> None:
         while True:
-            known = await secret.keep(tls, known)
+            known = await self._secret.keep(tls, known)
             engine.cluster.facts = dataclasses.replace(engine.cluster.facts, agent_ca=known.trusted)
             engine.enqueue_all()
 
@@ -206,7 +219,7 @@ class OperatorProcess:
             patch = {"metadata": {"labels": {LEADER_LABEL: value}}}
             await self._client.merge(POD, self._settings.namespace, self._settings.pod_name, patch)
 
-    async def _open(self, app: web.Application, port: int, what: str, tls: Any = None) -> None:
+    async def _open(self, app: web.Application, port: int, what: str, tls: ssl.SSLContext | None = None) -> None:
         runner, bound = await listen_on(app, self._settings.listen_host, port, tls)
         self._runners.append(runner)
         _log.info("%s: port %d", what, bound)

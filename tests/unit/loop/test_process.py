@@ -23,7 +23,9 @@ TRAININGS = "GET /apis/diffusion.dev/v1alpha1/diffusiontrainings"
 
 
 @contextlib.asynccontextmanager
-async def started(**faults: Any) -> AsyncIterator[tuple[ProcessApi, asyncio.Task[int], OperatorSettings]]:
+async def started(
+    *, metrics_secure: bool = False, **faults: Any
+) -> AsyncIterator[tuple[ProcessApi, asyncio.Task[int], OperatorSettings]]:
     """A process that lives in the namespace `home`; its API server; its ports."""
     ports: dict[str, Any] = {name: free_port() for name in ("agent_port", "health_port", "metrics_port")}
     settings = OperatorSettings(
@@ -38,12 +40,13 @@ async def started(**faults: Any) -> AsyncIterator[tuple[ProcessApi, asyncio.Task
         lease_seconds=2,
         renew_seconds=1.0,
         retry_seconds=0.1,
-        metrics_secure=False,
+        metrics_secure=metrics_secure,
         **ports,
     )
     server = ProcessApi()
     async with serving(server.serve) as connection:
         server.objects[POD]["metadata"]["labels"]["diffusion.dev/leader"] = "true"
+        server.objects.update(faults.pop("objects", {}))
         server.failing.update(faults.pop("failing", {}))
         server.code = faults.pop("code", 500)
         running = asyncio.create_task(OperatorProcess(settings, connection).run())
@@ -109,6 +112,36 @@ async def test_failures_are_counted_by_kind_and_place() -> None:
         assert 'diffusion_operator_errors_total{kind="ApiRefusal",where="resync"} 1.0' in text
         assert 'diffusion_operator_api_calls_total{code="403",verb="GET"} 3.0' in text
         assert 'diffusion_operator_api_calls_total{code="404",verb="GET"}' in text, "no certificates yet"
+
+
+OTHERS = {
+    LEASE: {"metadata": {"resourceVersion": "1"}, "spec": {"holderIdentity": "another", "leaseDurationSeconds": 60}}
+}
+SECRET = "GET /api/v1/namespaces/home/secrets/diffusion-operator-agent-tls"
+
+
+async def test_a_standby_shows_its_metrics_and_that_it_does_not_lead():
+    async with started(objects=OTHERS) as (_, _, settings):
+        url = f"http://127.0.0.1:{settings.metrics_port}/metrics"
+        deadline = time.monotonic() + 10
+        while (await asyncio.to_thread(fetch, url))[0] != 200:
+            assert time.monotonic() < deadline, "no metrics"
+            await asyncio.sleep(0.02)
+        code, text = await asyncio.to_thread(fetch, url)
+        assert (code, "diffusion_operator_leader 0.0" in text.splitlines()) == (200, True)
+        health = f"http://127.0.0.1:{settings.health_port}/readyz"
+        assert await asyncio.to_thread(fetch, health) == (200, "standby\n")
+
+
+async def test_a_standby_serves_metrics_over_tls_as_soon_as_there_are_certificates():
+    async with started(objects=OTHERS, metrics_secure=True, failing={SECRET: 2}, code=403) as (server, _, settings):
+        url = f"https://127.0.0.1:{settings.metrics_port}/metrics"
+        deadline = time.monotonic() + 10
+        while (await asyncio.to_thread(fetch, url))[0] != 401:
+            assert time.monotonic() < deadline, "no metrics"
+            await asyncio.sleep(0.02)
+        assert server.asked.count(SECRET) == 3, "two refusals and a success"
+        assert server.holder == "another"
 
 
 async def test_agents_that_hold_a_poll_do_not_hold_up_the_next_leader() -> None:
