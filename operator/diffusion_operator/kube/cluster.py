@@ -47,7 +47,7 @@ class Cluster:
         custom_resource = self.store.get(resource_of_key(key), key.namespace, key.name)
         if custom_resource is None:
             return None
-        referenced = await self.references.look_up(key, sought.references(custom_resource))
+        looked_up = await self.references.look_up(key, sought.references(custom_resource))
         family = tuple(self._family(custom_resource["metadata"]["uid"]))
         children = (*family, *self._others(family, key.namespace, sought.members(custom_resource)))
         names = {child["spec"].get("nodeName") for child in children if child["kind"] == POD.kind}
@@ -58,8 +58,8 @@ class Cluster:
             operator=self.facts,
             children=children,
             nodes=nodes,
-            referenced=referenced,
-            refusals=self._refusals.get(key, ()),
+            referenced=looked_up.found,
+            refusals=(*looked_up.refused, *self._refusals.get(key, ())),
             has_applied=key in self._refusals,
             rehearsals=self._rehearsals.known(key),
             creation_failures=failures,

@@ -4,15 +4,24 @@ import base64
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from diffusion_contract.api_key_hash import SHAPE, parse_api_key_hash
 from diffusion_operator.kube.client import ApiClient
+from diffusion_operator.kube.errors import FINAL_CODES, ApiRefusal
 from diffusion_operator.kube.keys import Key
-from diffusion_operator.kube.resources import CUSTOM_RESOURCES, SECRET, resource_of
+from diffusion_operator.kube.resources import CUSTOM_RESOURCES, SECRET, Resource, resource_of
 from diffusion_operator.kube.store import Store
-from diffusion_operator.observe.snapshot import Raw, Reference
+from diffusion_operator.observe.snapshot import Raw, Reference, Refusal
 
 FRESH_SECONDS = 10.0
+
+
+class LookedUp(NamedTuple):
+    """`found`: None where the API server said that there is nothing by that name. `refused`: what we may not read."""
+
+    found: Mapping[Reference, Raw | None]
+    refused: tuple[Refusal, ...]
 
 
 class References:
@@ -20,15 +29,19 @@ class References:
 
     def __init__(self, client: ApiClient, store: Store) -> None:
         self._client, self._store = client, store
-        self._known: dict[Reference, tuple[float, Raw | None]] = {}
+        self._known: dict[Reference, tuple[float, Raw | Refusal | None]] = {}
         self._used: dict[Key, tuple[Reference, ...]] = {}
         self._users: dict[Reference, set[Key]] = defaultdict(set)
 
-    async def look_up(self, user: Key, wanted: Iterable[Reference]) -> Mapping[Reference, Raw | None]:
-        """An answer for every reference; None where the API server said that there is nothing by that name."""
+    async def look_up(self, user: Key, wanted: Iterable[Reference]) -> LookedUp:
+        """Every reference is either found (or known to be absent) or refused. Raises KubeError where nobody answers."""
         wanted = tuple(wanted)
         self._remember(user, wanted)
-        return {reference: await self._one(reference) for reference in wanted}
+        answers = [(reference, await self._one(reference)) for reference in wanted]
+        return LookedUp(
+            {reference: answer for reference, answer in answers if not isinstance(answer, Refusal)},
+            tuple(answer for _, answer in answers if isinstance(answer, Refusal)),
+        )
 
     def users(self, reference: Reference) -> tuple[Key, ...]:
         """The custom resources that refer to this object, as far as they have been looked at."""
@@ -48,19 +61,26 @@ class References:
         if wanted:
             self._used[user] = wanted
 
-    async def _one(self, reference: Reference) -> Raw | None:
+    async def _one(self, reference: Reference) -> Raw | Refusal | None:
         resource = resource_of(reference.api_version, reference.kind)
         if resource in CUSTOM_RESOURCES:
             return self._store.get(resource, reference.namespace, reference.name)
         at, known = self._known.get(reference, (float("-inf"), None))
         if time.monotonic() - at < FRESH_SECONDS:
             return known
-        found = await self._client.get(resource, reference.namespace, reference.name)
-        if found is not None and resource == SECRET:
-            found = _without_values(found)
+        answer = await self._ask(resource, reference)
         self._prune()
-        self._known[reference] = (time.monotonic(), found)
-        return found
+        self._known[reference] = (time.monotonic(), answer)
+        return answer
+
+    async def _ask(self, resource: Resource, reference: Reference) -> Raw | Refusal | None:
+        try:
+            found = await self._client.get(resource, reference.namespace, reference.name)
+        except ApiRefusal as refused:
+            if refused.code not in FINAL_CODES:
+                raise
+            return Refusal(reference.kind, reference.name, refused.code, refused.message, is_read=True)
+        return _without_values(found) if found is not None and resource == SECRET else found
 
     def _prune(self) -> None:
         horizon = time.monotonic() - FRESH_SECONDS

@@ -66,6 +66,7 @@ class Reconciler:
         plan = kind.decide(kind.observe(snapshot, self.reports.about(key)), self.clock.now())
         applied = [await self._apply(key, manifest) for manifest in plan.apply]
         refusals = tuple(refusal for refusal in applied if refusal is not None)
+        unread = [refusal for refusal in snapshot.refusals if refusal.is_read]
         is_news = cluster.remember_refusals(key, refusals)
         try:
             if plan.status is not None:
@@ -81,7 +82,7 @@ class Reconciler:
                 _log.info("%s: deleted %s %s", _said(key), reference.kind, reference.name)
         if await cluster.rehearse(key, plan.rehearse) or is_news:
             return SOON
-        return min(REFUSED, plan.requeue_seconds or REFUSED) if refusals else plan.requeue_seconds
+        return min(REFUSED, plan.requeue_seconds or REFUSED) if refusals or unread else plan.requeue_seconds
 
     async def _apply(self, key: Key, manifest: Manifest) -> Refusal | None:
         """Apply one manifest. What the API server refuses for good is a fact for the next pass; the rest goes on."""

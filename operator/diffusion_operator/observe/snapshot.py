@@ -49,12 +49,14 @@ class Refusal:
     """A write of the last pass to which the API server said no: a quota, an admission policy, a name that is taken.
 
     Or at which it failed time after time, as it does where an admission webhook does not answer (`code` 500 and above).
+    Or, with `is_read`, a read of this pass, for which the operator lacks the right.
     """
 
     kind: str
     name: str
     code: int
     message: str
+    is_read: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,14 +65,14 @@ class Snapshot:
 
     `children`: owned by the custom resource by UID, directly or through other children (so pods of its Jobs and
     Deployments are among them), sorted by kind, then name, and after them the pods that its status names and nobody of
-    these owns any more; each has `apiVersion` and `kind`. `nodes`: by name, those
-    on which these pods run; one that is missing here is unknown or gone. `referenced`: an answer for every Reference
-    that the kind asked for; None where the API server said that there is no such object. The values in a Secret's
-    `data` are blanked: SHAPE of `diffusion_contract.api_key_hash` for one of that form, else "". `refusals`: what
+    these owns any more; each has `apiVersion` and `kind`. `nodes`: by name, those on which these pods run; one that is
+    missing here is unknown or gone. `referenced`: an answer for every Reference that the kind asked for and may read;
+    None where the API server said that there is no such object. The values in a Secret's `data` are blanked: SHAPE of
+    `diffusion_contract.api_key_hash` for one of that form, else "". `refusals`: what could not be read now, and what
     became of the last pass's `apply`, as far as it was refused. `rehearsals`: by the digest of a manifest, why the API
-    server would refuse it, or "" where it would take it. Both are known to this process only; before it
-    `has_applied` anything, the absence of a refusal means nothing. `creation_failures`: for children that are short of
-    pods, by UID, the events (events.k8s.io/v1) in which their controller says why.
+    server would refuse it, or "" where it would take it. Both are known to this process only; before it `has_applied`
+    anything, the absence of a refusal means nothing. `creation_failures`: for children that are short of pods, by UID,
+    the events (events.k8s.io/v1) in which their controller says why.
     """
 
     custom_resource: Raw

@@ -76,7 +76,7 @@ def service_verdict(case: Judgement) -> Verdict:
         _model_impossible,
         _claim_missing,
         _keys_missing,
-        _write_refused,
+        _refused,
         _candidate_in_trouble,
         _router_in_trouble,
         _candidate_starting,
@@ -146,10 +146,13 @@ def keys_invalid(case: Judgement) -> Condition | None:
     return Condition("KeysInvalid", "True", "Malformed", message)
 
 
-def _write_refused(case: Judgement) -> Verdict | None:
+def _refused(case: Judgement) -> Verdict | None:
     refusal = next(iter(case.world.refusals), None)
     if refusal is None:
         return None if case.world.has_applied else _stored_refusal(case)
+    if refusal.is_read:
+        message = f"the operator may not read the {refusal.kind} {refusal.name}: {refusal.message}{case.goes_on}"
+        return Verdict("Stalled", "ReadRefused", message)
     reason = "QuotaExceeded" if "exceeded quota" in refusal.message else "WriteRefused"
     message = f"the API server refuses the {refusal.kind} {refusal.name}: {refusal.message}{case.goes_on}"
     return Verdict("Stalled", reason, message)

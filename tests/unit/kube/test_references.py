@@ -5,11 +5,12 @@ import pytest
 
 from diffusion_contract.api_key_hash import SHAPE
 from diffusion_operator.kube.client import ApiClient
+from diffusion_operator.kube.errors import KubeError, Unreachable
 from diffusion_operator.kube.keys import Key
 from diffusion_operator.kube.references import FRESH_SECONDS, References
 from diffusion_operator.kube.store import Store
-from diffusion_operator.observe.snapshot import Raw, Reference
-from scripted_transport import ScriptedTransport, failure
+from diffusion_operator.observe.snapshot import Raw, Reference, Refusal
+from scripted_transport import Answer, ScriptedTransport, failure
 
 KEY = Key("DiffusionService", "ns", "draw")
 SECRET = Reference("v1", "Secret", "ns", "keys")
@@ -27,7 +28,7 @@ Lookup = tuple[References, ScriptedTransport, list[float]]
 
 async def secret_of(references: References) -> Raw:
     """The Secret as it is known after a look."""
-    found = (await references.look_up(KEY, [SECRET]))[SECRET]
+    found = (await references.look_up(KEY, [SECRET])).found[SECRET]
     assert found is not None
     return found
 
@@ -36,7 +37,11 @@ async def secret_of(references: References) -> Raw:
 def lookup(monkeypatch: pytest.MonkeyPatch) -> Lookup:
     transport, now = ScriptedTransport(), [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    return References(ApiClient(transport), Store()), transport, now
+    return References(ApiClient(transport, sleep=_no_pause), Store()), transport, now
+
+
+async def _no_pause(_seconds: float) -> None:
+    return None
 
 
 async def test_the_values_of_a_secret_never_get_past_here(lookup: Lookup) -> None:
@@ -66,7 +71,27 @@ async def test_of_a_value_it_is_known_only_whether_it_is_the_hash_of_a_key(looku
 
 async def test_absence_is_an_answer_of_its_own(lookup: Lookup) -> None:
     references, _, _ = lookup
-    assert await references.look_up(KEY, [SECRET, CLAIM]) == {SECRET: None, CLAIM: None}
+    assert (await references.look_up(KEY, [SECRET, CLAIM])).found == {SECRET: None, CLAIM: None}
+
+
+async def test_what_may_not_be_read_is_neither_there_nor_absent_and_is_asked_for_again_before_long(lookup: Lookup) -> None:
+    references, transport, now = lookup
+    transport.say(GET_SECRET, failure(403, "Forbidden"), STORED)
+    expected = Refusal("Secret", "keys", 403, "GET /api/v1/namespaces/ns/secrets/keys: said 403", is_read=True)
+    for _ in range(2):
+        assert await references.look_up(KEY, [SECRET, CLAIM]) == ({CLAIM: None}, (expected,))
+    assert len(transport.asked) == 2, "one each"
+    now[0] += FRESH_SECONDS
+    found, refused = await references.look_up(KEY, [SECRET])
+    assert (set(found), refused) == ({SECRET}, ())
+
+
+@pytest.mark.parametrize("answer", [failure(401), failure(503), Unreachable("down")], ids=["401", "503", "unreachable"])
+async def test_that_nobody_answers_is_no_refusal(lookup: Lookup, answer: Answer) -> None:
+    references, transport, _ = lookup
+    transport.say(GET_SECRET, answer)
+    with pytest.raises(KubeError):
+        await references.look_up(KEY, [SECRET])
 
 
 async def test_an_answer_is_good_for_a_few_seconds(lookup: Lookup) -> None:
@@ -74,10 +99,10 @@ async def test_an_answer_is_good_for_a_few_seconds(lookup: Lookup) -> None:
     transport.say(GET_SECRET, failure(404), STORED)
     await references.look_up(KEY, [SECRET])
     now[0] += FRESH_SECONDS / 2
-    assert (await references.look_up(KEY, [SECRET]))[SECRET] is None
+    assert (await references.look_up(KEY, [SECRET])).found[SECRET] is None
     assert len(transport.asked) == 1
     now[0] += FRESH_SECONDS
-    assert (await references.look_up(KEY, [SECRET]))[SECRET] is not None
+    assert (await references.look_up(KEY, [SECRET])).found[SECRET] is not None
 
 
 async def test_a_kind_that_the_operator_never_touches_is_a_mistake_in_the_program(lookup: Lookup) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from diffusion_contract.agent_messages import Instruction, TrainerInstruction
-from diffusion_operator.kube.cluster import Cluster
+from diffusion_operator.kube.cluster import REFUSED, Cluster
 from diffusion_operator.kube.errors import ApiRefusal, Conflict
 from diffusion_operator.kube.failing_writes import PATIENCE
 from diffusion_operator.kube.keys import Key
@@ -53,6 +53,7 @@ class Recorder(Cluster):
         self.seen = custom_resource
         self.steps: list[str] = []
         self.refusals: tuple[Refusal, ...] = ()
+        self.unread: tuple[Refusal, ...] = ()
 
     def step(self, name: str) -> None:
         self.steps.append(name)
@@ -60,7 +61,7 @@ class Recorder(Cluster):
             raise self.error
 
     async def snapshot(self, key: Key, kind: Sought) -> Snapshot | None:
-        return None if self.seen is None else Snapshot(self.seen, FACTS)
+        return None if self.seen is None else Snapshot(self.seen, FACTS, refusals=self.unread)
 
     def remember_refusals(self, key: Key, refusals: tuple[Refusal, ...]) -> bool:
         news, self.refusals = refusals != self.refusals, refusals
@@ -188,6 +189,15 @@ async def test_what_the_api_server_refuses_for_good_is_told_to_the_next_pass_and
     (told,) = recorder.refusals
     assert (told.kind, told.name, told.code, told.message) == ("ConfigMap", "first", 403, "exceeded quota")
     assert await reconciler(recorder).reconcile(KEY) == 7, "no news, and the plan wants to look again before long"
+
+
+async def test_what_may_not_be_read_is_tried_again_before_long_whatever_the_plan_wants() -> None:
+    recorder, seldom = Recorder(), replace(PLAN, requeue_seconds=700)
+    one = reconciler(recorder, lambda world, now: seldom)
+    assert await one.reconcile(KEY) == 700
+    recorder.unread = (Refusal("Secret", "keys", 403, "forbidden", is_read=True),)
+    assert await one.reconcile(KEY) == REFUSED
+    assert recorder.refusals == (), "a write was not refused"
 
 
 async def test_a_refusal_that_is_over_is_news_too() -> None:

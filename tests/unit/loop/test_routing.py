@@ -66,7 +66,7 @@ def test_a_child_whose_label_was_changed_concerns_the_old_and_the_new_owner() ->
 async def test_whoever_refers_to_a_custom_resource_is_looked_at_when_that_changes() -> None:
     bench = Bench()
     reference = Reference(TRAINING.api_version, TRAINING.kind, "ns", "digits")
-    assert await bench.references.look_up(SERVED, [reference]) == {reference: None}
+    assert (await bench.references.look_up(SERVED, [reference])).found == {reference: None}
     bench.store.put(TRAINING, thing("digits"))
     assert bench.turn() == [TRAINED, SERVED]
     await bench.references.look_up(SERVED, [])

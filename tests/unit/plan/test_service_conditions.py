@@ -228,6 +228,18 @@ def test_a_write_that_the_server_refuses_is_told() -> None:
     assert simulation.condition("Stalled")[1] == "WriteRefused"
 
 
+def test_what_the_operator_may_not_read_is_told_and_is_over_when_it_may() -> None:
+    simulation = Simulation()
+    simulation.reconcile()
+    simulation.refusals = (Refusal("Secret", "keys", 403, "secrets is forbidden", is_read=True),)
+    simulation.reconcile()
+    said = "the operator may not read the Secret keys: secrets is forbidden"
+    assert simulation.condition("Stalled") == ("True", "ReadRefused", said)
+    simulation.refusals = ()
+    simulation.reconcile()
+    assert simulation.condition("Stalled")[0] == "False"
+
+
 def test_an_operator_that_has_just_started_takes_the_stored_word_for_a_refusal() -> None:
     simulation = Simulation()
     simulation.refusals = (Refusal("ConfigMap", "b", 403, "no"),)
