@@ -1,9 +1,9 @@
-"""The loop's own metrics, for Prometheus."""
+"""The loop's own metrics for Prometheus, and the usual ones of a process: its memory, CPU seconds and open files."""
 
 import time
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 
@@ -13,6 +13,7 @@ class LoopMetrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         self.reconcile_seconds = Histogram(
             "diffusion_operator_reconcile_seconds",
             "Duration of one reconcile in seconds.",

@@ -1,4 +1,5 @@
 import asyncio
+import re
 import time
 from functools import partial
 
@@ -48,8 +49,24 @@ async def test_what_the_loop_does_can_be_read() -> None:
         "diffusion_operator_queue_depth 7.0",
         "diffusion_operator_agents_connected 3.0",
         'diffusion_operator_watch_silence_seconds{kind="Pod"}',
+        "process_resident_memory_bytes",
+        "process_cpu_seconds_total",
     ):
         assert line in text, line
+
+
+def test_names_and_kinds_are_those_that_prometheus_expects():
+    """The rules of `promtool check metrics`: help texts, base units, counters (and only they) end in _total."""
+    for family in metrics().registry.collect():
+        assert family.documentation, family.name
+        assert family.type in ("counter", "gauge", "histogram"), family.name
+        assert re.fullmatch(r"(diffusion_operator|process)(_[a-z0-9]+)+", family.name), family.name
+        assert not re.search(r"_(total|count|sum|bucket|milliseconds|ms|percent|gauge|counter)$", family.name), (
+            family.name
+        )
+        if family.type == "counter":
+            samples = {sample.name for sample in family.samples}
+            assert samples <= {f"{family.name}_total", f"{family.name}_created"}, family.name
 
 
 @pytest.mark.parametrize(
