@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import copy
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,6 +20,7 @@ from diffusion_operator.kube.client import ApiClient
 from diffusion_operator.kube.resources import (
     CONFIG_MAP,
     DEPLOYMENT,
+    DISRUPTION_BUDGET,
     MODEL_SERVICE,
     NODE,
     POD,
@@ -62,9 +64,21 @@ async def test_a_child_that_is_deleted_by_hand_comes_back(control_plane: Cluster
         await until(is_back, 10, "the Service's return")
 
 
+def with_a_value_from_elsewhere(deployment: Raw) -> Raw:
+    """A patch by which a variable of the container gets its value from elsewhere; beside our value that is invalid."""
+    containers = copy.deepcopy(deployment["spec"]["template"]["spec"]["containers"])
+    variable = next(one for one in containers[0]["env"] if one.pop("value", None))
+    variable["valueFrom"] = {"fieldRef": {"fieldPath": "metadata.name"}}
+    return {"spec": {"template": {"spec": {"containers": containers}}}}
+
+
 @pytest.mark.parametrize(
     ("resource", "patch"),
     [
+        (SERVICE, {"spec": {"ports": [{"name": "http", "port": 81}]}}),
+        (SERVICE, lambda victim: {"spec": {"ports": [*victim["spec"]["ports"], {"name": "more", "port": 99}]}}),
+        (DEPLOYMENT, with_a_value_from_elsewhere),
+        (DISRUPTION_BUDGET, {"spec": {"minAvailable": None, "maxUnavailable": 5}}),
         (DEPLOYMENT, {"spec": {"replicas": 7}}),
         (DEPLOYMENT, {"spec": {"template": {"spec": {"automountServiceAccountToken": True}}}}),
         (SERVICE, {"spec": {"selector": {"app.kubernetes.io/component": "elsewhere"}}}),
@@ -72,17 +86,20 @@ async def test_a_child_that_is_deleted_by_hand_comes_back(control_plane: Cluster
         (DEPLOYMENT, {"metadata": {"annotations": {"diffusion.dev/spec-hash": None}}}),
         (DEPLOYMENT, {"metadata": {"labels": {"app.kubernetes.io/managed-by": None}}}),
     ],
-    ids=["replicas", "template", "selector", "owner", "stamp", "managed-by"],
+    ids=[
+        *("port", "one-port-more", "value", "budget"),
+        *("replicas", "template", "selector", "owner", "stamp", "managed-by"),
+    ],
 )
 async def test_a_child_that_is_edited_by_hand_is_put_right(
-    control_plane: Cluster, namespace: str, resource: Resource, patch: dict[str, Any]
+    control_plane: Cluster, namespace: str, resource: Resource, patch: Raw | Callable[[Raw], Raw]
 ) -> None:
     async with scene(control_plane, namespace) as stage:
         await served(stage)
         victim = stage.objects(resource.kind)[-1]
         name = victim["metadata"]["name"]
         before = await stage.client.get(resource, namespace, name)
-        await stage.edit(resource, victim, patch)
+        await stage.edit(resource, victim, patch(victim) if callable(patch) else patch)
         right = restored(before)
 
         async def is_right() -> bool:
@@ -90,9 +107,15 @@ async def test_a_child_that_is_edited_by_hand_is_put_right(
 
         for _ in range(100):
             if await is_right():
-                return
+                break
             await asyncio.sleep(0.1)
-        raise AssertionError(differences(right, restored(await stage.client.get(resource, namespace, name))))
+        else:
+            raise AssertionError(differences(right, restored(await stage.client.get(resource, namespace, name))))
+        await stage.settled()
+        writes = len(stage.transport.writes)
+        await stage.engine.resync()
+        await stage.settled()
+        assert not [said for said in stage.transport.writes[writes:] if name in said], "it is right for good"
 
 
 def restored(item: Raw | None) -> dict[str, Any]:

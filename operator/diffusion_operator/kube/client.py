@@ -10,7 +10,7 @@ import orjson
 
 from diffusion_operator.kube.errors import ApiRefusal, Conflict, NotFound, Unreachable, refusal
 from diffusion_operator.kube.resources import Resource
-from diffusion_operator.kube.transport import APPLY, JSON, MERGE_PATCH, Reply, Transport
+from diffusion_operator.kube.transport import APPLY, JSON, MERGE_PATCH, STRATEGIC_PATCH, Reply, Transport
 from diffusion_operator.observe.snapshot import Raw
 from diffusion_operator.plan.plan import Manifest, ObjectReference
 
@@ -72,6 +72,13 @@ class ApiClient:
         """JSON merge patch."""
         path = resource.path(namespace, name)
         return await self.call("PATCH", path, {"fieldManager": FIELD_MANAGER}, patch, MERGE_PATCH)
+
+    async def replace_spec(self, resource: Resource, manifest: Manifest) -> Raw:
+        """Make the manifest's `spec` the whole spec, whatever others had put into it; the server adds its defaults."""
+        metadata = manifest["metadata"]
+        path = resource.path(metadata.get("namespace", ""), metadata["name"])
+        patch = {"spec": {**manifest["spec"], "$patch": "replace"}}
+        return await self.call("PATCH", path, {"fieldManager": FIELD_MANAGER}, patch, STRATEGIC_PATCH)
 
     async def replace(self, resource: Resource, manifest: Manifest, subresource: str = "") -> Raw:
         """PUT; raises Conflict where `metadata.resourceVersion` is not the stored one."""

@@ -10,10 +10,20 @@ from diffusion_operator.kube.doubts import Doubts
 from diffusion_operator.kube.errors import ApiRefusal, NotFound
 from diffusion_operator.kube.events import Events
 from diffusion_operator.kube.keys import Key, resource_of_key
+from diffusion_operator.kube.likeness import first_difference
 from diffusion_operator.kube.own_writes import OwnWrites
 from diffusion_operator.kube.references import References
 from diffusion_operator.kube.rehearsals import Rehearsals
-from diffusion_operator.kube.resources import JOB, NODE, POD, Resource, resource_of
+from diffusion_operator.kube.resources import (
+    DEPLOYMENT,
+    DISRUPTION_BUDGET,
+    JOB,
+    NODE,
+    POD,
+    SERVICE,
+    Resource,
+    resource_of,
+)
 from diffusion_operator.kube.status import put_status
 from diffusion_operator.kube.store import Store
 from diffusion_operator.observe.operator_facts import OperatorFacts
@@ -22,6 +32,11 @@ from diffusion_operator.plan.plan import Event, Manifest, ObjectReference
 
 REFUSED = 10.0
 """Seconds until what was refused is tried again: a quota may have been raised since."""
+
+_INVALID = 422
+
+_SET_BACK = frozenset({SERVICE, DEPLOYMENT, DISRUPTION_BUDGET})
+"""Kinds of children whose spec may be written anew at any time; that of others is fixed, or has parts of others."""
 
 _NAMED_BY_USERS_TOO = frozenset({"PersistentVolumeClaim"})
 """Kinds of children whose names hold no UID, so that one by the same name may be somebody else's."""
@@ -99,8 +114,23 @@ class Cluster:
         if live is None and manifest["kind"] in _NAMED_BY_USERS_TOO:
             await self._refuse_to_take_over(resource, sent)
         if why is not None:
-            self._writes.note(key, resource, await self._client.apply(resource, sent))
+            self._writes.note(key, resource, await self._send(resource, sent, live))
         return why
+
+    async def _send(self, resource: Resource, sent: Manifest, live: Raw | None) -> Raw:
+        """Apply. What others put beside ours stays there, or clashes with it: then the spec is set back as a whole.
+
+        A port whose number was edited is such a thing, or a probe of another type.
+        """
+        try:
+            written = await self._client.apply(resource, sent)
+        except ApiRefusal as refused:
+            if refused.code != _INVALID or live is None or resource not in _SET_BACK:
+                raise
+        else:
+            if live is None or resource not in _SET_BACK or not first_difference(sent["spec"], written.get("spec")):
+                return written
+        return await self._client.replace_spec(resource, sent)
 
     async def _refuse_to_take_over(self, resource: Resource, sent: Manifest) -> None:
         """An object by our child's name that somebody else made stays theirs: raises ApiRefusal."""

@@ -13,6 +13,7 @@ from diffusion_operator.kube.errors import Unreachable, refusal
 JSON = "application/json"
 APPLY = "application/apply-patch+yaml"
 MERGE_PATCH = "application/merge-patch+json"
+STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 
 _FAREWELL_SECONDS = 0.05
 _MOST_REQUESTS = 64

@@ -1,3 +1,6 @@
+from collections.abc import Awaitable, Callable
+from typing import Any
+
 import pytest
 
 from diffusion_operator.kube.client import ApiClient
@@ -11,7 +14,9 @@ NAMED = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": "ns"
 PATH = "/api/v1/namespaces/ns/configmaps"
 SEEN = ObjectReference("v1", "ConfigMap", "ns", "a", "uid", "1")
 
-WRITES = {
+Write = Callable[[ApiClient], Awaitable[Any]]
+
+WRITES: dict[str, Write] = {
     "create": lambda client: client.create(CONFIG_MAP, NAMED),
     "apply": lambda client: client.apply(CONFIG_MAP, NAMED),
     "merge": lambda client: client.merge(CONFIG_MAP, "ns", "a", {}),
@@ -21,7 +26,7 @@ WRITES = {
 
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
-async def test_who_no_longer_leads_sends_no_write_and_still_reads(write):
+async def test_who_no_longer_leads_sends_no_write_and_still_reads(write: Write) -> None:
     transport, leads = ScriptedTransport(), True
     client = ApiClient(FencedTransport(transport, lambda: leads))
     transport.say(f"GET {PATH}/a", NAMED)
@@ -36,11 +41,11 @@ async def test_who_no_longer_leads_sends_no_write_and_still_reads(write):
     assert [asked.method for asked in transport.asked[1:]] == ["GET"]
 
 
-async def test_a_write_that_is_tried_again_is_judged_again():
+async def test_a_write_that_is_tried_again_is_judged_again() -> None:
     transport, answers = ScriptedTransport(), iter([True, False])
     transport.say(f"POST {PATH}", failure(429, "TooManyRequests", 0))
 
-    async def no_pause(_seconds):
+    async def no_pause(_seconds: float) -> None:
         return None
 
     with pytest.raises(Unreachable, match="another may lead"):

@@ -1,11 +1,11 @@
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import random
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any, Self
 
 import pytest
 
-from diffusion_operator.kube import informer as informer_module
 from diffusion_operator.kube.client import ApiClient
 from diffusion_operator.kube.errors import Unreachable, refusal
 from diffusion_operator.kube.informer import PAGE, Informer
@@ -146,12 +146,13 @@ async def test_while_nothing_can_be_reached_it_tries_on_and_was_last_heard_befor
 class Pauses:
     """The informer's pauses, noted and not slept; the test's own looks are shorter."""
 
-    def __init__(self, monkeypatch):
-        self.seconds, self._sleep = [], asyncio.sleep
-        monkeypatch.setattr(informer_module.asyncio, "sleep", self.sleep)
-        monkeypatch.setattr(informer_module.random, "uniform", lambda _low, high: high)
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.seconds: list[float] = []
+        self._sleep = asyncio.sleep
+        monkeypatch.setattr(asyncio, "sleep", self.sleep)
+        monkeypatch.setattr(random, "uniform", lambda _low, high: high)
 
-    async def sleep(self, seconds):
+    async def sleep(self, seconds: float) -> None:
         if seconds > 0.1:
             self.seconds.append(seconds)
         await self._sleep(0)
@@ -160,9 +161,11 @@ class Pauses:
 @pytest.mark.parametrize(
     "end", [[refusal(403, "Forbidden", "may not watch")], [gone()], []], ids=["403", "410", "closed"]
 )
-async def test_a_watch_that_ends_at_once_is_not_begun_again_without_pause_though_lists_go_well(end, monkeypatch):
+async def test_a_watch_that_ends_at_once_is_not_begun_again_without_pause_though_lists_go_well(
+    end: list[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Closing(ScriptedTransport):
-        async def lines(self, path, query, silence):
+        async def lines(self, path: str, query: Mapping[str, str], silence: float) -> AsyncGenerator[bytes, None]:
             self.watch_queries.append(dict(query))
             for error in end:
                 raise error

@@ -164,22 +164,22 @@ async def test_of_two_that_come_at_once_one_leads(clock: Clocks) -> None:
 @pytest.mark.parametrize(
     "part", ["acquireTime", "renewTime", "leaseDurationSeconds", "leaseTransitions", "holderIdentity"]
 )
-async def test_a_record_that_was_edited_by_hand_is_mended_by_who_holds_it(clock, part):
+async def test_a_record_that_was_edited_by_hand_is_mended_by_who_holds_it(clock: Clocks, part: str) -> None:
     server = LeaseServer()
     first = claim(server, "a")
     await first.acquire()
-    del server.lease["spec"][part]
+    del server.spec[part]
     holding = asyncio.create_task(first.hold())
-    while len(server.takes) < 3:
+    while len(server.writes) < 3:
         assert not holding.done(), holding.exception()
         await real_sleep(0)
     holding.cancel()
     await asyncio.gather(holding, return_exceptions=True)
     assert server.holder == "a"
-    assert part in server.lease["spec"]
+    assert part in server.spec
 
 
-async def test_it_is_held_from_the_taking_until_it_was_not_renewed_in_time_whatever_was_noticed(clock):
+async def test_it_is_held_from_the_taking_until_it_was_not_renewed_in_time_whatever_was_noticed(clock: Clocks) -> None:
     first = claim(LeaseServer(), "a")
     assert not first.is_held
     await first.acquire()
@@ -190,14 +190,14 @@ async def test_it_is_held_from_the_taking_until_it_was_not_renewed_in_time_whate
     assert not first.is_held, "the process may have been stopped: nothing ran meanwhile, and the next one comes soon"
 
 
-async def test_it_is_held_no_longer_once_it_is_given_back_or_another_is_seen_to_hold_it(clock):
+async def test_it_is_held_no_longer_once_it_is_given_back_or_another_is_seen_to_hold_it(clock: Clocks) -> None:
     server = LeaseServer()
     first, second = claim(server, "a"), claim(server, "b")
     await first.acquire()
     await first.release()
     assert not first.is_held
     await second.acquire()
-    server.lease["spec"]["holderIdentity"] = "c"
+    server.spec["holderIdentity"] = "c"
     with pytest.raises(LeadershipLost):
         await second.hold()
     assert not second.is_held

@@ -74,7 +74,9 @@ async def test_absence_is_an_answer_of_its_own(lookup: Lookup) -> None:
     assert (await references.look_up(KEY, [SECRET, CLAIM])).found == {SECRET: None, CLAIM: None}
 
 
-async def test_what_may_not_be_read_is_neither_there_nor_absent_and_is_asked_for_again_before_long(lookup: Lookup) -> None:
+async def test_what_may_not_be_read_is_neither_there_nor_absent_and_is_asked_for_again_before_long(
+    lookup: Lookup,
+) -> None:
     references, transport, now = lookup
     transport.say(GET_SECRET, failure(403, "Forbidden"), STORED)
     expected = Refusal("Secret", "keys", 403, "GET /api/v1/namespaces/ns/secrets/keys: said 403", is_read=True)

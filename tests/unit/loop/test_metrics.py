@@ -55,7 +55,7 @@ async def test_what_the_loop_does_can_be_read() -> None:
         assert line in text, line
 
 
-def test_names_and_kinds_are_those_that_prometheus_expects():
+def test_names_and_kinds_are_those_that_prometheus_expects() -> None:
     """The rules of `promtool check metrics`: help texts, base units, counters (and only they) end in _total."""
     for family in metrics().registry.collect():
         assert family.documentation, family.name

@@ -120,7 +120,7 @@ OTHERS = {
 SECRET = "GET /api/v1/namespaces/home/secrets/diffusion-operator-agent-tls"
 
 
-async def test_a_standby_shows_its_metrics_and_that_it_does_not_lead():
+async def test_a_standby_shows_its_metrics_and_that_it_does_not_lead() -> None:
     async with started(objects=OTHERS) as (_, _, settings):
         url = f"http://127.0.0.1:{settings.metrics_port}/metrics"
         deadline = time.monotonic() + 10
@@ -133,7 +133,7 @@ async def test_a_standby_shows_its_metrics_and_that_it_does_not_lead():
         assert await asyncio.to_thread(fetch, health) == (200, "standby\n")
 
 
-async def test_a_standby_serves_metrics_over_tls_as_soon_as_there_are_certificates():
+async def test_a_standby_serves_metrics_over_tls_as_soon_as_there_are_certificates() -> None:
     async with started(objects=OTHERS, metrics_secure=True, failing={SECRET: 2}, code=403) as (server, _, settings):
         url = f"https://127.0.0.1:{settings.metrics_port}/metrics"
         deadline = time.monotonic() + 10
