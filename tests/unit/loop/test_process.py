@@ -10,7 +10,13 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
+import pytest
 
+from diffusion_operator.agents.tls import renewed
+from diffusion_operator.kube.connection import Connection
+from diffusion_operator.kube.errors import Unreachable
+from diffusion_operator.kube.keys import Key
+from diffusion_operator.loop.clock import SystemClock
 from diffusion_operator.loop.process import OperatorProcess
 from diffusion_operator.loop.settings import OperatorSettings
 from ear_api import serving
@@ -172,3 +178,15 @@ async def test_a_leader_at_work_ends_when_it_loses_the_lease() -> None:
         server.take_the_lease("another")
         assert await asyncio.wait_for(running, 10) == 1
         assert (server.holder, server.label) == ("another", None)
+
+
+async def test_what_it_reconciles_is_written_only_while_it_leads() -> None:
+    """Between a process that was stopped and its first look at the clock lie whole reconciles."""
+    process = OperatorProcess(
+        OperatorSettings("home", "https://agents:1", "t", "s", "r"), Connection("http://127.0.0.1:1")
+    )
+    certificates = renewed(None, "agents", SystemClock().now())
+    cluster = process._engine(certificates).cluster
+    manifest = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": "ns", "name": "a"}}
+    with pytest.raises(Unreachable, match="another may lead"):
+        await cluster.apply(Key("DiffusionTraining", "ns", "a"), manifest)
