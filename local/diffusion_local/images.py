@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from diffusion_local.errors import LocalClusterError
+from diffusion_local.options import ImageCommands
 from diffusion_local.state import write_json
 
 DISTRIBUTION = "diffusion-operator"
@@ -18,16 +19,22 @@ COMMANDS = {
 }
 
 
-def default_images() -> dict[str, list[str]]:
-    """Return the project's own images as commands of this environment, and two general ones for trials."""
+def default_images() -> dict[str, ImageCommands]:
+    """Return the project's own images as commands of this environment, and two general ones for trials.
+
+    These have no entry point, like those of that name: `kubectl run --image=busybox:1.37 -- sleep 60` runs `sleep 60`.
+    """
     programs = Path(sys.executable).parent
     own = version(DISTRIBUTION)
-    images = {f"{DISTRIBUTION}/{part}:{own}": [str(programs / name)] for part, name in COMMANDS.items()}
-    return images | {"busybox:1.37": ["sh"], "python:3.11-slim": [sys.executable]}
+    images = {f"{DISTRIBUTION}/{part}:{own}": {"entrypoint": [str(programs / name)]} for part, name in COMMANDS.items()}
+    return images | {"busybox:1.37": {"cmd": ["sh"]}, "python:3.11-slim": {"cmd": [sys.executable]}}
 
 
 def add_image(file: Path, assignment: str) -> tuple[str, list[str]]:
-    """Add NAME=COMMAND to the image map in `file` and return both; LocalClusterError for another form."""
+    """Add NAME=COMMAND to the image map in `file` and return both; LocalClusterError for another form.
+
+    COMMAND is the image's entry point: the args of a container follow it.
+    """
     name, separator, command = assignment.partition("=")
     try:
         argv = shlex.split(command)
@@ -36,6 +43,6 @@ def add_image(file: Path, assignment: str) -> tuple[str, list[str]]:
     if not (separator and name and argv):
         raise LocalClusterError(f"{assignment!r} is not of the form NAME=COMMAND, such as 'my/image:1=python3 -m app'")
     images = json.loads(file.read_text())
-    images[name] = argv
+    images[name] = {"entrypoint": argv}
     write_json(file, images)
     return name, argv

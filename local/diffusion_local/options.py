@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from diffusion_local.network import LARGEST_NODE_INDEX
 
 ROUTER_COMPONENT = "router"
+ImageCommands = dict[str, list[str]]
+"""What an image runs, as its OCI configuration has it: `entrypoint` always, `cmd` unless a container has args."""
 
 
 class ForwardTarget(BaseModel):
@@ -53,7 +55,7 @@ class ClusterOptions(BaseModel):
     environment: Path = Path(sys.prefix)
     """The Python environment whose programs the cluster's nodes run."""
     programs: dict[str, Path]
-    images: dict[str, list[str]] = {}
+    images: dict[str, ImageCommands] = {}
     api_port: int = 0
     """The outside port of the API server, and below that of the router; set when the sockets are open."""
     router_port: int = 0

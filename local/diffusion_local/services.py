@@ -68,14 +68,18 @@ def route_table(services: Iterable[Object], slices: Mapping[Key, Sequence[Object
 def forward_backends(
     target: ForwardTarget | None, services: Iterable[Object], slices: Mapping[Key, Sequence[Object]]
 ) -> list[Address]:
-    """Return the ready backends of the first Service, by namespace and name, that `target` means."""
-    for service in sorted(services, key=key_of):
-        if not _is_meant(service, target):
-            continue
-        for port in service["spec"].get("ports") or []:
-            if target is None or target.port in (None, str(port["port"]), port.get("name")):
-                return backends(port, slices.get(key_of(service), ()))
-    return []
+    """Return the ready backends of the first Service, by namespace and name, that `target` means and that has any."""
+    meant = [service for service in sorted(services, key=key_of) if _is_meant(service, target)]
+    behind = (_behind_target(service, target, slices.get(key_of(service), ())) for service in meant)
+    return next(filter(None, behind), [])
+
+
+def _behind_target(service: Object, target: ForwardTarget | None, slices: Sequence[Object]) -> list[Address]:
+    """The ready backends of the Service's first port, or of the one that is named."""
+    ports = service["spec"].get("ports") or []
+    named = (port for port in ports if target is None or target.port in (None, str(port["port"]), port.get("name")))
+    port = next(named, None)
+    return [] if port is None else backends(port, slices)
 
 
 def _is_meant(service: Object, target: ForwardTarget | None) -> bool:

@@ -22,6 +22,7 @@ from diffusion_local.node.launch_plan import (
     launch_spec,
     volume_binds,
 )
+from diffusion_local.node.machine_files import Image
 from diffusion_local.node.object_watch import NotHeardOf
 from diffusion_local.node.pod_network import PodNetwork
 from diffusion_local.node.services import NodeServices
@@ -64,12 +65,12 @@ class PodPlace:
         return self.directory / "containers" / container / "termination-log"
 
 
-def image_command(services: NodeServices, container: Manifest) -> list[str]:
-    """The command behind the container's image; NotStartable with ErrImagePull when the node does not have it."""
+def image_of(services: NodeServices, container: Manifest) -> Image:
+    """What the container's image runs; NotStartable with ErrImagePull when the node does not have it."""
     image = container["image"]
-    command = services.images.command(image)
-    if command is not None:
-        return command
+    found = services.images.find(image)
+    if found is not None:
+        return found
     if container.get("imagePullPolicy") == "Never":
         raise NotStartable("ErrImageNeverPull", f'Container image "{image}" is not present with pull policy of Never')
     message = (
@@ -122,7 +123,7 @@ async def start_container(
     services: NodeServices, pod: Manifest, container: Manifest, place: PodPlace, run: int
 ) -> ContainerProcess:
     """Start one container. Raises NotStartable (it waits) or CommandNotStarted (it ended with 128)."""
-    image = image_command(services, container)
+    image = image_of(services, container)
     refuse_root(pod, container)
     variables = await environment_of(services, pod, container, place)
     binds = container_binds(container, place, variables)

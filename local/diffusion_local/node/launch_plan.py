@@ -7,6 +7,7 @@ from pathlib import Path
 
 from diffusion_local.node.configuration import Manifest
 from diffusion_local.node.environment import expand, referenced_variables
+from diffusion_local.node.machine_files import Image
 
 PROGRAMS_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -129,10 +130,10 @@ def home_of(pod: Manifest, container: Manifest) -> str:
     return "/root" if own.get("runAsUser", general.get("runAsUser", 0)) == 0 else "/"
 
 
-def command_line(container: Manifest, image: Sequence[str], variables: Mapping[str, str]) -> list[str]:
-    """`command` in place of the image's own, then `args`, with `$(VAR)` replaced."""
-    start = [expand(word, variables) for word in container["command"]] if container.get("command") else list(image)
-    return [*start, *(expand(word, variables) for word in container.get("args") or [])]
+def command_line(container: Manifest, image: Image, variables: Mapping[str, str]) -> list[str]:
+    """`command` in place of all that the image runs, `args` in place of its `cmd` alone, with `$(VAR)` replaced."""
+    command, args = ([expand(word, variables) for word in container.get(key) or []] for key in ("command", "args"))
+    return [*command, *args] if command else [*image.entrypoint, *(args or image.cmd)]
 
 
 def launch_spec(

@@ -3,7 +3,8 @@
 import asyncio
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 LOOK_SECONDS = 0.1
@@ -33,21 +34,31 @@ class WatchedFile:
         return True
 
 
+@dataclass(frozen=True)
+class Image:
+    """What an image runs, as its OCI configuration has it."""
+
+    entrypoint: Sequence[str] = ()
+    cmd: Sequence[str] = ()
+    """What follows the entry point where a container has no args of its own."""
+
+
 class Images:
-    """The map from image names to commands."""
+    """The map from image names to what they run."""
 
     def __init__(self, path: Path) -> None:
         self.file = WatchedFile(path)
-        self.commands: Mapping[str, list[str]] = {}
+        self.known: Mapping[str, Mapping[str, Sequence[str]]] = {}
 
-    def command(self, image: str) -> list[str] | None:
-        """The command of an image; None for one that is not in the map."""
+    def find(self, image: str) -> Image | None:
+        """The image of a name; None for one that is not in the map."""
         if self.file.read():
             try:
-                self.commands = json.loads(self.file.text)
+                self.known = json.loads(self.file.text)
             except json.JSONDecodeError:
                 self.file.mark = None  # half written: look again
-        return self.commands.get(plain_name(image), self.commands.get(image))
+        found = self.known.get(plain_name(image), self.known.get(image))
+        return None if found is None else Image(**found)
 
 
 def plain_name(image: str) -> str:

@@ -75,7 +75,9 @@ def test_every_file_that_a_command_line_names_exists(folder: StateFolder, creden
 
 
 def test_what_is_written_for_the_supervisor_is_read_back_as_it_was() -> None:
-    wanted = options(nodes=3, forward={"namespace": "a", "service": "b", "port": "80"}, images={"i": ["sh", "-c"]})
+    wanted = options(
+        nodes=3, forward={"namespace": "a", "service": "b", "port": "80"}, images={"i": {"cmd": ["sh", "-c"]}}
+    )
     assert ClusterOptions.model_validate_json(wanted.to_json()) == wanted
 
 

@@ -107,6 +107,20 @@ class TestForward:
         assert forward_backends(ForwardTarget.parse("demo"), services, slices) == [("10.244.1.2", 8000)]
         assert forward_backends(None, services, slices) == [("10.244.1.1", 8000)]
 
+    def test_a_router_with_nothing_behind_it_hides_no_other(self) -> None:
+        label = {"app.kubernetes.io/component": "router"}
+        services = [
+            service("door", "10.96.0.1", {"port": 80}, namespace="a-namespace-that-ends", **label),
+            service("door", "10.96.0.2", {"port": 80}, namespace="demo", **label),
+        ]
+        slices = slices_by_service(
+            [
+                endpoint_slice("door", endpoint("10.244.1.1", ready=False), namespace="a-namespace-that-ends"),
+                endpoint_slice("door", endpoint("10.244.1.2"), namespace="demo"),
+            ]
+        )
+        assert forward_backends(None, services, slices) == [("10.244.1.2", 8000)]
+
     @pytest.mark.parametrize("port", ["80", "http"])
     def test_a_target_is_found_by_port_number_and_name(self, port: str) -> None:
         target = ForwardTarget.parse(f"ns/web:{port}")

@@ -78,14 +78,17 @@ def test_the_default_images_are_the_four_programs_and_two_for_trials() -> None:
         "busybox",
         "python",
     }
-    assert images["busybox:1.37"] == ["sh"]
+    assert images["busybox:1.37"] == {"cmd": ["sh"]}
 
 
 def test_an_image_is_added_with_its_words(tmp_path: Path) -> None:
     file = tmp_path / "images.json"
-    file.write_text('{"a:1": ["sh"]}')
+    file.write_text('{"a:1": {"cmd": ["sh"]}}')
     assert add_image(file, "my/image:2=python3 -m 'my app'") == ("my/image:2", ["python3", "-m", "my app"])
-    assert json.loads(file.read_text()) == {"a:1": ["sh"], "my/image:2": ["python3", "-m", "my app"]}
+    assert json.loads(file.read_text()) == {
+        "a:1": {"cmd": ["sh"]},
+        "my/image:2": {"entrypoint": ["python3", "-m", "my app"]},
+    }
 
 
 @pytest.mark.parametrize("text", ["", "image", "image=", "=sh", "image=  ", "image='"])

@@ -68,7 +68,7 @@ class TestComponent:
         log = tmp_path / "log"
 
         async def body() -> None:
-            part = Component("p", ["sh", "-c", "trap '' TERM; echo up; sleep 100"], log, stop_seconds=0.2)
+            part = Component("p", ["sh", "-c", "trap '' TERM; echo up; exec sleep 100"], log, stop_seconds=0.2)
             await part.start()
             await until(lambda: log.read_text() == "up\n", "the trap")
             await part.stop()

@@ -19,6 +19,7 @@ from diffusion_local.node.launch_plan import (
     sub_path,
     volume_binds,
 )
+from diffusion_local.node.machine_files import Image
 from node_simulation import plain_pod
 
 ONLY_ROOT = MappedIds(((0, 1),), ((0, 1),), may_set_groups=False)
@@ -79,16 +80,20 @@ def test_ids_are_read_from_the_process_table(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("container", "argv"),
+    ("container", "image", "argv"),
     [
-        ({}, ["sh"]),
-        ({"args": ["-c", "echo $(A)"]}, ["sh", "-c", "echo 1"]),
-        ({"command": ["run", "$(A)"]}, ["run", "1"]),
-        ({"command": ["run"], "args": ["$$(A)", "$(NO)"]}, ["run", "$(A)", "$(NO)"]),
+        ({}, Image(["app"]), ["app"]),
+        ({}, Image(cmd=["sh"]), ["sh"]),
+        ({}, Image(["app"], ["--help"]), ["app", "--help"]),
+        ({"args": ["-c", "echo $(A)"]}, Image(["sh"]), ["sh", "-c", "echo 1"]),
+        ({"args": ["sleep", "60"]}, Image(cmd=["sh"]), ["sleep", "60"]),
+        ({"args": ["serve"]}, Image(["app"], ["--help"]), ["app", "serve"]),
+        ({"command": ["run", "$(A)"]}, Image(["app"], ["--help"]), ["run", "1"]),
+        ({"command": ["run"], "args": ["$$(A)", "$(NO)"]}, Image(cmd=["sh"]), ["run", "$(A)", "$(NO)"]),
     ],
 )
-def test_commands(container: dict[str, Any], argv: list[str]) -> None:
-    assert command_line(container, ["sh"], {"A": "1"}) == argv
+def test_commands(container: dict[str, Any], image: Image, argv: list[str]) -> None:
+    assert command_line(container, image, {"A": "1"}) == argv
 
 
 def test_mounts_lie_outer_first_and_know_whether_they_are_read_only(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from deadline import wait_until
 from diffusion_local.node.addresses import Addresses, NoAddressLeft
-from diffusion_local.node.machine_files import Hosts, Images, WatchedFile, own_lines, with_short_names
+from diffusion_local.node.machine_files import Hosts, Image, Images, WatchedFile, own_lines, with_short_names
 from tiny_api import eventually
 
 
@@ -32,16 +32,16 @@ def test_a_file_is_read_when_it_changes(tmp_path: Path) -> None:
 
 def test_images_are_known_by_name_and_may_be_added(tmp_path: Path) -> None:
     path = tmp_path / "images.json"
-    path.write_text(json.dumps({"busybox:1.37": ["sh"]}))
+    path.write_text(json.dumps({"busybox:1.37": {"cmd": ["sh"]}}))
     images = Images(path)
-    assert images.command("busybox:1.37") == ["sh"]
-    assert images.command("docker.io/library/busybox:1.37") == ["sh"]
-    assert images.command("busybox:1.36") is None
+    assert images.find("busybox:1.37") == Image(cmd=["sh"])
+    assert images.find("docker.io/library/busybox:1.37") == Image(cmd=["sh"])
+    assert images.find("busybox:1.36") is None
     path.write_text("{half")
-    assert images.command("busybox:1.37") == ["sh"]
-    path.write_text(json.dumps({"mine/app:1": ["app", "--serve"]}))
-    assert images.command("docker.io/mine/app:1") == ["app", "--serve"]
-    assert images.command("busybox:1.37") is None
+    assert images.find("busybox:1.37") == Image(cmd=["sh"])
+    path.write_text(json.dumps({"mine/app:1": {"entrypoint": ["app", "--serve"]}}))
+    assert images.find("docker.io/mine/app:1") == Image(["app", "--serve"])
+    assert images.find("busybox:1.37") is None
 
 
 def test_own_lines_name_the_pod() -> None:
