@@ -63,7 +63,7 @@ def described(order: Order) -> dict[str, Any]:
     """The launcher's file for an order."""
     root = Path(order.folder) / "root"
     root.mkdir()
-    pod = {"metadata": {"name": "contained"}, "spec": {}}
+    pod = {"metadata": {"name": "contained", "namespace": "default"}, "spec": {}}
     binds = [Bind(Path(source), target) for source, target in order.mounts.items()]
     variables = base_environment("contained", "/root")
     return launch_spec(pod, order.container, root, binds, order.container["command"], variables)

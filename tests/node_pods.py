@@ -120,9 +120,14 @@ class Pods:
 
         return wait_for(there, seconds, f"{text!r} is in the log of {name}")
 
-    def exists(self, name: str) -> bool:
-        """Whether the pod is still in the API."""
-        return self.kubernetes.kubectl("-n", self.namespace, "get", "pod", name).returncode == 0
+    def exists(self, name: str, kind: str = "pod") -> bool:
+        """Whether the object is still in the API."""
+        return self.kubernetes.kubectl("-n", self.namespace, "get", kind, name).returncode == 0
+
+    def events(self, name: str) -> dict[str, dict[str, Any]]:
+        """The newest event about a pod for each reason."""
+        about = ("events", "-n", self.namespace, "--field-selector", f"involvedObject.name={name}")
+        return {event["reason"]: event for event in get(self.kubernetes, *about)["items"]}
 
     def delete(self, name: str, seconds: float = PATIENCE) -> float:
         """Delete a pod and wait until it is gone; how many seconds that took."""

@@ -53,7 +53,7 @@ class Simulation:
     record: PodRecord = field(default_factory=lambda: PodRecord(ip="10.0.0.5", accepted_at=START, sandbox_ready=True))
     status: Manifest = field(default_factory=dict)
     starts: list[str] = field(default_factory=list)
-    decision: Decision = field(default_factory=Decision)
+    decision: Decision = field(default_factory=lambda: Decision(""))
 
     def turn(self) -> Decision:
         """Decide, and do it."""

@@ -6,6 +6,8 @@ Object = dict[str, Any]
 STORAGE_CLASS = "local"
 PROVISIONER = "diffusion.dev/local"
 PROVISIONED_BY = "pv.kubernetes.io/provisioned-by"
+TO_PROVISION_BY = "volume.kubernetes.io/storage-provisioner"
+"""What the controller manager writes on a claim whose turn it is: at once, or once a pod that uses it has its node."""
 STORAGE_CLASS_OBJECT: Object = {
     "apiVersion": "storage.k8s.io/v1",
     "kind": "StorageClass",
@@ -21,21 +23,18 @@ STORAGE_CLASS_OBJECT: Object = {
 
 
 def wants_volume(claim: Object) -> bool:
-    """Whether the claim waits for a volume of ours."""
-    spec = claim["spec"]
-    return (
-        spec.get("storageClassName") == STORAGE_CLASS
-        and not spec.get("volumeName")
-        and not claim["metadata"].get("deletionTimestamp")
-    )
+    """Whether the claim waits for a volume of ours: of the class `local`, or of another one with our provisioner."""
+    meta = claim["metadata"]
+    ours = (meta.get("annotations") or {}).get(TO_PROVISION_BY) == PROVISIONER
+    return ours and not claim["spec"].get("volumeName") and not meta.get("deletionTimestamp")
 
 
 def refusal(claim: Object) -> str | None:
     """Return why this claim cannot have a folder, or None when it can."""
     if claim["spec"].get("volumeMode", "Filesystem") != "Filesystem":
-        return "the class local makes folders: volumeMode must be Filesystem"
+        return "volumes of this class are folders: volumeMode must be Filesystem"
     if claim["spec"].get("selector"):
-        return "the class local makes a volume for each claim: remove spec.selector"
+        return "this class makes a volume for each claim: remove spec.selector"
     return None
 
 
@@ -44,7 +43,7 @@ def volume_name(claim: Object) -> str:
     return f"pvc-{claim['metadata']['uid']}"
 
 
-def volume_for(claim: Object, path: str) -> Object:
+def volume_for(claim: Object, storage_class: Object, path: str) -> Object:
     """Return the PersistentVolume, bound to `claim`, that shows the folder `path`; access modes are the claim's."""
     meta = claim["metadata"]
     return {
@@ -54,8 +53,8 @@ def volume_for(claim: Object, path: str) -> Object:
         "spec": {
             "capacity": {"storage": claim["spec"]["resources"]["requests"]["storage"]},
             "accessModes": claim["spec"]["accessModes"],
-            "persistentVolumeReclaimPolicy": "Delete",
-            "storageClassName": STORAGE_CLASS,
+            "persistentVolumeReclaimPolicy": storage_class.get("reclaimPolicy", "Delete"),
+            "storageClassName": storage_class["metadata"]["name"],
             "volumeMode": "Filesystem",
             "hostPath": {"path": path, "type": "Directory"},
             "claimRef": {

@@ -31,6 +31,7 @@ LOG = logging.getLogger(__name__)
 OWN_NAMESPACES = ("unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child")
 READY_SECONDS = 60.0
 ORDER_SECONDS = 10.0
+LONGEST_NOTICE_SECONDS = 24 * 3600
 LEAVE_SECONDS = 60.0
 """How long after its notice a preempted node may take to be gone before it is ended."""
 POLL_SECONDS = 0.1
@@ -87,13 +88,15 @@ class Nodes:
         await process.wait()
 
     async def preempt(self, name: str, notice_seconds: float) -> bool:
-        """Take a node away as a cloud does: announced for `notice_seconds`, or by SIGKILL at once when that is 0.
+        """Take a node away as a cloud does: announced for `notice_seconds` (up to a day), or by SIGKILL at once when 0.
 
         Returns whether the notice stands on the Node; an outage of the API server keeps it from there, and nothing
         else from its course.
         """
         self._identity(name)
         process = self._process(name)
+        if not 0 <= notice_seconds <= LONGEST_NOTICE_SECONDS:  # no number is neither
+            raise LocalClusterError(f"a notice is 0 to {LONGEST_NOTICE_SECONDS} s long, not {notice_seconds:g}")
         if process is None:
             raise LocalClusterError(f"node {name} is not running")
         if name in self._departures and not self._departures[name].done():

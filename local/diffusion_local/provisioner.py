@@ -1,4 +1,4 @@
-"""Volumes at work: a folder and a PersistentVolume for each claim of the class `local`, removed with the claim."""
+"""Volumes at work: a folder and a PersistentVolume for each claim of a class of ours, removed with the claim."""
 
 import asyncio
 import datetime as dt
@@ -13,7 +13,8 @@ from diffusion_local.api import ApiClient, ApiError, Store
 from diffusion_local.claims import Object
 
 LOG = logging.getLogger(__name__)
-CONFLICT = 409
+CLASSES = "/apis/storage.k8s.io/v1/storageclasses"
+CONFLICT, NOT_FOUND = 409, 404
 RETRY_SECONDS = 1.0
 
 
@@ -63,10 +64,11 @@ class Provisioner:
                 path = f"/api/v1/namespaces/{claim['metadata']['namespace']}/events"
                 await self._create(path, claims.refusal_event(claim, reason, moment))
             return
+        storage_class = await self._client.request("GET", f"{CLASSES}/{claim['spec']['storageClassName']}")
         folder = self._folder / claims.volume_name(claim)
         folder.mkdir(exist_ok=True)
         folder.chmod(0o777)
-        await self._create("/api/v1/persistentvolumes", claims.volume_for(claim, str(folder)))
+        await self._create("/api/v1/persistentvolumes", claims.volume_for(claim, storage_class, str(folder)))
 
     async def _create(self, path: str, item: Object) -> None:
         try:
@@ -81,5 +83,5 @@ class Provisioner:
         try:
             await self._client.request("DELETE", f"/api/v1/persistentvolumes/{name}")
         except ApiError as error:
-            if error.code != 404:
+            if error.code != NOT_FOUND:
                 raise

@@ -4,6 +4,7 @@ from typing import Any
 
 from cluster_fixtures import Kubernetes, apply, get, wait_for
 from cluster_objects import output_of, python_pod
+from diffusion_local.claims import PROVISIONER
 from diffusion_local.cluster import Cluster
 
 
@@ -55,4 +56,22 @@ def test_a_claim_that_cannot_be_a_folder_is_told_why(control_plane: Cluster, nam
     apply(control_plane, claim(namespace, volumeMode="Block"))
     events = ("events", "-n", namespace, "--field-selector", "reason=ProvisioningFailed")
     told = wait_for(lambda: get(control_plane, *events)["items"], 20, "an event")
-    assert told[0]["message"] == "the class local makes folders: volumeMode must be Filesystem"
+    assert told[0]["message"] == "volumes of this class are folders: volumeMode must be Filesystem"
+
+
+def test_a_class_of_our_provisioner_may_wait_for_a_pod_and_keep_its_volumes(
+    embedded: Cluster, cluster_namespace: str
+) -> None:
+    late = {"metadata": {"name": "late"}, "volumeBindingMode": "WaitForFirstConsumer", "reclaimPolicy": "Retain"}
+    apply(embedded, {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "provisioner": PROVISIONER, **late})
+    apply(embedded, claim(cluster_namespace, storageClassName="late"))
+    events = ("events", "-n", cluster_namespace, "--field-selector", "reason=WaitForFirstConsumer")
+    wait_for(lambda: get(embedded, *events)["items"], 20, "an event")
+    assert get(embedded, "pvc", "data", "-n", cluster_namespace)["status"]["phase"] == "Pending"
+    apply(embedded, with_data(cluster_namespace, "writer", "print(open('/data/note', 'w').write('kept'))"))
+    output_of(embedded, cluster_namespace, "writer")
+    volume = get(embedded, "pvc", "data", "-n", cluster_namespace)["spec"]["volumeName"]
+    embedded.kubectl("delete", "pod/writer", "pvc/data", "-n", cluster_namespace)
+    wait_for(lambda: get(embedded, "pv", volume)["status"]["phase"] == "Released", 20, "a released volume")
+    assert (embedded.folder.volumes / volume / "note").read_text() == "kept"
+    embedded.kubectl("delete", "storageclass/late", f"pv/{volume}")

@@ -114,6 +114,25 @@ def test_a_sidecar_runs_beside_the_others_and_ends_after_them(pods: Pods) -> Non
     assert terminated(found["status"]["initContainerStatuses"][0])["exitCode"] == 0
 
 
+def test_args_alone_are_the_command_of_an_image_without_entry_point(pods: Pods) -> None:
+    container = shell("")
+    del container["command"]
+    pods.apply(pod("told", {**container, "args": ["echo", "by itself"]}))
+    pods.wait_phase("told", "Succeeded")
+    assert pods.logs("told") == "by itself\n"
+
+
+def test_events_tell_the_life_of_a_container(pods: Pods) -> None:
+    pods.apply(pod("told", shell("trap 'exit 0' TERM; while true; do sleep 0.1; done")))
+    pods.wait_phase("told", "Running")
+    pods.delete("told")
+    wait_for(lambda: "Killing" in pods.events("told"), 20, "the last event")
+    told = pods.events("told")
+    assert {"Pulled", "Created", "Started", "Killing"} <= told.keys()
+    assert told["Killing"]["message"] == "Stopping container main"
+    assert told["Started"]["involvedObject"]["fieldPath"] == "spec.containers{main}"
+
+
 def test_a_container_that_keeps_failing_backs_off(pods: Pods) -> None:
     pods.apply(pod("loops", shell("echo try; exit 7"), restartPolicy="Always"))
     status = pods.wait_waiting("loops", "CrashLoopBackOff")

@@ -203,3 +203,27 @@ def test_two_pods_may_bind_the_same_port_on_all_addresses(pods: Pods) -> None:
         pods.apply(pod(name, python(program), **node))
         pods.wait_log(name, "bound")
         node = {"nodeName": pods.get(name)["spec"]["nodeName"]}
+
+
+def test_the_host_name_is_everywhere_and_may_be_the_whole_name(pods: Pods) -> None:
+    look = shell("hostname; cat /etc/hostname")
+    pods.apply(pod("short", look, hostname="first", subdomain="peers"))
+    pods.apply(pod("whole", look, hostname="first", subdomain="peers", setHostnameAsFQDN=True))
+    for name in ("short", "whole"):
+        pods.wait_phase(name, "Succeeded")
+    assert pods.logs("short") == "first\n" * 2
+    assert pods.logs("whole") == f"first.peers.{pods.namespace}.svc.cluster.local\n" * 2
+
+
+def test_a_name_that_nobody_has_is_told_at_once(pods: Pods) -> None:
+    asks = """
+import socket, time
+begun = time.monotonic()
+try:
+    print(socket.gethostbyname("nobody-has-this-name"))
+except socket.gaierror:
+    print("unknown", "at once" if time.monotonic() - begun < 4 else "late")
+"""
+    pods.apply(pod("asks", python(asks)))
+    pods.wait_phase("asks", "Succeeded")
+    assert pods.logs("asks") == "unknown at once\n"

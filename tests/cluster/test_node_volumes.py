@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from cluster_fixtures import Kubernetes
+from cluster_fixtures import Kubernetes, wait_for
 from node_pods import Pods, config_map, mount, pod, secret, shell
 
 
@@ -147,3 +147,14 @@ def test_labels_that_change_are_seen_by_the_pod(pods: Pods) -> None:
     pods.wait_log("marked", 'stage="one"')
     pods.run("label", "pod", "marked", "stage=two", "--overwrite")
     pods.wait_log("marked", 'stage="two"', 180)
+
+
+def test_a_volume_of_the_pods_own_is_claimed_for_it_and_goes_with_it(pods: Pods) -> None:
+    claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}
+    volume = {"name": "scratch", "ephemeral": {"volumeClaimTemplate": {"spec": claim}}}
+    pods.apply(pod("own", shell("echo kept > /s/f; cat /s/f", volumeMounts=[mount("scratch", "/s")]), volumes=[volume]))
+    pods.wait_phase("own", "Succeeded")
+    assert pods.logs("own") == "kept\n"
+    assert pods.get("own-scratch", "pvc")["status"]["phase"] == "Bound"
+    pods.delete("own")
+    wait_for(lambda: not pods.exists("own-scratch", "pvc"), 60, "the end of the claim")

@@ -63,7 +63,7 @@ class ContainerRun:
 
     def tell(self, kind: str, reason: str, message: str) -> None:
         """Say something about the pod in an event; `kind` is Normal or Warning."""
-        self.worker.services.events.tell(self.worker.pod, kind, reason, message)
+        self.worker.tell(kind, reason, message, self.name)
 
     async def look_after(self) -> None:
         """Hooks and probes; a container that cannot be looked after is condemned, since nobody would know its state."""
@@ -119,6 +119,5 @@ class ContainerRun:
     def kill(self, message: str, grace: float | None) -> None:
         """A probe or hook condemned the container: end it with its grace, once."""
         if not self.stop.asked.is_set():
-            self.tell("Normal", "Killing", message)
             seconds = self.worker.grace if grace is None else float(grace)
-            self.stop.begin(asyncio.get_running_loop().time() + seconds)
+            self.stop.begin(asyncio.get_running_loop().time() + seconds, message)

@@ -1,5 +1,6 @@
 """From a container's spec to a started process; every way in which that fails has the kubelet's reason."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from diffusion_local.node.launch_plan import (
     launch_spec,
     volume_binds,
 )
-from diffusion_local.node.machine_files import Image
+from diffusion_local.node.machine_files import Image, Images
 from diffusion_local.node.object_watch import NotHeardOf
 from diffusion_local.node.pod_network import PodNetwork
 from diffusion_local.node.services import NodeServices
@@ -30,6 +31,11 @@ from diffusion_local.node.volumes import PodVolumes
 
 TERMINATION_FILE = "/dev/termination-log"
 HOSTS_FILE = "/etc/hosts"
+PATH_PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+IMAGE_NAME = re.compile(
+    rf"(?:[A-Za-z0-9.-]+(?::\d+)?/)?{PATH_PART}(?:/{PATH_PART})*(?::\w[\w.-]{{0,127}})?(?:@[a-z0-9]+:[0-9a-f]{{32,}})?",
+    re.ASCII,
+)
 
 
 class NotStartable(Exception):
@@ -65,12 +71,14 @@ class PodPlace:
         return self.directory / "containers" / container / "termination-log"
 
 
-def image_of(services: NodeServices, container: Manifest) -> Image:
-    """What the container's image runs; NotStartable with ErrImagePull when the node does not have it."""
+def image_of(images: Images, container: Manifest) -> Image:
+    """What the container's image runs; NotStartable with the reason why the node does not have it."""
     image = container["image"]
-    found = services.images.find(image)
+    found = images.find(image)
     if found is not None:
         return found
+    if not IMAGE_NAME.fullmatch(image):
+        raise NotStartable("InvalidImageName", f'couldn\'t parse image name "{image}": invalid reference format')
     if container.get("imagePullPolicy") == "Never":
         raise NotStartable("ErrImageNeverPull", f'Container image "{image}" is not present with pull policy of Never')
     message = (
@@ -123,7 +131,7 @@ async def start_container(
     services: NodeServices, pod: Manifest, container: Manifest, place: PodPlace, run: int
 ) -> ContainerProcess:
     """Start one container. Raises NotStartable (it waits) or CommandNotStarted (it ended with 128)."""
-    image = image_of(services, container)
+    image = image_of(services.images, container)
     refuse_root(pod, container)
     variables = await environment_of(services, pod, container, place)
     binds = container_binds(container, place, variables)

@@ -24,11 +24,13 @@ class ContainerStop:
         """It was asked to end."""
         self.task: asyncio.Task[None] | None = None
 
-    def begin(self, moment: float) -> asyncio.Task[None]:
+    def begin(self, moment: float, why: str = "") -> asyncio.Task[None]:
         """Have it end by `moment` of the loop's clock; the task is done when it is gone."""
         self.closing.bring(moment)
         self.asked.set()
         if self.task is None:
+            if self.run.alive:
+                self.run.tell("Normal", "Killing", why or f"Stopping container {self.run.name}")
             self.task = asyncio.create_task(self.end())
         return self.task
 

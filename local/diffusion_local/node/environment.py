@@ -9,7 +9,6 @@ from diffusion_local.node.configuration import Manifest
 from diffusion_local.node.downward_api import field_value, resource_value
 
 REFERENCE = re.compile(r"\$(?:\$|\(([^()]*)\))")
-VARIABLE_NAME = re.compile(r"^[-._a-zA-Z][-._a-zA-Z0-9]*$")
 
 
 class ConfigurationMissing(Exception):
@@ -97,8 +96,8 @@ def container_environment(
     for source in container.get("envFrom") or []:
         kind = "configmap" if source.get("configMapRef") else "secret"
         data = found(kind, source.get("configMapRef") or source["secretRef"], surroundings)
-        names = {source.get("prefix", "") + key: value for key, value in (data or {}).items()}
-        variables |= {name: raw.decode(errors="replace") for name, raw in names.items() if VARIABLE_NAME.match(name)}
+        prefix = source.get("prefix") or ""
+        variables |= {prefix + key: raw.decode(errors="replace") for key, raw in (data or {}).items()}
     for entry in container.get("env") or []:
         if source := entry.get("valueFrom"):
             value = value_from(source, container["name"], surroundings)

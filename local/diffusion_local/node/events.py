@@ -8,9 +8,16 @@ from collections.abc import Callable
 from diffusion_local.node.api_client import ApiClient, ApiError, ApiUnavailable
 from diffusion_local.node.configuration import Manifest
 from diffusion_local.node.moments import rfc3339
+from diffusion_local.node.pod_record import init_containers
 
 REMEMBERED = 500
 log = logging.getLogger(__name__)
+
+
+def field_path(pod: Manifest, container: str) -> str:
+    """Where a container stands in its pod, as events say it."""
+    initial = any(entry["name"] == container for entry in init_containers(pod))
+    return f"spec.{'initContainers' if initial else 'containers'}{{{container}}}"
 
 
 class EventWriter:
@@ -20,19 +27,20 @@ class EventWriter:
         self.api = api
         self.node = node
         self.clock = clock
-        self.written: dict[tuple[str, str, str], Manifest] = {}
+        self.written: dict[tuple[str, str, str, str], Manifest] = {}
         self.queue: asyncio.Queue[Manifest] = asyncio.Queue(REMEMBERED)
 
-    def tell(self, pod: Manifest, kind: str, reason: str, message: str) -> None:
-        """Say something about a pod; `kind` is Normal or Warning."""
+    def tell(self, pod: Manifest, kind: str, reason: str, message: str, container: str = "") -> None:
+        """Say something about a pod, or a container of it; `kind` is Normal or Warning."""
         metadata, now = pod["metadata"], rfc3339(self.clock())
-        key = (metadata["uid"], reason, message)
+        key = (metadata["uid"], container, reason, message)
         event = self.written.get(key) or {
             "metadata": {"name": f"{metadata['name']}.{uuid.uuid4().hex[:16]}", "namespace": metadata["namespace"]},
             "involvedObject": {
                 "apiVersion": "v1",
                 "kind": "Pod",
                 **{field: metadata[field] for field in ("name", "namespace", "uid")},
+                **({"fieldPath": field_path(pod, container)} if container else {}),
             },
             "type": kind,
             "reason": reason,

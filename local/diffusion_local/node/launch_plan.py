@@ -9,6 +9,7 @@ from diffusion_local.node.configuration import Manifest
 from diffusion_local.node.environment import expand, referenced_variables
 from diffusion_local.node.machine_files import Image
 
+CLUSTER_DOMAIN = "cluster.local"
 PROGRAMS_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -148,7 +149,8 @@ def launch_spec(
     security = container.get("securityContext") or {}
     return {
         "root": str(root),
-        "hostname": hostname_of(pod),
+        "hostname": machine_name(pod),
+        "etc": etc_files(pod),
         "binds": [{"source": str(b.source), "target": b.target, "readOnly": b.read_only} for b in binds],
         "programs": program_folders(),
         "readOnlyRoot": bool(security.get("readOnlyRootFilesystem")),
@@ -157,6 +159,20 @@ def launch_spec(
         "environment": dict(variables),
         **identity(pod, container, MappedIds.here()),
     }
+
+
+def machine_name(pod: Manifest) -> str:
+    """What `hostname` says inside: the host name, or with setHostnameAsFQDN the whole name that Services give it."""
+    spec, name = pod["spec"], hostname_of(pod)
+    whole = spec.get("setHostnameAsFQDN") and spec.get("subdomain")
+    return f"{name}.{spec['subdomain']}.{pod['metadata']['namespace']}.svc.{CLUSTER_DOMAIN}" if whole else name
+
+
+def etc_files(pod: Manifest) -> dict[str, str]:
+    """The files of /etc that are the pod's own, by name; there is no name server, and none must be waited for."""
+    services = f"svc.{CLUSTER_DOMAIN}"
+    search = f"search {pod['metadata']['namespace']}.{services} {services} {CLUSTER_DOMAIN}"
+    return {"hostname": f"{machine_name(pod)}\n", "resolv.conf": f"{search}\noptions ndots:5\n"}
 
 
 def hostname_of(pod: Manifest) -> str:

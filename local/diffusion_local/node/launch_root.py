@@ -184,6 +184,9 @@ def enter_root(spec: dict[str, Any]) -> None:
     bind(OLD_ROOT + "/etc", HOST_ETC, read_only=True)
     Path("/etc").rmdir()
     link_folder(Path(HOST_ETC), Path("/etc"))
+    for name, text in spec["etc"].items():
+        (Path("/etc") / name).unlink(missing_ok=True)
+        (Path("/etc") / name).write_text(text)
     show_programs(programs)
     mount_volumes(spec, sources)
     show_programs(programs)  # A volume may have covered them: an emptyDir at /tmp covers a checkout in /tmp.

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from aiohttp import web
 
-from diffusion_local.node.configuration import NodeConfiguration
+from diffusion_local.node.configuration import Manifest, NodeConfiguration
 from diffusion_local.node.container_log import shown, since, whole_lines
 from diffusion_local.node.moments import parse_moment
-from diffusion_local.node.pod_record import ContainerRecord, Waiting
 from diffusion_local.node.pod_worker import PodWorker
 
 LOOK_SECONDS = 0.15
@@ -71,7 +70,8 @@ class LogServer:
         run = None if known is None or not known.container_id else int(known.container_id.rpartition("-")[2])
         previous = request.query.get("previous") == "true"
         if run is None or (previous and run == 0):
-            return web.Response(status=400, text=no_log(names["container"], names["pod"], known, previous))
+            waits = waiting_reason(worker.status(), names["container"])
+            return web.Response(status=400, text=no_log(names["container"], names["pod"], waits, previous))
         path = worker.place.log_path(names["container"], run - 1 if previous else run)
         if not path.exists():
             gone = f'the log of container "{names["container"]}" in pod "{names["pod"]}" is gone: {GONE_BECAUSE}\n'
@@ -114,11 +114,17 @@ class LogServer:
                 await asyncio.sleep(LOOK_SECONDS)
 
 
-def no_log(container: str, pod: str, known: ContainerRecord | None, previous: bool) -> str:
+def waiting_reason(status: Manifest, container: str) -> str:
+    """Why a container that never ran waits, as its pod's status tells it."""
+    entries = [*status.get("initContainerStatuses", []), *status["containerStatuses"]]
+    state = next((entry["state"] for entry in entries if entry["name"] == container), {})
+    return str(state.get("waiting", {}).get("reason", "ContainerCreating"))
+
+
+def no_log(container: str, pod: str, waits: str, previous: bool) -> str:
     """Why there is nothing to show, in a kubelet's words."""
     if previous:
         return f'previous terminated container "{container}" in pod "{pod}" not found\n'
-    waits = known.state.reason if known is not None and isinstance(known.state, Waiting) else "ContainerCreating"
     return f'container "{container}" in pod "{pod}" is waiting to start: {waits}\n'
 
 

@@ -13,6 +13,11 @@ DEFAULT_MODE = 0o644
 class VolumeNotReady(Exception):
     """A volume cannot be filled yet; the message says what is missing."""
 
+    def __init__(self, message: str, volume: str = "") -> None:
+        super().__init__(message)
+        self.volume = volume
+        """Its name in the pod, once that is known."""
+
 
 @dataclass(frozen=True)
 class File:

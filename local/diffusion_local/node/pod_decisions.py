@@ -26,10 +26,17 @@ PULL_ERROR_SHOWN_SECONDS = 1.0
 DEADLINE_EXCEEDED = Verdict("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
 
 
+def full_name(pod: Manifest) -> str:
+    """How a kubelet's messages name a pod."""
+    return "{name}_{namespace}({uid})".format_map(pod["metadata"])
+
+
 @dataclass
 class Decision:
     """What is to be done now, and when to ask again if nothing happens before."""
 
+    pod: str
+    """Its full name."""
     start: list[str] = field(default_factory=list)
     waiting: dict[str, Waiting] = field(default_factory=dict)
     """Containers whose waiting state changes."""
@@ -131,7 +138,7 @@ def restart(name: str, record: ContainerRecord, ended: Terminated, now: float, d
         return False
     decision.wake_by(ended.finished_at + delay)
     if not isinstance(record.state, Waiting):
-        message = f"back-off {delay:g}s restarting failed container={name}"
+        message = f"back-off {delay:g}s restarting failed container={name} pod={decision.pod}"
         decision.waiting[name] = Waiting("CrashLoopBackOff", message)
     return False
 
@@ -150,7 +157,7 @@ def show_pull_back_off(container: Manifest, record: ContainerRecord, now: float,
 
 def decide(pod: Manifest, record: PodRecord, now: float) -> Decision:
     """The next steps for a pod whose volumes are ready. Total and deterministic; `now` in seconds since the epoch."""
-    decision = Decision()
+    decision = Decision(full_name(pod))
     if record.stopping or record.failure is not None:
         decision.over = True
         return decision

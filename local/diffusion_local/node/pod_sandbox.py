@@ -38,7 +38,8 @@ def trouble(error: Exception) -> tuple[str, str]:
     """The reason and message of the event for a sandbox that is not ready, as a kubelet writes them."""
     if isinstance(error, (SandboxNotReady, NetworkNotReady)):
         return "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}"
-    return "FailedMount", f"MountVolume.SetUp failed: {error}"
+    volume = f' for volume "{error.volume}" ' if isinstance(error, VolumeNotReady) else ""
+    return "FailedMount", f"MountVolume.SetUp failed{volume}: {error}"
 
 
 class PodSandbox:

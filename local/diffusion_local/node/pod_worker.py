@@ -13,7 +13,7 @@ from diffusion_local.node.back_off import delay_before_pull, failures_in_a_row
 from diffusion_local.node.configuration import Manifest
 from diffusion_local.node.container_run import ContainerRun
 from diffusion_local.node.container_start import CommandNotStarted, NotStartable, start_container
-from diffusion_local.node.pod_decisions import DEADLINE_EXCEEDED, deadline_of, decide
+from diffusion_local.node.pod_decisions import DEADLINE_EXCEEDED, deadline_of, decide, full_name
 from diffusion_local.node.pod_record import (
     ContainerRecord,
     PodRecord,
@@ -201,8 +201,12 @@ class PodWorker:
         """Let a container wait, keeping how it ended."""
         known = self.record.containers[name]
         self.put(name, replace(known, state=waiting, last=known.termination or known.last, started=False, ready=False))
-        kind = "pulling image" if waiting.reason == "ImagePullBackOff" else "restarting"
-        self.services.events.tell(self.pod, "Warning", "BackOff", f"Back-off {kind}: {waiting.message}")
+        if waiting.reason == "ImagePullBackOff":
+            self.tell("Normal", "BackOff", waiting.message, name)
+        else:
+            self.tell(
+                "Warning", "BackOff", f"Back-off restarting failed container {name} in pod {full_name(self.pod)}", name
+            )
 
     async def start(self, name: str) -> None:
         """Start a container, for the first time or again."""
@@ -219,7 +223,7 @@ class PodWorker:
             return
         except CommandNotStarted as problem:
             message = f"failed to create task for container: {problem}"
-            self.services.events.tell(self.pod, "Warning", "Failed", f"Error: {message}")
+            self.tell("Warning", "Failed", f"Error: {message}", name)
             failures = failures_in_a_row(known.failures if known else 0, 0.0)
             state = Terminated(128, "StartError", message, 0.0, self.services.clock(), f"{self.uid}-{name}-{restarts}")
             self.put(name, ContainerRecord(state, ended, restarts, failures, container_id=state.container_id))
@@ -229,7 +233,12 @@ class PodWorker:
         container_id = f"{self.uid}-{name}-{restarts}"
         last = ended or (known.last if known is not None else None)
         self.put(name, ContainerRecord(Running(begun), last, restarts, failures, container_id=container_id))
-        self.services.events.tell(self.pod, "Normal", "Started", f"Container started: {name}")
+        for reason, message in (
+            ("Pulled", f'Container image "{container["image"]}" already present on machine'),
+            ("Created", "Container created"),
+            ("Started", "Container started"),
+        ):
+            self.tell("Normal", reason, message, name)
         self.runs[name] = ContainerRun(self, container, process, restarts)
         if self.record.stopping:
             self.stop.include(self.runs[name])
@@ -243,7 +252,11 @@ class PodWorker:
         state = Waiting(problem.reason, problem.message)
         last = base.termination or base.last
         self.put(name, replace(base, state=state, last=last, pulls=pulls, retry_at=again, failed_at=now))
-        self.services.events.tell(self.pod, "Warning", "Failed", f"Error: {problem.reason}: {problem.message}")
+        self.tell("Warning", "Failed", f"Error: {problem}", name)
+
+    def tell(self, kind: str, reason: str, message: str, container: str) -> None:
+        """Have an event about one of the pod's containers written."""
+        self.services.events.tell(self.pod, kind, reason, message, container)
 
     # ---- status and the end
 

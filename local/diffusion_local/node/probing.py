@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -50,8 +51,20 @@ async def ask_http(action: Manifest, target: Target, seconds: float | None) -> A
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None), headers=headers) as session,
         ):
             return await visit(session, yarl.URL(url))
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+    except aiohttp.ClientConnectorError as error:
+        return Answer(False, f'Get "{url}": {not_dialed(error.host, error.port, error.os_error)}')
+    except TimeoutError:
+        return Answer(False, f'Get "{url}": context deadline exceeded (Client.Timeout exceeded while awaiting headers)')
+    except (aiohttp.ClientError, OSError) as error:
         return Answer(False, f'Get "{url}": {str(error) or type(error).__name__}')
+
+
+def not_dialed(host: str, port: int | None, error: OSError) -> str:
+    """Why there is no connection, in a kubelet's words."""
+    if isinstance(error, TimeoutError):
+        return f"dial tcp {host}:{port}: i/o timeout"
+    reason = f"connect: {os.strerror(error.errno).lower()}" if error.errno else str(error)
+    return f"dial tcp {host}:{port}: {reason}"
 
 
 async def visit(session: aiohttp.ClientSession, url: yarl.URL) -> Answer:
@@ -75,8 +88,8 @@ async def ask_tcp(action: Manifest, target: Target, seconds: float | None) -> An
         _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), seconds)
         writer.close()
         return Answer(True)
-    except (TimeoutError, OSError) as error:
-        return Answer(False, f"dial tcp {host}:{port}: {str(error) or 'timeout'}")
+    except OSError as error:
+        return Answer(False, not_dialed(host, port, error))
 
 
 async def ask_command(action: Manifest, target: Target, seconds: float | None) -> Answer:
@@ -121,9 +134,13 @@ async def ask(handler: Manifest, target: Target, seconds: float | None) -> Answe
 async def watch_probe(
     probe: Manifest, target: Target, told: Callable[[bool], None], failed: Callable[[str], None]
 ) -> None:
-    """Ask again and again; `failed` hears every bad answer, `told` every verdict that is new or confirmed to be bad."""
+    """Ask every period, however long answers take.
+
+    `failed` hears every bad answer, `told` every verdict that is new or confirmed to be bad.
+    """
     await asyncio.sleep(probe.get("initialDelaySeconds") or 0)
-    tally = Tally()
+    tally, clock = Tally(), asyncio.get_running_loop().time
+    due = clock()
     while True:
         answer = await ask(probe, target, timeout(probe))
         if not answer.good:
@@ -131,4 +148,5 @@ async def watch_probe(
         before, tally = tally, count(probe, tally, answer.good)
         if tally.verdict is not None and (tally.verdict != before.verdict or not (answer.good or tally.verdict)):
             told(tally.verdict)
-        await asyncio.sleep(period(probe))
+        due = max(due + period(probe), clock())
+        await asyncio.sleep(due - clock())

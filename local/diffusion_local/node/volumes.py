@@ -1,9 +1,11 @@
 """The volumes of one pod as folders of this machine, and keeping their content fresh."""
 
+import contextlib
 import ctypes
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from diffusion_local.node.api_client import ApiClient, ApiError
@@ -43,6 +45,15 @@ def host_path(source: Manifest, what: str) -> Path:
     return path
 
 
+@contextlib.contextmanager
+def named(volume: Manifest) -> Iterator[None]:
+    """Whatever keeps this volume from being ready is told with its name."""
+    try:
+        yield
+    except VolumeNotReady as error:
+        raise VolumeNotReady(str(error), volume["name"]) from error
+
+
 class PodVolumes:
     """Prepares the volumes below `root`, refreshes them, and removes them at the end."""
 
@@ -60,7 +71,8 @@ class PodVolumes:
         for volume in self.pod["spec"].get("volumes") or []:
             name = volume["name"]
             if name not in self.paths:
-                self.paths[name] = await self.folder_of(volume)
+                with named(volume):
+                    self.paths[name] = await self.folder_of(volume)
 
     async def refresh(self, surroundings: Surroundings) -> None:
         """Bring the volumes whose content comes from the API up to date, tokens included."""
@@ -68,7 +80,8 @@ class PodVolumes:
         sources: list[Manifest] = [dict(source) for volume in volumes for source in token_sources(volume)]
         await self.tokens.refresh(sources, time.time())
         for volume in volumes:
-            files = volume_files(volume, surroundings, self.tokens.text)
+            with named(volume):
+                files = volume_files(volume, surroundings, self.tokens.text)
             if files is not None:
                 directory = self.root / volume["name"]
                 write_payload(directory, files)
@@ -83,6 +96,8 @@ class PodVolumes:
             if claim.get("readOnly"):
                 self.read_only.add(volume["name"])
             return await self.claimed(claim["claimName"])
+        if "ephemeral" in volume:
+            return await self.claimed(f"{self.pod['metadata']['name']}-{volume['name']}")
         if source := volume.get("hostPath"):
             return host_path(source, "hostPath")
         kind = next((key for key in volume if key != "name"), "emptyDir")

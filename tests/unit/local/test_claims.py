@@ -6,10 +6,12 @@ import pytest
 
 from diffusion_local import claims
 
+OURS = {claims.TO_PROVISION_BY: claims.PROVISIONER}
+
 
 def claim(meta: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
     return {
-        "metadata": {"name": "data", "namespace": "ns", "uid": "1234", **(meta or {})},
+        "metadata": {"name": "data", "namespace": "ns", "uid": "1234", "annotations": OURS, **(meta or {})},
         "spec": {
             "storageClassName": "local",
             "accessModes": ["ReadWriteMany"],
@@ -19,15 +21,16 @@ def claim(meta: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
     }
 
 
-def test_a_claim_of_our_class_without_a_volume_wants_one() -> None:
+def test_a_claim_of_a_class_of_ours_without_a_volume_wants_one() -> None:
     assert claims.wants_volume(claim())
+    assert claims.wants_volume(claim(storageClassName="fast"))
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        claim(storageClassName="fast"),
-        claim(storageClassName=None),
+        claim({"annotations": {claims.TO_PROVISION_BY: "another.example"}}),
+        claim({"annotations": None}),
         claim(volumeName="pvc-1"),
         claim({"deletionTimestamp": "2026-01-01T00:00:00Z"}),
     ],
@@ -37,12 +40,20 @@ def test_others_do_not(other: dict[str, Any]) -> None:
 
 
 def test_the_volume_has_the_claims_size_and_modes_and_is_bound_to_it_alone() -> None:
-    volume = claims.volume_for(claim(), "/somewhere")
+    volume = claims.volume_for(claim(), {"metadata": {"name": "local"}}, "/somewhere")
     assert volume["metadata"]["name"] == "pvc-1234"
     assert volume["spec"]["capacity"] == {"storage": "2Gi"}
     assert volume["spec"]["accessModes"] == ["ReadWriteMany"]
     assert volume["spec"]["claimRef"]["uid"] == "1234"
     assert volume["spec"]["hostPath"]["path"] == "/somewhere"
+    assert volume["spec"]["storageClassName"] == "local"
+    assert volume["spec"]["persistentVolumeReclaimPolicy"] == "Delete"
+
+
+def test_the_volume_is_kept_where_its_class_says_so() -> None:
+    kept = claims.volume_for(claim(), {"metadata": {"name": "kept"}, "reclaimPolicy": "Retain"}, "/somewhere")
+    assert kept["spec"]["persistentVolumeReclaimPolicy"] == "Retain"
+    assert kept["spec"]["storageClassName"] == "kept"
 
 
 @pytest.mark.parametrize(

@@ -146,3 +146,13 @@ def test_a_node_that_was_not_told_stays_and_boots_again_after_a_crash(
         assert machines.running() == {"spot-1": True}
 
     run(body, answer=answer, takes_orders=takes_orders)
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf"), 1e6])
+def test_a_notice_that_no_clock_can_wait_for_is_refused(run: Callable[..., None], seconds: float) -> None:
+    async def body(machines: Machines) -> None:
+        with pytest.raises(LocalClusterError, match="a notice is 0 to 86400 s long"):
+            await machines.preempt("spot-1", seconds)
+        assert machines.running() == {"spot-1": True}
+
+    run(body, answer=None, takes_orders=False)

@@ -107,12 +107,13 @@ def test_an_event_that_comes_again_is_counted() -> None:
         events = EventWriter(client, "node-1", lambda: 1000.0)
         task = asyncio.create_task(events.run())
         for message in ("once", "again", "again"):
-            events.tell(POD, "Warning", "BackOff", message)
+            events.tell(POD, "Warning", "BackOff", message, "main")
         await eventually(lambda: len(server.requests) == 3, "three writes")
         task.cancel()
         first, second, third = (body for _, _, body in server.requests)
         assert (first["message"], first["count"], first["source"]["host"]) == ("once", 1, "node-1")
         assert second["involvedObject"]["uid"] == "u"
+        assert second["involvedObject"]["fieldPath"] == "spec.containers{main}"
         assert third == {"count": 2, "lastTimestamp": rfc3339(1000)}
 
     with_tiny_api(test)

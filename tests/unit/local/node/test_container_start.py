@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from diffusion_local.node.api_client import ApiClient
-from diffusion_local.node.container_start import NotStartable, PodPlace, container_binds, refuse_root
-from diffusion_local.node.log_server import no_log, since_moment
-from diffusion_local.node.pod_record import ContainerRecord, Running, Waiting
+from diffusion_local.node.container_start import NotStartable, PodPlace, container_binds, image_of, refuse_root
+from diffusion_local.node.log_server import no_log, since_moment, waiting_reason
+from diffusion_local.node.machine_files import Images
 from diffusion_local.node.volumes import PodVolumes
 
 
@@ -35,11 +35,16 @@ def test_others_may_start(pod: dict[str, Any], container: dict[str, Any]) -> Non
 
 
 def test_why_there_is_no_log() -> None:
-    waiting = ContainerRecord(Waiting("ErrImagePull"))
-    assert no_log("c", "p", waiting, False) == 'container "c" in pod "p" is waiting to start: ErrImagePull\n'
-    assert no_log("c", "p", None, False) == 'container "c" in pod "p" is waiting to start: ContainerCreating\n'
-    running = ContainerRecord(Running(0))
-    assert no_log("c", "p", running, True) == 'previous terminated container "c" in pod "p" not found\n'
+    status = {
+        "initContainerStatuses": [{"name": "i", "state": {"waiting": {"reason": "ErrImagePull"}}}],
+        "containerStatuses": [{"name": "c", "state": {"waiting": {"reason": "PodInitializing"}}}],
+    }
+    assert [waiting_reason(status, name) for name in "ic"] == ["ErrImagePull", "PodInitializing"]
+    assert waiting_reason({"containerStatuses": []}, "debugger") == "ContainerCreating"
+    assert (
+        no_log("c", "p", "PodInitializing", False) == 'container "c" in pod "p" is waiting to start: PodInitializing\n'
+    )
+    assert no_log("c", "p", "", True) == 'previous terminated container "c" in pod "p" not found\n'
 
 
 def test_since() -> None:
@@ -75,3 +80,23 @@ def test_a_mount_that_cannot_be_made_is_a_configuration_error(tmp_path: Path) ->
     for mount in ({"name": "no", "mountPath": "/x"}, {"name": "v", "mountPath": "/x", "subPathExpr": "$(NO)"}):
         with pytest.raises(NotStartable, match="CreateContainerConfigError"):
             targets({"volumeMounts": [mount]}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("image", "reason"),
+    [
+        ("busybox", "ErrImagePull"),
+        ("registry.example:5000/a/b_c/d-e:v1.2@sha256:" + "0" * 64, "ErrImagePull"),
+        ("Registry.Example/a", "ErrImagePull"),
+        ("a__b/c:1", "ErrImagePull"),
+        ("UPPER/Case", "InvalidImageName"),
+        ("a:b:c", "InvalidImageName"),
+        ("a b", "InvalidImageName"),
+        ("a//b", "InvalidImageName"),
+        ("a@sha256:12", "InvalidImageName"),
+    ],
+)
+def test_an_image_that_is_not_there_is_told_from_one_that_cannot_be(image: str, reason: str, tmp_path: Path) -> None:
+    with pytest.raises(NotStartable) as caught:
+        image_of(Images(tmp_path / "none"), {"image": image})
+    assert caught.value.reason == reason

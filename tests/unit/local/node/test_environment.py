@@ -93,10 +93,12 @@ def test_values_from_everywhere() -> None:
     assert environment(surroundings, env=entries) == {"BASE": "b"} | wanted
 
 
-def test_env_from_with_prefix_leaves_out_what_is_no_name() -> None:
-    surroundings = around(cm_m={"good": "1", "2bad name": "2", "dots.are-fine": "3"})
-    variables = environment(surroundings, envFrom=[{"prefix": "P_", "configMapRef": {"name": "m"}}])
-    assert variables == {"BASE": "b", "P_good": "1", "P_dots.are-fine": "3"}
+@pytest.mark.parametrize("prefix", ["P_", "", None])
+def test_every_key_of_an_object_is_a_variable(prefix: str | None) -> None:
+    surroundings = around(cm_m={"good": "1", "2nd": "2", "dots.are-fine": "3"})
+    variables = environment(surroundings, envFrom=[{"prefix": prefix, "configMapRef": {"name": "m"}}])
+    before = prefix or ""
+    assert variables == {"BASE": "b", f"{before}good": "1", f"{before}2nd": "2", f"{before}dots.are-fine": "3"}
 
 
 def test_env_wins_over_env_from() -> None:

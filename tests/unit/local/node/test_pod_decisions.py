@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffusion_local.node.moments import rfc3339
-from diffusion_local.node.pod_decisions import decide, restart_wanted
+from diffusion_local.node.pod_decisions import decide, full_name, restart_wanted
 from diffusion_local.node.pod_record import ContainerRecord, Terminated, Waiting, init_containers, main_containers
 from diffusion_local.node.pod_status import TERMINAL_PHASES
 from node_simulation import START, Simulation, plain_pod, pods
@@ -80,7 +80,8 @@ def test_back_off_is_shown_and_then_over() -> None:
     node.end("main", 1)
     assert node.turn().start == ["main"]
     node.end("main", 1)
-    assert node.turn().waiting == {"main": Waiting("CrashLoopBackOff", "back-off 10s restarting failed container=main")}
+    message = f"back-off 10s restarting failed container=main pod={full_name(node.pod)}"
+    assert node.turn().waiting == {"main": Waiting("CrashLoopBackOff", message)}
     node.now += 9.9
     assert node.turn().start == []
     node.now += 0.2

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from diffusion_local.node import container_life
 from diffusion_local.node.container_life import live
-from diffusion_local.node.probing import Answer, Target, ask
+from diffusion_local.node.probing import Answer, Target, ask, watch_probe
 from tiny_api import eventually
 
 CONTAINER = {"name": "main", "ports": [{"name": "web", "containerPort": 1}]}
@@ -56,7 +56,7 @@ def target() -> Target:
         ("/there", False, "HTTP probe failed with statuscode: 500"),
         ("/elsewhere", True, ""),
         ("/loop", False, "stopped after 10 redirects"),
-        ("/slow", False, "TimeoutError"),
+        ("/slow", False, "context deadline exceeded"),
     ],
 )
 def test_http(path: str, good: bool, message: str) -> None:
@@ -80,9 +80,10 @@ def test_http_with_headers_and_another_host() -> None:
 def test_tcp() -> None:
     async def test(port: int) -> None:
         assert (await ask({"tcpSocket": {"port": port}}, target(), 1.0)).good
-        answer = await ask({"tcpSocket": {"port": "web"}}, target(), 1.0)
-        assert not answer.good
-        assert answer.message.startswith("dial tcp 127.0.0.1:1:")
+        for kind in ("tcpSocket", "httpGet"):
+            answer = await ask({kind: {"port": "web"}}, target(), 1.0)
+            assert not answer.good
+            assert answer.message.endswith("dial tcp 127.0.0.1:1: connect: connection refused")
 
     asyncio.run(with_server(test))
 
@@ -234,3 +235,23 @@ def test_the_post_start_hook_comes_first_and_kills_when_it_fails(monkeypatch: py
     container = {"name": "main", "lifecycle": {"postStart": {"exec": {"command": ["h"]}}}}
     looked_after(monkeypatch, container, {"h": [False]}, fails)
     looked_after(monkeypatch, container, {"h": [True]}, works)
+
+
+def test_slow_answers_do_not_stretch_the_period(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def slow(_: dict[str, Any], __: Target, ___: float | None) -> Answer:
+        await asyncio.sleep(0.09)
+        return Answer(False, "no")
+
+    async def test() -> float:
+        clock = asyncio.get_running_loop().time
+        begun, heard = clock(), asyncio.Semaphore(0)
+        asking = asyncio.create_task(
+            watch_probe({"periodSeconds": 0.1}, target(), lambda _: None, lambda _: heard.release())
+        )
+        for _ in range(10):
+            await heard.acquire()
+        asking.cancel()
+        return clock() - begun
+
+    monkeypatch.setattr("diffusion_local.node.probing.ask", slow)
+    assert asyncio.run(test()) < 10 * (0.1 + 0.09)
