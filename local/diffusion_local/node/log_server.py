@@ -117,8 +117,8 @@ class LogServer:
 def waiting_reason(status: Manifest, container: str) -> str:
     """Why a container that never ran waits, as its pod's status tells it."""
     entries = [*status.get("initContainerStatuses", []), *status["containerStatuses"]]
-    state = next((entry["state"] for entry in entries if entry["name"] == container), {})
-    return str(state.get("waiting", {}).get("reason", "ContainerCreating"))
+    reasons = (entry["state"].get("waiting", {}).get("reason") for entry in entries if entry["name"] == container)
+    return str(next(reasons, None) or "ContainerCreating")
 
 
 def no_log(container: str, pod: str, waits: str, previous: bool) -> str:
