@@ -6,6 +6,7 @@ One that says that it drains is used while there is no other, since it goes on t
 successor may be ready already and not yet be known by name here.
 """
 
+import asyncio
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,11 +35,14 @@ class EngineState:
     timeouts: int = 0
     absences: int = 0
     """How many times in a row its name resolved without it."""
+    silent: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set while it has not answered for so long that it is red: it may be frozen, or its machine gone."""
 
     def answered(self, ready: bool, outstanding_steps: int, draining: bool = False) -> None:
         """It said whether it is ready or about to end, and how much work it has."""
         self.ready, self.draining = ready, draining
         self.timeouts = 0
+        self.silent.clear()
         self.others = work_of_others(outstanding_steps, self.ours)
 
     def unreachable(self) -> None:
@@ -50,6 +54,7 @@ class EngineState:
         self.timeouts += 1
         if self.timeouts >= TIMEOUTS_UNTIL_RED:
             self.ready = self.draining = False
+            self.silent.set()
 
 
 @dataclass

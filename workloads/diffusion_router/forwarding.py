@@ -2,14 +2,16 @@
 
 A request is tried again elsewhere when the connection was refused, or when the engine itself refused to begin (it
 drains, or its queue is full). An engine that goes away with the request in its hands may have been killed by it: such a
-request gets one more engine, and not a whole service. The seed is chosen before the first try, so a second engine makes
-the same image.
+request gets one more engine, and not a whole service. One that falls silent is left as well, but only for another that
+is ready: it may just be slow. The seed is chosen before the first try, so a second engine makes the same image.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import httpx
 
@@ -52,7 +54,7 @@ class Answer:
 
 
 class _EngineLostError(Exception):
-    """The engine was sent the request, and went away before it began to answer."""
+    """The engine was sent the request, and went away or fell silent before it began to answer."""
 
 
 class Forwarder:
@@ -87,7 +89,7 @@ class Forwarder:
         while len(tried) < MAX_TRIES and losses < MAX_LOSSES and (engine := self._next(order, tried)):
             tried |= {engine.url}
             try:
-                answer = await self._try(engine, call)
+                answer = await self._try(engine, call, partial(self._next, order, tried))
             except _EngineLostError:
                 losses += 1
                 self._retried("lost")
@@ -105,10 +107,11 @@ class Forwarder:
         )
         return next((engine for engine in candidates if engine), None)
 
-    async def _try(self, engine: EngineState, call: Call) -> Answer | None:
+    async def _try(self, engine: EngineState, call: Call, another: Callable[[], EngineState | None]) -> Answer | None:
         """One try; None where the engine was not reached.
 
-        Raises _EngineLostError where it went away before its answer began, and ApiError where that happened later.
+        Raises _EngineLostError where it went away before its answer began, or fell silent while there is
+        `another` that is ready, and ApiError where it went away later.
         """
         request = self._client.build_request(
             call.method,
@@ -118,7 +121,7 @@ class Forwarder:
         )
         with self._table.working(engine, call.work):
             try:
-                response = await self._client.send(request, stream=True)
+                response = await _unless_silent(engine, self._client.send(request, stream=True), another)
             except httpx.TransportError as problem:
                 _LOGGER.warning("%s did not begin to answer: %s", engine.url, type(problem).__name__)
                 engine.unreachable()
@@ -126,6 +129,23 @@ class Forwarder:
                     return None
                 raise _EngineLostError from problem
             return await _read(engine, response)
+
+
+async def _unless_silent(
+    engine: EngineState, sending: Coroutine[Any, Any, httpx.Response], another: Callable[[], EngineState | None]
+) -> httpx.Response:
+    """What `sending` gives; it is given up when the engine falls silent and there is `another` that is ready."""
+    answered, silent = asyncio.ensure_future(sending), asyncio.ensure_future(engine.silent.wait())
+    try:
+        await asyncio.wait({answered, silent}, return_when=asyncio.FIRST_COMPLETED)
+        if not answered.done() and another():
+            _LOGGER.warning("%s has fallen silent: its request goes to another engine", engine.url)
+            raise _EngineLostError
+        return await answered
+    finally:
+        silent.cancel()
+        answered.cancel()
+        await asyncio.gather(answered, silent, return_exceptions=True)
 
 
 def _in_vain(refusals: Sequence[Answer], losses: int) -> Answer:

@@ -76,6 +76,8 @@ def _asked_label(request: ImageRequest, model: ServedModel) -> int | None:
 def _label_in(prompt: str | None, model: ServedModel) -> int | None:
     if prompt is None or not prompt.strip():
         return None
+    if model.classes is None:
+        raise ApiError("invalid_value", "this model reads no text and knows no classes: leave prompt empty", "prompt")
     if not re.fullmatch(r"[0-9]{1,5}", prompt.strip()):
         message = "this model does not read text: leave prompt empty, or write the number of a class"
         raise ApiError("invalid_value", message, param="prompt")

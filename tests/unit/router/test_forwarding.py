@@ -6,13 +6,9 @@ from collections.abc import AsyncIterator, Callable
 import httpx
 import pytest
 
-from diffusion_contract.agent_messages import Route
 from diffusion_router.door.errors import ApiError
-from diffusion_router.engine_table import EngineTable
-from diffusion_router.forwarding import MAX_TRIES, Answer, Call, Forwarder
-
-DIGEST = "sha256:" + "0" * 64
-CALL = Call("POST", "/v1/images/generations", "Bearer k", b"{}", work=8)
+from diffusion_router.forwarding import MAX_TRIES, Forwarder
+from router_engines import CALL, Engines, good
 
 
 class BreakingBody(httpx.AsyncByteStream):
@@ -21,46 +17,6 @@ class BreakingBody(httpx.AsyncByteStream):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         yield b'{"data":'
         raise httpx.ReadError("gone")
-
-
-class Engines:
-    """Engines by address, each with a behaviour, behind a Forwarder."""
-
-    def __init__(self, weights: dict[str, int] | None = None) -> None:
-        self.asked: list[str] = []
-        self.retries: list[str] = []
-        self.table = EngineTable()
-        self.behaviour: dict[str, Callable[[httpx.Request], httpx.Response]] = {}
-        self.routes = tuple(
-            Route(revision=name, host=name, port=80, model_digest=DIGEST, weight=weight)
-            for name, weight in (weights or {"r": 100}).items()
-        )
-        client = httpx.AsyncClient(transport=httpx.MockTransport(self._answer))
-        self.forwarder = Forwarder(self.table, lambda: self.routes, client, self.retries.append)
-
-    def add(self, address: str, behaviour: Callable[[httpx.Request], httpx.Response], revision: str = "r") -> None:
-        self.behaviour[address] = behaviour
-        route = next(route for route in self.routes if route.revision == revision)
-        known = [httpx.URL(engine.url).host for engine in self.table if engine.revision == revision]
-        self.table.resolved(route, [*known, address])
-        for engine in self.table:
-            engine.answered(ready=True, outstanding_steps=0)
-
-    def _answer(self, request: httpx.Request) -> httpx.Response:
-        self.asked.append(request.url.host)
-        return self.behaviour[request.url.host](request)
-
-    def send(self) -> Answer:
-        return asyncio.run(self.forwarder.send(CALL))
-
-    def refusal(self) -> ApiError:
-        with pytest.raises(ApiError) as caught:
-            self.send()
-        return caught.value
-
-
-def good(request: httpx.Request) -> httpx.Response:
-    return httpx.Response(200, json={"by": request.url.host})
 
 
 def says(status: int, code: str) -> Callable[[httpx.Request], httpx.Response]:
