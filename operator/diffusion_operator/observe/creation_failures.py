@@ -42,6 +42,18 @@ def refusal_in(sentence: str) -> str:
     return _AROUND.sub("", sentence)
 
 
+def refused(sentence: str, otherwise: str) -> tuple[str, str]:
+    """The reason for a condition and the sentence with the remedy, of what the API server said against a write.
+
+    `otherwise`: the reason where no quota is exceeded.
+    """
+    if "exceeded quota" in sentence:
+        return "QuotaExceeded", f"{sentence}; raise the ResourceQuota or ask for less"
+    if "failed quota" in sentence:  # it counts what the pods do not ask for: `must specify limits.memory for: trainer`
+        return otherwise, f"{sentence}; set these in `resources`, or have a LimitRange set them"
+    return otherwise, sentence
+
+
 def _last_seen(event: Raw) -> str:
     """When an event was last repeated, to the second. Writers of the old API fill the deprecated fields."""
     times = (

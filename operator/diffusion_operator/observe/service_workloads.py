@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from diffusion_contract.exit_codes import ExitCode
-from diffusion_operator.observe.creation_failures import refusal_in
+from diffusion_contract.names import ROUTER_ROLE
+from diffusion_operator.observe.creation_failures import refusal_in, refused
 from diffusion_operator.observe.pods import (
     PULL_PROBLEMS,
     START_PROBLEMS,
@@ -102,11 +103,15 @@ def _start_trouble(status: Raw) -> Trouble | None:
     if reason in PULL_PROBLEMS:
         return Trouble(
             "ImagePullFailed",
-            f"the image {image} cannot be pulled: correct its name, or add template.imagePullSecrets",
+            f"the image {image} cannot be pulled: correct its name in {_image_field(status)}, or add imagePullSecrets",
         )
     if reason in START_PROBLEMS:
         return Trouble("ContainerNotStarted", f"the container cannot be started: {text_at(waiting, 'message')}")
     return None
+
+
+def _image_field(status: Raw) -> str:
+    return "the operator's options" if text_at(status, "name") == ROUTER_ROLE else "spec.image"
 
 
 def _exit_trouble(status: Raw) -> Trouble | None:
@@ -136,10 +141,9 @@ def _camel_case(reason: str) -> str:
 
 
 def _deployment_trouble(deployment: Raw) -> Trouble | None:
-    refused = condition_of(deployment, "ReplicaFailure")
-    if refused.get("status") == "True":
-        message = refusal_in(text_at(refused, "message"))
-        reason = "QuotaExceeded" if "exceeded quota" in message else "PodsRefused"
+    failure = condition_of(deployment, "ReplicaFailure")
+    if failure.get("status") == "True":
+        reason, message = refused(refusal_in(text_at(failure, "message")), "PodsRefused")
         return Trouble(reason, f"the API server refuses pods: {message}")
     progressing = condition_of(deployment, "Progressing")
     if progressing.get("status") == "False" and text_at(progressing, "reason") == "ProgressDeadlineExceeded":

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from diffusion_contract.model_reference import parse_model_reference
+from diffusion_operator.observe.creation_failures import refused
 from diffusion_operator.observe.service_history import RecordedRevision, RecordedRouting
 from diffusion_operator.observe.service_routers import RouterFacts
 from diffusion_operator.observe.service_workloads import WorkloadFacts
@@ -153,8 +154,8 @@ def _refused(case: Judgement) -> Verdict | None:
     if refusal.is_read:
         message = f"the operator may not read the {refusal.kind} {refusal.name}: {refusal.message}{case.goes_on}"
         return Verdict("Stalled", "ReadRefused", message)
-    reason = "QuotaExceeded" if "exceeded quota" in refusal.message else "WriteRefused"
-    message = f"the API server refuses the {refusal.kind} {refusal.name}: {refusal.message}{case.goes_on}"
+    reason, why = refused(refusal.message, "WriteRefused")
+    message = f"the API server refuses the {refusal.kind} {refusal.name}: {why}{case.goes_on}"
     return Verdict("Stalled", reason, message)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from diffusion_operator.observe.creation_failures import refused
 from diffusion_operator.observe.pods import PULL_PROBLEMS, START_PROBLEMS
 from diffusion_operator.observe.raw_values import condition_of, text_at
 from diffusion_operator.observe.training_world import TrainingJob, TrainingWorld
@@ -72,9 +73,7 @@ def _refusals(world: TrainingWorld) -> Iterator[Obstacle]:
 
 
 def _refusal(sentence: str) -> Obstacle:
-    if "exceeded quota" in sentence:
-        return Obstacle("QuotaExceeded", f"{sentence}; raise the ResourceQuota or ask for less")
-    return Obstacle("Refused", sentence)
+    return Obstacle(*refused(sentence, "Refused"))
 
 
 def _uncreated(world: TrainingWorld) -> Iterator[Obstacle]:

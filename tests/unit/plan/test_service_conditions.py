@@ -141,7 +141,9 @@ def test_what_is_refused_is_told_before_what_is_waited_for() -> None:
     simulation.reconcile()
     status, reason, message = simulation.condition("Stalled")
     assert (status, reason) == ("True", "QuotaExceeded")
-    assert message.endswith(words), "without the name of a pod, which is another one in each try"
+    assert message.endswith(f": {words}; raise the ResourceQuota or ask for less"), (
+        "without the name of a pod, which is another one in each try"
+    )
 
 
 def test_a_missing_claim_is_told_with_the_remedy() -> None:

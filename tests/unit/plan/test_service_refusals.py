@@ -12,7 +12,9 @@ def test_a_write_that_the_server_refuses_is_told() -> None:
     simulation.reconcile()
     status, reason, message = simulation.condition("Stalled")
     assert (status, reason) == ("True", "QuotaExceeded")
-    assert message == f"the API server refuses the Service digits-router: {words}"
+    assert (
+        message == f"the API server refuses the Service digits-router: {words}; raise the ResourceQuota or ask for less"
+    )
     simulation.refusals = simulation.refusals[1:]
     simulation.reconcile()
     assert simulation.condition("Stalled")[1] == "WriteRefused"

@@ -90,7 +90,11 @@ def test_routers_are_told_what_the_status_says() -> None:
 
 
 TROUBLES = {
-    "an image that does not exist": (container_waiting("ImagePullBackOff"), "ImagePullFailed", "cannot be pulled"),
+    "an image that does not exist": (
+        container_waiting("ImagePullBackOff"),
+        "ImagePullFailed",
+        "correct its name in spec.image",
+    ),
     "a model with a flipped byte": (
         container_ended(
             64, json.dumps({"reason": "ModelDigestMismatch", "message": "unet: other bytes", "path": "spec.model"})
