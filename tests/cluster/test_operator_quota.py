@@ -17,6 +17,7 @@ pytestmark = pytest.mark.timeout(240)
 
 QUOTA = Resource("v1", "ResourceQuota", "resourcequotas")
 NO_PODS = "exceeded quota: nothing, requested: pods=1, used: pods=0, limited: pods=0"
+REMEDY = "raise the ResourceQuota or ask for less"
 
 
 @contextlib.asynccontextmanager
@@ -40,8 +41,7 @@ async def test_a_training_says_which_quota_refuses_its_workers_and_goes_on_when_
         await stage.create(TRAINING, training("run"))
         await until(lambda: stage.reason("DiffusionTraining") == "QuotaExceeded", 60, "the quota in the status")
         status, job = stage.status("DiffusionTraining"), stage.objects("Job")[0]["metadata"]["name"]
-        remedy = "raise the ResourceQuota or ask for less"
-        assert status["message"] == f"Job {job} cannot make its pods: {NO_PODS}; {remedy}"
+        assert status["message"] == f"Job {job} cannot make its pods: {NO_PODS}; {REMEDY}"
         assert status["attempt"] == 1
         await stage.client.call("DELETE", QUOTA.path(namespace, "nothing"))
         await until(lambda: len(stage.objects("Pod")) == 2, 120, "two workers")
@@ -55,4 +55,4 @@ async def test_a_service_says_which_quota_refuses_its_engines_and_writes_it_once
         for resource, item in ROLLED_OUT.objects:
             await stage.create(resource, item)
         await until(lambda: stage.reason("DiffusionService") == "QuotaExceeded", 60, "the quota in the status")
-        assert stage.status("DiffusionService")["conditions"][0]["message"].endswith(NO_PODS)
+        assert stage.status("DiffusionService")["conditions"][0]["message"].endswith(f"{NO_PODS}; {REMEDY}")
