@@ -91,13 +91,12 @@ class Witness:
         self.changes += 1
         metadata = change.object["metadata"]
         key = (change.resource.kind, metadata.get("namespace", ""), metadata["name"])
-        replaced = change.old is not None and change.new is not None
-        if replaced and change.old["metadata"]["uid"] != change.new["metadata"]["uid"]:  # type: ignore[index]
-            self.created[key] += 1
-            self.deleted[key] += 1
-        elif change.old is None:
+        if change.old is None:
             self.created[key] += 1
         elif change.new is None:
+            self.deleted[key] += 1
+        elif change.old["metadata"]["uid"] != change.new["metadata"]["uid"]:
+            self.created[key] += 1
             self.deleted[key] += 1
 
 

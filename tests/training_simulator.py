@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from diffusion_contract.agent_messages import RouterInstruction
 from diffusion_contract.exit_codes import ExitCode
 from diffusion_contract.names import ATTEMPT_LABEL
 from diffusion_operator.observe.agent_reports import AgentRecord
@@ -86,7 +87,9 @@ class Simulator:
             self._written("status")
         for uid, trainer in self.trainers.items():
             if uid in self.records:
-                obey(trainer, plan.instructions.get(uid))  # type: ignore[arg-type]
+                told = plan.instructions.get(uid)
+                assert not isinstance(told, RouterInstruction)
+                obey(trainer, told)
         self.events.extend(f"{event.reason}: {event.message}" for event in plan.events)
         for reference in plan.delete:
             self._delete(reference.kind, reference.name, reference.uid)

@@ -8,7 +8,7 @@ import hashlib
 import json
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import Field
 
 from diffusion_contract.agent_messages import CheckpointReference
 from diffusion_contract.frozen_model import FrozenModel
@@ -92,7 +92,7 @@ class CheckpointManifest(FrozenModel):
     ema: EMAState
     optimizer: OptimizerState
     learning_rate: LearningRateState
-    scaler: dict[str, JsonValue] | None = None
+    scaler: dict[str, float | int] | None = None
     """The gradient scaler's state under FP16; None without one."""
     metrics: dict[str, float] = Field(default_factory=dict)
 

@@ -135,7 +135,7 @@ class DiT(nn.Module):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
         nn.init.xavier_uniform_(self.patches.weight.view(self.patches.weight.shape[0], -1))  # a linear layer in effect
-        nn.init.zeros_(self.patches.bias)  # type: ignore[arg-type]
+        nn.init.zeros_(self.patches.bias)  # type: ignore[arg-type] # a Conv2d has one unless told otherwise
         for layer in _linear_layers(self.time):
             nn.init.normal_(layer.weight, std=0.02)
         if self.label is not None:

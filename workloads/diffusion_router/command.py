@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import click
 import httpx
@@ -49,12 +50,12 @@ def main() -> None:
 @main.command()
 @door_options(names.ROUTER_PORT, "router.json")
 @path_option("--state-directory", default=names.STATE_DIRECTORY, help="Where the newest routes are kept.")
-def serve(**given: object) -> None:
+def serve(**given: Any) -> None:
     """Answer clients from the engines of the configured routes, until SIGTERM.
 
     Exit codes: 0 drained; 64 the configuration is refused.
     """
-    options = ServeOptions(**given)  # type: ignore[arg-type]
+    options = ServeOptions(**given)
     log_to_stderr()
     try:
         config = read_configuration(RouterConfig, options.config)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -48,12 +48,12 @@ def main() -> None:
 @door_options(names.ENGINE_PORT, "engine.json")
 @path_option("--models-directory", default=names.MODELS_DIRECTORY, help="The mounted claims with model versions.")
 @path_option("--scratch-directory", default=names.SCRATCH_DIRECTORY, help="Where the model is unpacked.")
-def serve(**given: object) -> None:
+def serve(**given: Any) -> None:
     """Verify and load the model version of the configuration, and serve it until SIGTERM.
 
     Exit codes: 0 drained; 64 the model or the configuration is refused (the reason is in the termination file).
     """
-    options = ServeOptions(**given)  # type: ignore[arg-type]
+    options = ServeOptions(**given)
     log_to_stderr()
     code = 0
     try:

@@ -129,6 +129,6 @@ def counters_from(checkpoint: VerifiedCheckpoint) -> Counters:
         made_in=0,
         optimizer_updates=manifest.optimizer.updates,
         ema_updates=manifest.ema.updates,
-        scaler=manifest.scaler,  # type: ignore[arg-type]
+        scaler=manifest.scaler,
         loss=manifest.metrics.get("loss"),
     )

@@ -1,6 +1,7 @@
 """From what the processes of a pod say to what the pod reports: pure functions."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from diffusion_contract.agent_messages import TerminationMessage, TrainerReport, TrainerState
 from diffusion_contract.exit_codes import ExitCode
@@ -26,7 +27,7 @@ _EARLIEST_FIRST: tuple[TrainerState, ...] = (
     "Failed", "Starting", "Ready", "Regrouping", "Leaving", "Training", "Publishing", "Finished",
 )  # fmt: skip
 
-Known = Mapping[str, object]
+Known = Mapping[str, Any]
 """Fields of ProcessUpdate as one process has told them so far."""
 
 
@@ -60,7 +61,7 @@ def worker_report(processes: Iterable[Known], attempt: int, ready: bool, termina
     for name in ("loss", "samples_per_second", "samples_seen", "save_failure", "save_seconds", "recovery", "published"):
         fields[name] = next((one[name] for one in known if one.get(name) is not None), None)
     for name in ("committed", "verified"):
-        fields[name] = max((one[name] for one in known if one.get(name)), key=lambda ref: ref.step, default=None)  # type: ignore[attr-defined]
+        fields[name] = max((one[name] for one in known if one.get(name)), key=lambda ref: ref.step, default=None)
     return TrainerReport.model_validate(fields)
 
 

@@ -73,7 +73,7 @@ def run(
     kubeconfig: str | None,
     context: str | None,
     log_level: str,
-    **settings: object,
+    **settings: Any,
 ) -> None:
     """Serve until SIGTERM; exit code 1 asks to be started again."""
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -90,7 +90,7 @@ def run(
         agent_url=url,
         identity=f"{settings['pod_name'] or gethostname()}_{uuid.uuid4().hex[:8]}",
         namespaces=tuple(part for name in watch_namespaces.split(",") if (part := name.strip())),
-        **settings,  # type: ignore[arg-type]
+        **settings,
     )
     from diffusion_operator.loop.process import OperatorProcess
 

@@ -58,6 +58,10 @@ class Informer:
         self._silence = silence
         self._version = ""
 
+    def last_heard(self) -> float:
+        """`heard_at` as it is now, for those who look again and again."""
+        return self.heard_at
+
     async def run(self) -> None:
         """List and watch until cancelled."""
         pause = _FIRST_PAUSE

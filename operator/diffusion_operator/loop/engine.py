@@ -70,7 +70,7 @@ class Engine:
         metrics.queue_depth(lambda: self.queue.depth)
         metrics.agents_connected(lambda: self.reports.connected)
         for informer in (*self.child_informers, *self.custom_resource_informers):
-            metrics.watch_silence(informer.resource.kind, lambda informer=informer: informer.heard_at)  # type: ignore[misc]
+            metrics.watch_silence(informer.resource.kind, informer.last_heard)
 
     @asynccontextmanager
     async def running(

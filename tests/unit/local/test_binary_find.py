@@ -191,9 +191,15 @@ def test_a_second_builder_waits_and_finds_the_first_ones_result(tools: Path) -> 
     assert sum(line.startswith("building") for line in said) == 1
 
 
+class ArchiveServer(HTTPServer):
+    """Serves one archive, which has this SHA-512."""
+
+    digest = ""
+
+
 class TestDownload:
     @pytest.fixture
-    def server(self, tools: Path) -> HTTPServer:
+    def server(self, tools: Path) -> ArchiveServer:
         archive = io.BytesIO()
         with tarfile.open(fileobj=archive, mode="w:gz") as tar:
             tar.add(program(tools / "a"), "folder/a")
@@ -209,8 +215,8 @@ class TestDownload:
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
                 pass
 
-        server = HTTPServer(("127.0.0.1", 0), Answer)
-        server.digest = hashlib.sha512(content).hexdigest()  # type: ignore[attr-defined]
+        server = ArchiveServer(("127.0.0.1", 0), Answer)
+        server.digest = hashlib.sha512(content).hexdigest()
         threading.Thread(target=server.serve_forever, daemon=True).start()
         return server
 
@@ -219,18 +225,18 @@ class TestDownload:
         monkeypatch.setattr(download, "PINNED", pinned)
 
     def test_a_pinned_program_is_downloaded_in_place_of_built(
-        self, tools: Path, server: HTTPServer, monkeypatch: pytest.MonkeyPatch
+        self, tools: Path, server: ArchiveServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         said: list[str] = []
         url = f"http://127.0.0.1:{server.server_port}/a.tar.gz"
-        self.pin(monkeypatch, url, server.digest)  # type: ignore[attr-defined]
+        self.pin(monkeypatch, url, server.digest)
         assert find.ensure(["a"], said.append)["a"].read_text() == "#!/bin/sh\n"
         assert said == [f"downloading a from {url}"]
         server.shutdown()
         server.server_close()
 
     def test_another_content_than_the_pinned_one_is_refused(
-        self, tools: Path, server: HTTPServer, monkeypatch: pytest.MonkeyPatch
+        self, tools: Path, server: ArchiveServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         self.pin(monkeypatch, f"http://127.0.0.1:{server.server_port}/a.tar.gz", "0" * 128)
         with pytest.raises(LocalClusterError, match="does not have the pinned SHA-512"):
@@ -240,7 +246,7 @@ class TestDownload:
         server.server_close()
 
     def test_a_download_that_is_cut_off_is_built_in_its_place(
-        self, tools: Path, server: HTTPServer, monkeypatch: pytest.MonkeyPatch
+        self, tools: Path, server: ArchiveServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         said: list[str] = []
         self.pin(monkeypatch, f"http://127.0.0.1:{server.server_port}/cut.tar.gz", "0" * 128)

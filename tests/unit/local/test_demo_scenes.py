@@ -229,17 +229,22 @@ class TestTraining:
             play(WHOLE[:3])
 
 
+class PlayedRouter(http.server.HTTPServer):
+    """Its answers, one after the other: a status, or None for a cut connection."""
+
+    answers: list[int | None]
+
+
 class TestDrawing:
     @pytest.fixture
-    def router(self) -> Iterator[http.server.HTTPServer]:
-        """A router whose answers are played from its `answers`: a status, or None for a cut connection."""
+    def router(self) -> Iterator[PlayedRouter]:
         png = io.BytesIO()
         Image.new("L", (8, 8), 7).save(png, "PNG")
         good = json.dumps({"data": [{"b64_json": base64.b64encode(png.getvalue()).decode()}]}).encode()
 
         class Answer(http.server.BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                code = self.server.answers.pop(0)  # type: ignore[attr-defined]
+                code = server.answers.pop(0)
                 if code is None:
                     self.close_connection = True
                     return
@@ -253,7 +258,7 @@ class TestDrawing:
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
                 pass
 
-        server = http.server.HTTPServer(("127.0.0.1", 0), Answer)
+        server = PlayedRouter(("127.0.0.1", 0), Answer)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield server
@@ -261,21 +266,21 @@ class TestDrawing:
         thread.join()
         server.server_close()
 
-    def draw(self, router: http.server.HTTPServer, answers: list[int | None]) -> int:
-        router.answers = answers  # type: ignore[attr-defined]
+    def draw(self, router: PlayedRouter, answers: list[int | None]) -> int:
+        router.answers = answers
         picture = ImagesClient(f"http://127.0.0.1:{router.server_port}", "key").generate(7, 1)
         return int(picture[0, 0])
 
-    def test_a_full_service_is_tried_again(self, router: http.server.HTTPServer) -> None:
+    def test_a_full_service_is_tried_again(self, router: PlayedRouter) -> None:
         assert self.draw(router, [429, 200]) == 7
 
     def test_a_proxy_of_the_users_is_not_asked_for_our_own_address(
-        self, router: http.server.HTTPServer, monkeypatch: pytest.MonkeyPatch
+        self, router: PlayedRouter, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
         assert self.draw(router, [200]) == 7
 
-    def test_a_refusal_and_a_cut_connection_are_sentences(self, router: http.server.HTTPServer) -> None:
+    def test_a_refusal_and_a_cut_connection_are_sentences(self, router: PlayedRouter) -> None:
         with pytest.raises(CommandFailed, match=r'the service answered 401: .*"\[why\]"'):
             self.draw(router, [401])
         with pytest.raises(CommandFailed, match=r"the service at http://127.* does not answer: Remote"):

@@ -1,6 +1,7 @@
 """A node's name, addresses and capacity."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from diffusion_local.state import StateFolder
 PAIR = KeyPair(Path("c"), Path("k"))
 
 
-def config(node: NodeIdentity) -> dict[str, object]:
+def config(node: NodeIdentity) -> dict[str, Any]:
     return node_orders.node_config(
         node, StateFolder(Path("/s")), PAIR, PAIR, PAIR, node_orders.node_capacity(node.gpus, 2, 1024), 12
     )
@@ -65,7 +66,7 @@ def test_capacity_is_generous_with_cores_and_honest_with_memory() -> None:
 def test_pretend_gpus_are_capacity_and_a_label() -> None:
     node = NodeIdentity("n", 1, SPOT, 4)
     shown = config(node)
-    assert shown["capacity"]["nvidia.com/gpu"] == "4"  # type: ignore[index]
+    assert shown["capacity"]["nvidia.com/gpu"] == "4"
     assert shown["labels"] == {"karpenter.sh/capacity-type": "spot", "nvidia.com/gpu.present": "true"}
 
 

@@ -4,12 +4,13 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from diffusion_local import nodes
-from diffusion_local.certificates import KeyPair
+from diffusion_local.api import ApiClient
+from diffusion_local.certificates import Authority, KeyPair
 from diffusion_local.errors import LocalClusterError
 from diffusion_local.node_orders import NodeIdentity
 from diffusion_local.nodes import Nodes
@@ -19,13 +20,13 @@ PAIR = KeyPair(Path("c"), Path("k"))
 DEADLINE_SECONDS = 10.0
 
 
-class Deletions:
+class Deletions(ApiClient):
     """In place of the API server: remembers what was asked of it."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
 
-    async def request(self, method: str, path: str) -> dict[str, Any]:
+    async def request(self, method: str, path: str, body: object = None, content: str = "") -> dict[str, Any]:
         self.asked.append(f"{method} {path}")
         return {}
 
@@ -37,7 +38,7 @@ class Machines(Nodes):
         self.api = Deletions()
         self.boots: list[asyncio.subprocess.Process] = []
         self.answer = answer
-        super().__init__(folder, None, PAIR, self.api, 12)  # type: ignore[arg-type]
+        super().__init__(folder, cast(Authority, None), PAIR, self.api, 12)
 
     async def _boot(self, node: NodeIdentity) -> asyncio.subprocess.Process:
         process = await asyncio.create_subprocess_exec("sleep", "100")

@@ -195,7 +195,7 @@ class TestForward:
             port = choose_port(back.sockets[0].getsockname()[1])
             listening = socket.create_server(("127.0.0.1", 0))
             address = listening.getsockname()
-            front = await forward.serve_socket(listening, lambda: port and ("127.0.0.1", port))  # type: ignore[arg-type,return-value]
+            front = await forward.serve_socket(listening, lambda: ("127.0.0.1", port) if port else None)
             reader, writer = await asyncio.open_connection(*address)
             try:
                 writer.write(sent)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from custom_resource_tables import service
+from diffusion_contract.agent_messages import RouterInstruction
 from diffusion_contract.api_key_hash import SHAPE
 from diffusion_operator.plan.conditions import to_timestamp
 from diffusion_operator.plan.service import AT_REST_SECONDS, LOOK_AGAIN_SECONDS
@@ -170,7 +171,9 @@ def test_a_spec_that_cannot_be_read_changes_nothing() -> None:
     assert message.startswith("spec.sampling.classes[0].name: ")
     assert simulation.status["stable"] == before
     assert simulation.condition("Available")[0] == "True"
-    assert all(instruction.routes for instruction in plan.instructions.values())  # type: ignore[union-attr]
+    for instruction in plan.instructions.values():
+        assert isinstance(instruction, RouterInstruction)
+        assert instruction.routes
 
 
 def test_routers_that_cannot_start_are_told() -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from diffusion_contract.agent_messages import RouterInstruction
 from diffusion_contract.api_key_hash import SHAPE
 from diffusion_operator.api.service_revision import RevisionSpec
 from diffusion_operator.plan.service_routing import DRAIN_SECONDS
@@ -82,7 +83,8 @@ def test_routers_are_told_what_the_status_says() -> None:
     plan = simulation.step()
     assert len(plan.instructions) == 2
     for instruction in plan.instructions.values():
-        assert [route.to_wire() for route in instruction.routes] == simulation.status["routes"]  # type: ignore[union-attr]
+        assert isinstance(instruction, RouterInstruction)
+        assert [route.to_wire() for route in instruction.routes] == simulation.status["routes"]
     (route,) = simulation.status["routes"]
     assert route["host"] == f"digits-engine-{route['revision']}-{route['host'].split('-')[-1]}"
     assert route["host"].endswith(".default.svc")

@@ -3,8 +3,10 @@
 import asyncio
 import socket
 import subprocess
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import click
 import httpx
 import pytest
 from click.testing import CliRunner
@@ -12,6 +14,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from diffusion_contract.agent_messages import TerminationMessage
 from diffusion_router.command import main as router_command
@@ -23,8 +26,8 @@ from serving_pods import BIN
 HOST, PORT = "127.78.0.1", 8000
 
 
-def app_with(handler: object) -> Starlette:
-    return Starlette(routes=[Route("/", handler)])  # type: ignore[arg-type]
+def app_with(handler: Callable[[Request], Awaitable[Response]]) -> Starlette:
+    return Starlette(routes=[Route("/", handler)])
 
 
 async def connected_to(host: str, port: int) -> None:
@@ -47,7 +50,7 @@ async def test_what_arrives_during_the_drain_is_still_answered() -> None:
     async def handler(_: Request) -> Response:
         return JSONResponse({"draining": told.is_set()})
 
-    serving = asyncio.create_task(serve_faces([Face(app_with(handler), HOST, PORT)], told, drained.wait))  # type: ignore[arg-type]
+    serving = asyncio.create_task(serve_faces([Face(app_with(handler), HOST, PORT)], told, drained.wait))
     await connected_to(HOST, PORT)
     async with httpx.AsyncClient(base_url=f"http://{HOST}:{PORT}", trust_env=False) as client:
         assert (await client.get("/")).json() == {"draining": False}
@@ -71,7 +74,7 @@ async def test_answers_on_a_kept_connection_do_not_wait_for_acknowledgements() -
         def __init__(self) -> None:
             self.app = app_with(handler)
 
-        async def __call__(self, scope, receive, send) -> None:  # type: ignore[no-untyped-def]
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
             transport = receive.__self__.transport if hasattr(receive, "__self__") else None
             if transport is not None:
                 accepted = transport.get_extra_info("socket")
@@ -143,10 +146,10 @@ def test_last_words_hold_the_reason_and_fit_into_what_the_kubelet_keeps(tmp_path
 
 
 @pytest.mark.parametrize("command", [router_command, server_command], ids=["router", "server"])
-def test_help_and_version(command: object) -> None:
+def test_help_and_version(command: click.Command) -> None:
     runner = CliRunner()
     for arguments in (["--help"], ["--version"], ["serve", "--help"]):
-        result = runner.invoke(command, arguments)  # type: ignore[arg-type]
+        result = runner.invoke(command, arguments)
         assert result.exit_code == 0
         assert result.output
 

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -109,8 +110,8 @@ def test_the_step_loop_draws_what_the_reference_draws(painter: ModelPainter) -> 
 
 def test_seed_label_guidance_and_steps_all_matter(painter: ModelPainter) -> None:
     base = Sample(1, 3, 4, 2.0, "Euler")
-    changes: list[dict[str, object]] = [{"seed": 2}, {"label": 4}, {"guidance_scale": 4.0}, {"steps": 5}]
-    others = [dataclasses.replace(base, **change) for change in changes]  # type: ignore[arg-type]
+    changes: list[dict[str, Any]] = [{"seed": 2}, {"label": 4}, {"guidance_scale": 4.0}, {"steps": 5}]
+    others = [dataclasses.replace(base, **change) for change in changes]
     picture = painter.finish(draw_alone(painter, base))
     assert painter.finish(draw_alone(painter, base)) == picture
     assert all(painter.finish(draw_alone(painter, other)) != picture for other in others)

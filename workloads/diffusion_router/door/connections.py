@@ -17,7 +17,7 @@ class PromptConnection(H11Protocol):
 
     _head_due: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # a TCP server makes no other
         """A head is due from now on."""
         super().connection_made(transport)
         self._expect_head()

@@ -42,7 +42,9 @@ def ending_event() -> asyncio.Event:
     return told
 
 
-async def serve_faces(faces: Sequence[Face], told_to_end: asyncio.Event, drain: Callable[[], Awaitable[None]]) -> None:
+async def serve_faces(
+    faces: Sequence[Face], told_to_end: asyncio.Event, drain: Callable[[], Awaitable[object]]
+) -> None:
     """Listen on every face until `told_to_end`, then wait for `drain()` while still listening, and close.
 
     Listening goes on during the drain so that a request that is already on its way is answered, if only with a
