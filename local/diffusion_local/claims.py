@@ -45,7 +45,6 @@ def volume_name(claim: Object) -> str:
 
 def volume_for(claim: Object, storage_class: Object, path: str) -> Object:
     """Return the PersistentVolume, bound to `claim`, that shows the folder `path`; access modes are the claim's."""
-    meta = claim["metadata"]
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolume",
@@ -57,13 +56,7 @@ def volume_for(claim: Object, storage_class: Object, path: str) -> Object:
             "storageClassName": storage_class["metadata"]["name"],
             "volumeMode": "Filesystem",
             "hostPath": {"path": path, "type": "Directory"},
-            "claimRef": {
-                "apiVersion": "v1",
-                "kind": "PersistentVolumeClaim",
-                "namespace": meta["namespace"],
-                "name": meta["name"],
-                "uid": meta["uid"],
-            },
+            "claimRef": _reference(claim),
         },
     }
 
@@ -84,13 +77,7 @@ def refusal_event(claim: Object, reason: str, moment: str) -> Object:
         "apiVersion": "v1",
         "kind": "Event",
         "metadata": {"name": f"{meta['name']}.{meta['uid'][:8]}", "namespace": meta["namespace"]},
-        "involvedObject": {
-            "apiVersion": "v1",
-            "kind": "PersistentVolumeClaim",
-            "namespace": meta["namespace"],
-            "name": meta["name"],
-            "uid": meta["uid"],
-        },
+        "involvedObject": _reference(claim),
         "type": "Warning",
         "reason": "ProvisioningFailed",
         "message": reason,
@@ -99,3 +86,9 @@ def refusal_event(claim: Object, reason: str, moment: str) -> Object:
         "lastTimestamp": moment,
         "count": 1,
     }
+
+
+def _reference(claim: Object) -> Object:
+    """The claim as other objects name it."""
+    identity = {part: claim["metadata"][part] for part in ("namespace", "name", "uid")}
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", **identity}

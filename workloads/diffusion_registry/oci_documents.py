@@ -11,7 +11,6 @@ from diffusion_contract.frozen_model import FrozenModel
 from diffusion_contract.run_config import Sha256
 
 MANIFEST_MEDIA_TYPE = "application/vnd.oci.image.manifest.v1+json"
-INDEX_MEDIA_TYPE = "application/vnd.oci.image.index.v1+json"
 LAYOUT_VERSION = "1.0.0"
 
 TITLE_ANNOTATION = "org.opencontainers.image.title"

@@ -34,11 +34,9 @@ _SAVES_REMEMBERED = 200
 
 @dataclass
 class SaveCounts:
-    """Back-pressure: saves that were due while the one before was still being written, and seconds spent waiting."""
+    """Back-pressure: saves that were due while the one before was still being written."""
 
-    started: int = 0
     postponed: int = 0
-    blocked_seconds: float = 0.0
 
 
 class Saver:
@@ -105,10 +103,7 @@ class Saver:
         Waits first for a save still in flight, for at most `patience` seconds: a volume that does not answer fails this
         save, and holds up nobody who can go on without it.
         """
-        started = time.monotonic()
-        free = self.wait_until_free(patience)
-        self.counts.blocked_seconds += time.monotonic() - started
-        if not free:
+        if not self.wait_until_free(patience):
             self._tell_stuck()
             return
         shards = {**state.shards(), RNG: {"rng": rng_rows}}
@@ -125,7 +120,6 @@ class Saver:
         with self._condition:
             self._in_flight, self._unverified, self._postponed = manifest.step, manifest.step, False
         self.last_started = time.monotonic()
-        self.counts.started += 1
         descriptors = [self._images[name].descriptor for name in shards]
         packet = order.model_dump_json(by_alias=True).encode()
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # `on_writer_gone` will tell.
