@@ -12,12 +12,14 @@ import signal
 import socket
 from dataclasses import dataclass, field
 
+from diffusion_trainer.own_process import is_stopped
 from diffusion_trainer.process_messages import PACKET_BYTES, Orders, ProcessUpdate
 
 log = logging.getLogger(__name__)
-MOST_UNANSWERED = 12
+UNANSWERED_STOPPED, MOST_UNANSWERED = 12, 60
 """A process is hung that answers none of so many orders, one at each beat of the agent's own loop: of a machine that
-was paused as a whole nobody has missed any."""
+was paused as a whole nobody has missed any. One that somebody has stopped is so sooner than one that may be starved: on
+a machine without memory nothing is gained by killing those who hold the state."""
 
 
 @dataclass
@@ -57,7 +59,7 @@ class ChildProcess:
         if not self.open:
             return
         self.unanswered += 1
-        if self.unanswered > MOST_UNANSWERED:
+        if self.unanswered > (UNANSWERED_STOPPED if is_stopped(self.pid) else MOST_UNANSWERED):
             log.warning("process %d gives no sign of life; killing it", self.local_rank)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)

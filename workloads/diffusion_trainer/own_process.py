@@ -1,4 +1,4 @@
-"""What a process asks the kernel about itself: to end with its parent, and what it holds open."""
+"""What a process asks the kernel about itself and its children: who ends with whom, is stopped, or holds what open."""
 
 import ctypes
 import os
@@ -29,6 +29,15 @@ def leave_signals_to_the_agent() -> None:
 def open_descriptors() -> list[int]:
     """The file descriptors that this process holds, and one more: that of the listing itself, closed by now."""
     return [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process was stopped by a signal, or is held by a debugger; False for one that is not there."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] in ("T", "t")  # The name before it may hold anything.
 
 
 def ended_children() -> Iterator[tuple[int, int]]:

@@ -26,7 +26,7 @@ class Settings(FrozenModel):
     operator_patience_seconds: float = 2
     """How long a worker that was told to end waits for the operator before it stops the group by itself."""
     beat_seconds: float = 5
-    """How often the agent asks its processes for a sign of life; one that gives none to twelve is hung."""
+    """How often the agent asks its processes for a sign of life; see child_process."""
     leave_seconds: float = 60
     """How long a leaving worker waits for the commit that holds its last step."""
     grace_seconds: float = 12

@@ -125,8 +125,8 @@ def next_rendezvous(
 
 
 def _still_leaving(current: Rendezvous, workers: Iterable[Worker]) -> set[str]:
-    """Those that were leaving by their own word, and have not been heard since the operator started."""
-    unheard = {worker.pod.uid for worker in workers if worker.report is None and not worker.pod.terminal}
+    """Those that were leaving by their own word, and have not been heard since the operator started, not for long."""
+    unheard = {w.pod.uid for w in workers if w.report is None and w.connected is None and not w.pod.terminal}
     return unheard & set(current.leaving)
 
 

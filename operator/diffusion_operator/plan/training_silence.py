@@ -1,4 +1,4 @@
-"""Silence and standstill: members that an operator never hears, and generations that get nowhere.
+"""Silence and standstill: workers that an operator never hears, and generations that get nowhere.
 
 Both are hints. A member that is silent is left behind where a peer's collectives fail, or where those who are heard
 make no step any more: it may be frozen with its connections open, and they wait for it.
@@ -18,16 +18,14 @@ _SLOW_STEPS = 4
 
 
 def with_silence(world: TrainingWorld, now: datetime) -> TrainingWorld:
-    """`world`, where a member that was not heard for so long is as silent as one whose connection broke.
+    """`world`, where who trains, or has, and was not heard for so long is as silent as one whose connection broke.
 
     That alone changes nothing. Where those who are heard stand still, its peers miss it.
     """
     since = world.operator.listening_since
     listened = since is not None and now - since >= UNHEARD_PATIENCE
     workers = tuple(
-        replace(worker, connected=False)
-        if listened and worker.connected is None and _is_member(worker, world)
-        else worker
+        replace(worker, connected=False) if listened and worker.connected is None and worker.has_trained else worker
         for worker in world.workers
     )
     world = replace(world, workers=workers)

@@ -37,6 +37,16 @@ def test_who_was_leaving_by_its_own_word_still_is_until_it_is_heard() -> None:
     assert "leaving" not in status_of(decided(*gone, status=told.status))["rendezvous"]
 
 
+@pytest.mark.parametrize(("seconds", "phase"), [(34, "Draining"), (36, "Running")])
+def test_who_died_while_it_left_is_not_said_to_leave_for_ever(seconds: float, phase: str) -> None:
+    children = (*JOBS, pod("a"), pod("b", pool="spot", node="gone", deleting=True))
+    status = training_status("a", generation=2, rendezvous={"leaving": ["b"]})
+    alone = (record("a", generation=2, step=7, received=NOW),)
+    seen = world(*children, spec=TWO_POOLS, status=status, records=alone, nodes={"gone": None})
+    listening = replace(seen, operator=replace(seen.operator, listening_since=NOW))
+    assert said(decide_training(listening, NOW + timedelta(seconds=seconds)))[0] == phase
+
+
 @pytest.mark.parametrize(("seconds", "members"), [(34, ["a", "b"]), (36, ["a"])])
 def test_a_peer_that_was_dead_before_is_left_behind_on_the_word_of_a_survivor(
     seconds: float, members: list[str]

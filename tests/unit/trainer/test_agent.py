@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 
+from deadline import wait_until
 from diffusion_trainer.agent import REPLACEMENTS, Agent
+from diffusion_trainer.own_process import is_stopped
 from diffusion_trainer.process_messages import PACKET_BYTES, ProcessUpdate
 from diffusion_trainer.settings import Settings
 
@@ -154,3 +156,16 @@ def test_as_process_one_it_collects_orphans(tmp_path: Path) -> None:
     command = ["unshare", "-rpf", "--mount-proc", sys.executable, "-c", PROCESS_ONE]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.stdout == "1 False\n", done.stderr
+
+
+def test_who_is_stopped_is_told_from_who_is_slow() -> None:
+    with subprocess.Popen(["sleep", "60"]) as sleeps:
+        try:
+            assert not is_stopped(sleeps.pid)
+            sleeps.send_signal(signal.SIGSTOP)
+            wait_until(lambda: is_stopped(sleeps.pid), 10, "it is stopped")
+            sleeps.send_signal(signal.SIGCONT)
+            wait_until(lambda: not is_stopped(sleeps.pid), 10, "it goes on")
+        finally:
+            sleeps.kill()
+    assert not is_stopped(sleeps.pid), "nobody is there"
