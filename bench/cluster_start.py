@@ -132,7 +132,7 @@ async def _nodes_ready(client: ApiClient) -> bool:
 
 
 async def _create_pod(client: ApiClient) -> bool:
-    container = {"name": "first", "image": "busybox:1.37", "args": ["-c", "echo here; sleep 0.5"]}
+    container = {"name": "first", "image": "busybox:1.37", "command": ["sh", "-c", "echo here; sleep 0.5"]}
     body = {
         "apiVersion": "v1",
         "kind": "Pod",

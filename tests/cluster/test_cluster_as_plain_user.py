@@ -74,7 +74,7 @@ def test_a_user_without_rights_runs_pods_and_nothing_is_left(home: Path) -> None
         started = local(home, "up", "--nodes", "1", "--spot", "0")
         assert started.returncode == 0, started.stderr
         assert state.stat().st_uid != 0
-        made = local(home, "kubectl", "run", "one", "--image=busybox:1.37", "--restart=Never", "--", "-c", "id -u")
+        made = local(home, "kubectl", "run", "one", "--image=busybox:1.37", "--restart=Never", "--", "id", "-u")
         assert made.returncode == 0, made.stderr
         phase = ("kubectl", "get", "pod", "one", "-o", "jsonpath={.status.phase}")
         wait_until(lambda: local(home, *phase).stdout == "Succeeded", 60, "the pod's end", every=1)
