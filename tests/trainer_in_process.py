@@ -9,7 +9,6 @@ from typing import Any, cast
 
 from diffusion_contract.agent_messages import Member, TrainerInstruction
 from diffusion_contract.run_config import RunConfig
-from diffusion_core.normalization import measure_normalization
 from diffusion_trainer.checkpoint.names import run_folder
 from diffusion_trainer.checkpoint.writer import run_writer
 from diffusion_trainer.dataset import load_dataset
@@ -48,7 +47,7 @@ def alone(broken_off: threading.Event | None = None) -> Group:
 def data_of(config: RunConfig, seed: int = 0) -> Data:
     """The dataset that a run trains on, in the order of `seed`."""
     dataset = load_dataset(config)
-    return Data(dataset, StatelessSampler(len(dataset), seed), measure_normalization(dataset.pixels))
+    return Data(dataset, StatelessSampler(len(dataset), seed))
 
 
 def training_without_saves(group: Group, state: TrainingState, live: LiveConfig, seed: int = 0) -> Training:

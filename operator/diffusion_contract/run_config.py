@@ -97,7 +97,7 @@ class DiffusionSpec(FrozenModel):
 class DatasetSpec(FrozenModel):
     """Where the samples are: `builtin://digits`, or `file:///path` of a folder or an `.npz`, with its digest."""
 
-    uri: Annotated[str, Field(max_length=1024, pattern=r"^(builtin://digits|file:///[^\x00-\x1f\x7f]+)$")]
+    uri: Annotated[str, Field(max_length=1024, pattern=r"^(builtin://digits|file:///[^\x00-\x1f\x7f?#]+)$")]
     digest: Sha256 | None = None
 
 

@@ -54,8 +54,8 @@ class Normalization(FrozenModel):
 def measure_normalization(pixels: npt.NDArray[np.generic]) -> Normalization:
     """The range of a dataset [N,C,H,W]: 0..255 for bytes, else the least and greatest value of each channel.
 
-    A channel that is constant gets a range of 1 around it. Raises ValueError for a dataset that is empty or holds
-    NaN or infinity.
+    A channel that is constant gets a range of 1 around it, or what fp32 can tell apart. Raises ValueError for a
+    dataset that is empty, holds NaN or infinity, or has a range that fp32 cannot hold.
     """
     if pixels.ndim != 4 or pixels.size == 0:
         raise ValueError(f"expected samples [N,C,H,W] and at least one, got {list(pixels.shape)}")
@@ -65,8 +65,13 @@ def measure_normalization(pixels: npt.NDArray[np.generic]) -> Normalization:
     low = pixels.min(axis=(0, 2, 3)).astype(np.float64)
     high = pixels.max(axis=(0, 2, 3)).astype(np.float64)
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
-        raise ValueError("the dataset holds NaN or infinity")
-    constant = low == high
-    return Normalization(
-        minimum=tuple((low - 0.5 * constant).tolist()), maximum=tuple((high + 0.5 * constant).tolist())
-    )
+        raise ValueError("the dataset holds NaN or infinity: remove them")
+    half = np.where(low == high, np.maximum(0.5, np.abs(low) * 2.0**-20), 0.0)
+    low, high = low - half, high + half
+    with np.errstate(over="ignore", invalid="ignore"):
+        span = high.astype(np.float32) - low.astype(np.float32)
+    if not (np.isfinite(span) & (span >= np.finfo(np.float32).tiny)).all():
+        raise ValueError(
+            f"its values, {low.min()} to {high.max()}, are too large for fp32 or too close together: rescale them"
+        )
+    return Normalization(minimum=tuple(low.tolist()), maximum=tuple(high.tolist()))

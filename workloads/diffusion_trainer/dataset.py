@@ -12,9 +12,10 @@ import errno
 import struct
 import zipfile
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from diffusion_contract.checkpoint_manifest import sha256_of
 from diffusion_contract.run_config import ModelSpec, RunConfig
+from diffusion_core.normalization import Normalization, measure_normalization
 from diffusion_trainer.dataset_digest import dataset_digest, relative_files
 from diffusion_trainer.refusal import ConfigurationRefused
 
@@ -34,9 +36,20 @@ Samples = tuple[NDArray[np.generic], NDArray[np.int64] | None]
 """Pixels [N, C, H, W] and labels [N], before anything was checked against the model."""
 _IMAGES = (".png", ".jpg", ".jpeg")
 _LASTING = frozenset(
-    {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG}
+    {
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.EACCES,
+        errno.EPERM,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.EINVAL,
+    }
 )
-"""Errors of a path that trying again does not mend."""
+"""Errors that trying again does not mend: of a path, and of a place outside a file to which its content points."""
+_MOST_CLASSES = 2**31
+_Read = TypeVar("_Read")
 _MALFORMED = (
     ValueError, EOFError, KeyError, TypeError, AttributeError, SyntaxError, NotImplementedError, RuntimeError,
     MemoryError, OverflowError, zipfile.BadZipFile, zlib.error, struct.error,
@@ -52,6 +65,8 @@ class Dataset:
     pixels: NDArray[np.generic]
     labels: NDArray[np.int64] | None
     digest: str
+    normalization: Normalization
+    """The range of the pixels, measured over all of them."""
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -65,14 +80,15 @@ def load_dataset(config: RunConfig) -> Dataset:
         digest = sha256_of(pixels.tobytes() + np.asarray(labels).tobytes())
     else:
         path = Path(unquote(urlsplit(uri).path))
-        digest = _checked_digest(path)
+        digest = _read_or_refuse(dataset_digest, path)
         _refuse_other_digest(config, digest)
-        pixels, labels = _read_folder(path, config.model) if path.is_dir() else _read_npz(path)
+        pixels, labels = (_read_folder if path.is_dir() else _read_npz)(path, config.model)
     _refuse_other_digest(config, digest)
     if len(pixels) == 0:
         raise ConfigurationRefused(URI, f"{uri} holds no samples: put at least one in, or name another dataset")
     _check_shape(pixels, config.model)
-    return Dataset(np.ascontiguousarray(pixels), _checked_labels(labels, len(pixels), config.model), digest)
+    labels = _checked_labels(labels, len(pixels), config.model)
+    return Dataset(np.ascontiguousarray(pixels), labels, digest, _measured(pixels, uri))
 
 
 def read_digits() -> Samples:
@@ -83,16 +99,15 @@ def read_digits() -> Samples:
     return digits.images.astype(np.float32)[:, None], digits.target.astype(np.int64)
 
 
-def _checked_digest(path: Path) -> str:
+def _read_or_refuse(read: Callable[[Path], _Read], path: Path) -> _Read:
     try:
-        return dataset_digest(path)
-    except FileNotFoundError as error:
-        raise ConfigurationRefused(
-            URI, f"{path} does not exist: mount the volume that holds it (spec.workers.template), or correct the path"
-        ) from error
+        return read(path)
     except (OSError, ValueError) as error:
         raise_if_passing(error)
-        raise ConfigurationRefused(URI, f"{path} cannot be read: {error}") from error
+        why = f"cannot be read: {error}"
+        if isinstance(error, FileNotFoundError) and error.filename == str(path):
+            why = "does not exist: mount the volume that holds it (spec.workers.template), or correct the path"
+        raise ConfigurationRefused(URI, f"{path} {why}") from error
 
 
 def raise_if_passing(error: BaseException) -> None:
@@ -111,58 +126,84 @@ def _refuse_other_digest(config: RunConfig, digest: str) -> None:
         )
 
 
-def _read_npz(path: Path) -> Samples:
+def _read_npz(path: Path, model: ModelSpec) -> Samples:
+    """`images` of an .npz, and its `labels` where the model asks for them."""
+    asked = ("images",) if model.conditioning.classes is None else ("images", "labels")
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            if "images" not in archive:
-                raise ConfigurationRefused(
-                    URI,
-                    f"{path} has no array `images` (it has: {', '.join(archive.files) or 'nothing'}): "
-                    "give the pixels that name, and the classes `labels`",
-                )
-            images = archive["images"]
-            labels = archive.get("labels")
+        arrays = _read_arrays(path, asked)
     except ConfigurationRefused:
         raise
     except (OSError, *_MALFORMED) as error:
         raise_if_passing(error)
-        why = f"{path} is no complete .npz file ({_in_our_words(path, error)})"
+        words = "it holds Python objects, not numbers" if "allow_pickle" in str(error) else str(error)
+        why = f"{path} is no complete .npz file ({words})"
         raise ConfigurationRefused(URI, f"{why}: copy it again, or write it with numpy.savez") from error
+    images, labels = arrays["images"], arrays.get("labels")
     if images.ndim == 3:
         images = images[:, None]
-    elif images.ndim == 4 and images.shape[1] not in (1, 3, 4) and images.shape[3] in (1, 3, 4):
+    elif images.ndim == 4 and _channels_come_last(images.shape[1:], model):
         images = images.transpose(0, 3, 1, 2)
     if images.ndim != 4 or images.dtype.kind not in "uif":
         raise ConfigurationRefused(
             URI,
             f"`images` in {path} is {images.dtype} {list(images.shape)}: it must be numbers [N, H, W] or [N, C, H, W]",
         )
-    if images.dtype.kind == "f" and not np.isfinite(images).all():
-        raise ConfigurationRefused(URI, f"`images` in {path} holds NaN or infinite values: remove them")
-    return images, None if labels is None else _whole_numbers(labels, path)
+    return _native(images), None if labels is None else _whole_numbers(labels, path)
 
 
-def _in_our_words(path: Path, error: Exception) -> str:
-    """Why an .npz cannot be read: for what is none, and for objects in one, numpy's own words advise to unpickle it."""
-    if not zipfile.is_zipfile(path):
-        return "it is no zip archive"
-    return "it holds Python objects, not numbers" if "allow_pickle" in str(error) else str(error)
+def _read_arrays(path: Path, asked: tuple[str, ...]) -> dict[str, NDArray[np.generic]]:
+    """Those of the arrays that are there, `images` among them. Raises OSError, or one of _MALFORMED."""
+    with path.open("rb") as stream:
+        if not zipfile.is_zipfile(stream):  # numpy would take it for a pickle, and say how to open one
+            raise ValueError("it is no zip archive")
+        stream.seek(0)
+        with np.load(stream, allow_pickle=False) as archive:
+            if "images" not in archive:
+                raise ConfigurationRefused(
+                    URI,
+                    f"{path} has no array `images` (it has: {', '.join(archive.files) or 'nothing'}): "
+                    "give the pixels that name, and the classes `labels`",
+                )
+            arrays = {name: archive[name] for name in asked if name in archive}
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):
+            raise ValueError(f"`{name}` is no array")
+    return arrays
+
+
+def _channels_come_last(shape: tuple[int, ...], model: ModelSpec) -> bool:
+    """Whether one image is [H, W, C]: as the model says, or else (it will be refused) by what is usual."""
+    size, channels = model.denoiser.sample_size, model.denoiser.channels
+    if (size, size, channels) == shape != (channels, size, size):
+        return True
+    return shape[0] not in (1, 3, 4) and shape[2] in (1, 3, 4)
+
+
+def _native(array: NDArray[np.generic]) -> NDArray[np.generic]:
+    """The numbers in this machine's byte order and at most 64 bits each: torch takes no others."""
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        return array.astype(np.float64)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _whole_numbers(labels: NDArray[np.generic], path: Path) -> NDArray[np.int64]:
-    """Labels as int64, whatever number type they are stored in; refuses what is no whole number."""
+    """Labels as int64, whatever number type they are stored in; refuses what is no whole number from 0."""
     if labels.dtype.kind not in "uifb":
         raise ConfigurationRefused(
             URI, f"`labels` in {path} is {labels.dtype}: number the classes from 0 and store those numbers"
         )
     if labels.dtype.kind == "f" and not (np.isfinite(labels) & (labels == np.floor(labels))).all():
         raise ConfigurationRefused(URI, f"`labels` in {path} holds fractions or NaN: a class is a whole number from 0")
+    if labels.size and not 0 <= labels.min() <= labels.max() < _MOST_CLASSES:
+        raise ConfigurationRefused(
+            URI, f"`labels` in {path} goes from {labels.min()} to {labels.max()}: number the classes from 0"
+        )
     return labels.astype(np.int64)
 
 
 def _read_folder(folder: Path, model: ModelSpec) -> Samples:
     """Images of a folder; with subfolders each is a class, numbered in byte order of their names."""
-    names = [name for name in relative_files(folder) if name.lower().endswith(_IMAGES)]
+    names = [name for name in _read_or_refuse(relative_files, folder) if name.lower().endswith(_IMAGES)]
     if not names:
         raise ConfigurationRefused(URI, f"{folder} holds no .png or .jpg images: put some in, or correct the path")
     classes = sorted({name.split("/")[0] for name in names if "/" in name})
@@ -172,8 +213,10 @@ def _read_folder(folder: Path, model: ModelSpec) -> Samples:
             URI, f"{folder} has images beside its class folders ({loose[0]}): put each image into one class folder"
         )
     pixels = np.stack([_read_image(folder / name, model) for name in names])
-    labels = np.array([classes.index(name.split("/")[0]) for name in names], np.int64) if classes else None
-    return pixels, labels
+    if not classes:
+        return pixels, None
+    numbers = {name: number for number, name in enumerate(classes)}
+    return pixels, np.array([numbers[name.split("/")[0]] for name in names], np.int64)
 
 
 def _read_image(path: Path, model: ModelSpec) -> NDArray[np.uint8]:
@@ -234,11 +277,16 @@ def _checked_labels(labels: NDArray[np.int64] | None, count: int, model: ModelSp
         raise ConfigurationRefused(
             URI, f"`labels` has the shape {list(labels.shape)}, but there are {count} images: store one number for each"
         )
-    if labels.min() < 0:
-        raise ConfigurationRefused(URI, f"labels go from {labels.min()} to {labels.max()}: number the classes from 0")
     if labels.max() >= classes:
         raise ConfigurationRefused(
             f"{path}.classes",
             f"labels go from {labels.min()} to {labels.max()}: set classes to {labels.max() + 1} or more",
         )
     return labels
+
+
+def _measured(pixels: NDArray[np.generic], uri: str) -> Normalization:
+    try:
+        return measure_normalization(pixels)
+    except ValueError as error:
+        raise ConfigurationRefused(URI, f"{uri} cannot be brought to -1..1: {error}") from error

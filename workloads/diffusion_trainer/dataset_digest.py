@@ -3,14 +3,18 @@ r"""The digest of a dataset, so that a run can say what it was trained on.
 A file: the sha256 of its bytes. A folder: the sha256 of the text that `sha256sum` prints for its files, sorted by
 path in byte order, which a shell computes as
 
-    cd FOLDER && find . -type f -printf '%P\n' | LC_ALL=C sort | xargs -d '\n' sha256sum | sha256sum
+    cd FOLDER && find -L . -name '.?*' -prune -o -type f -printf '%P\n' | LC_ALL=C sort |
+        xargs -r -d '\n' sha256sum | sha256sum
 
-Hidden files count, links are followed, empty folders do not count. File names must not contain a line break or a
-backslash, since `sha256sum` writes those in another way.
+Links are followed. What is hidden does not count: desktops, editors, NFS and the kubelet put such files beside the
+data, the kubelet (for a ConfigMap or a Secret) under another name in every pod. Nor do empty folders, sockets, pipes
+and devices. File names must not contain a line break or a backslash, since `sha256sum` writes those in another way.
 """
 
 import hashlib
 import os
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 _CHUNK = 1 << 20
@@ -29,15 +33,22 @@ def dataset_digest(path: Path) -> str:
 
 
 def relative_files(folder: Path) -> list[str]:
-    """All files below a folder, relative to it, in byte order; raises OSError if it cannot be read."""
+    """All files below a folder that count, relative to it, in byte order.
+
+    Raises OSError where one cannot be read, for a link that leads nowhere as well.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(2, "No such file or directory", str(folder))
-    found = [
-        os.path.relpath(Path(root) / name, folder)
-        for root, _folders, names in os.walk(folder, onerror=_raise, followlinks=True)
-        for name in names
-    ]
-    return sorted(found, key=os.fsencode)
+    return sorted((os.path.relpath(path, folder) for path in _regular_files(folder)), key=os.fsencode)
+
+
+def _regular_files(folder: Path) -> Iterator[Path]:
+    for root, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            path = Path(root) / name
+            if not name.startswith(".") and stat.S_ISREG(path.stat().st_mode):
+                yield path
 
 
 def _raise(error: OSError) -> None:

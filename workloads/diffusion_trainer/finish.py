@@ -115,7 +115,11 @@ class Finish:
         settings, training = self.settings, self.training
         try:
             published = publish_checkpoint(
-                checkpoint, training.live.current, training.data.normalization, settings.models, settings.scratch
+                checkpoint,
+                training.live.current,
+                training.data.dataset.normalization,
+                settings.models,
+                settings.scratch,
             )
         except OSError as error:
             log.warning("not published yet: %s", error)

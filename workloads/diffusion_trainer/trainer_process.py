@@ -18,7 +18,6 @@ import torch
 from diffusion_contract.exit_codes import ExitCode
 from diffusion_contract.run_config import RunConfig
 from diffusion_core.denoisers import ConfigRefused
-from diffusion_core.normalization import measure_normalization
 from diffusion_trainer.accelerator import ForkPoisoned, choose_device
 from diffusion_trainer.checkpoint.fencing import Fenced
 from diffusion_trainer.checkpoint.names import run_folder
@@ -87,8 +86,7 @@ class TrainerProcess:
         refuse_precision(config)
         self.state: TrainingState = build_state(config, self.device)
         dataset = load_dataset(config)
-        normalization = measure_normalization(dataset.pixels)
-        self.data = Data(dataset, StatelessSampler(len(dataset), config.training.seed), normalization)
+        self.data = Data(dataset, StatelessSampler(len(dataset), config.training.seed))
         if local_rank == 0:
             # The writer is rank 0 or the lowest that stays, and pods leave as a whole: always the first of some pod.
             self.saver.preallocate(self.state.shards())

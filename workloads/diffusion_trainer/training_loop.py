@@ -13,7 +13,6 @@ from torch import Tensor
 
 from diffusion_contract.agent_messages import Recovery
 from diffusion_contract.run_config import RunConfig
-from diffusion_core.normalization import Normalization
 from diffusion_core.objectives import training_loss
 from diffusion_core.randomness import RowRandomness
 from diffusion_trainer.dataset import Dataset
@@ -36,11 +35,10 @@ class Diverged(Exception):
 
 @dataclass(frozen=True)
 class Data:
-    """The samples, their order, and how pixels become what the model sees."""
+    """The samples and their order."""
 
     dataset: Dataset
     sampler: StatelessSampler
-    normalization: Normalization
 
 
 @dataclass(frozen=True)
@@ -210,7 +208,7 @@ class Training:
         """Loss of each sample at the positions start..stop-1: fp32 [stop - start]."""
         dataset = self.data.dataset
         indices = self.data.sampler.indices(start, stop)
-        clean = self.data.normalization.to_model(torch.from_numpy(np.ascontiguousarray(dataset.pixels[indices])))
+        clean = dataset.normalization.to_model(torch.from_numpy(np.ascontiguousarray(dataset.pixels[indices])))
         labels = None if dataset.labels is None else torch.from_numpy(dataset.labels[indices]).to(self.device)
         rows = RowRandomness(config.training.seed, range(start, stop))
         return training_loss(self._model, clean.to(self.device), labels, rows, config.model, config.diffusion)

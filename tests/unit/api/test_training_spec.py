@@ -45,6 +45,8 @@ def test_pools_have_a_fixed_size_or_an_upper_one() -> None:
         ({"training": {"targetSteps": 0}}, "spec.training.targetSteps", "greater than or equal to 1"),
         ({"training": {"targetSteps": "many"}}, "spec.training.targetSteps", "valid integer"),
         ({"dataset": {"uri": "s3://bucket"}}, "spec.dataset.uri", "match pattern"),
+        ({"dataset": {"uri": "file:///data/set#2", "digest": DIGEST}}, "spec.dataset.uri", "match pattern"),
+        ({"dataset": {"uri": "file:///data/a.npz?v=2", "digest": DIGEST}}, "spec.dataset.uri", "match pattern"),
         ({"dataset": {"uri": "file:///data"}}, "spec.dataset.digest", "needs its digest"),
         ({"checkpoint": {"storage": {}}}, "spec.checkpoint.storage", "exactly one of claim and existingClaim"),
         ({"pools": [{"name": "a"}]}, "spec.pools[0].max", "exactly one of replicas and max"),
