@@ -225,19 +225,23 @@ def _common_groups(widths: JsonValue) -> int:
 
 
 def _trial(model: ModelSpec) -> str | None:
-    """Build the network and run two samples through it on the meta device: None, or why that failed."""
+    """Build the network and run samples through it on the meta device: None, or why that failed.
+
+    Two at once, and one alone: a norm of a single number (one sample, 1x1, one channel a group) refuses only that.
+    """
     denoiser = model.denoiser
-    shape = (2, denoiser.channels, denoiser.sample_size, denoiser.sample_size)
+    sample = (denoiser.channels, denoiser.sample_size, denoiser.sample_size)
     try:
         with torch.device("meta"), warnings.catch_warnings(action="ignore", category=UserWarning):
             network = assemble_denoiser(model)
-            labels = None if network.classes is None else torch.zeros(2, dtype=torch.long)
-            out = network(torch.zeros(shape), torch.zeros(2), labels)
+            for rows in (2, 1):
+                labels = None if network.classes is None else torch.zeros(rows, dtype=torch.long)
+                out = network(torch.zeros(rows, *sample), torch.zeros(rows), labels)
     except NOT_ACCEPTED as error:
         return " ".join(str(error).split()) or type(error).__name__
     if empty := [name for name, weights in network.named_parameters() if weights.numel() == 0]:
         return f"{empty[0]} would have no weights"
-    return None if out.shape == shape else f"it turns samples of {list(shape[1:])} into {list(out.shape[1:])}"
+    return None if out.shape[1:] == sample else f"it turns samples of {list(sample)} into {list(out.shape[1:])}"
 
 
 def _key_at_fault(model: ModelSpec) -> str:

@@ -86,7 +86,7 @@ def save_model_folder(
         raise ValueError(
             f"normalization has {len(normalization.minimum)} channels, the model {model.denoiser.channels}"
         )
-    if problem := _mismatch(network.state_dict(), weights):
+    if problem := mismatch(network.state_dict(), weights):
         raise ValueError(f"the weights do not fit the spec's {model.denoiser.type}: {problem}")
     part = folder / NETWORK_FOLDERS[model.denoiser.type]
     document = DiffusionDocument(model=model, diffusion=diffusion, noise_schedule_hash=noise_schedule_hash(diffusion))
@@ -205,7 +205,7 @@ def _load_weights(folder: Path, file: str, denoiser: Denoiser) -> None:
     except safetensors.SafetensorError as error:
         raise ModelFolderRefused(file, f"is not a whole safetensors file ({error}); publish it again") from error
     weights = {_PREFIX + name: tensor for name, tensor in stored.items()}
-    if problem := _mismatch(denoiser.state_dict(), weights):
+    if problem := mismatch(denoiser.state_dict(), weights):
         raise ModelFolderRefused(file, f"does not hold the weights of the network in diffusion.json: {problem}")
     try:
         denoiser.load_state_dict(weights)
@@ -213,7 +213,7 @@ def _load_weights(folder: Path, file: str, denoiser: Denoiser) -> None:
         raise ModelFolderRefused(file, f"cannot be loaded: {error}") from error
 
 
-def _mismatch(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str | None:
+def mismatch(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str | None:
     """The first difference between two sets of weights in words, or None."""
     for name in sorted(expected.keys() | found.keys()):
         if name not in found:

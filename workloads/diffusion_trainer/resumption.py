@@ -12,14 +12,15 @@ from diffusion_trainer import rng
 from diffusion_trainer.checkpoint.aside import settle_asides
 from diffusion_trainer.checkpoint.fencing import raise_fence
 from diffusion_trainer.checkpoint.names import committed_name
-from diffusion_trainer.checkpoint.verification import Search, find_newest, manifest_digest
+from diffusion_trainer.checkpoint.pointer import point_at_what_holds
+from diffusion_trainer.checkpoint.verification import Search, VerifiedCheckpoint, find_newest, manifest_digest
 from diffusion_trainer.group import Group
 from diffusion_trainer.inbox import Reporter
 from diffusion_trainer.manifest_of import refuse_other_run
 from diffusion_trainer.refusal import ConfigurationRefused
 from diffusion_trainer.state_agreement import share_state
 from diffusion_trainer.training_loop import Data
-from diffusion_trainer.training_state import RNG, TrainingState, counters_from
+from diffusion_trainer.training_state import RNG, SHARDS, TrainingState, counters_from
 
 log = logging.getLogger(__name__)
 
@@ -43,17 +44,38 @@ def start_state(
             state.begin(config)
         else:
             refuse_other_run(checkpoint.manifest, config, data)
-            state.load_tensors(checkpoint.folder)
-            state.apply_counters(counters_from(checkpoint))
-            table = load_file(checkpoint.folder / RNG)["rng"].tolist()
+            table = _load(state, checkpoint)
         passed_over = (manifest_digest(folder / committed_name(passed.step)) for passed in search.passed_over)
         state.counters.abandoned = [digest for digest in passed_over if digest is not None]
     share_state(group, state, source=0, seed=config.training.seed)
     table = group.broadcast_json(table, source=0)
+    rng.seed_all(config.training.seed, state.step, group.rank)
     if group.rank < len(table):
-        rng.restore(torch.tensor(table[group.rank], dtype=torch.uint8))
-    else:
-        rng.seed_all(config.training.seed, state.step, group.rank)
+        _restore_generators(table[group.rank])
+
+
+def _load(state: TrainingState, checkpoint: VerifiedCheckpoint) -> list[list[int]]:
+    """Read the state of a checkpoint; returns the generators of its ranks. Raises ConfigurationRefused."""
+    try:
+        state.load_tensors(checkpoint.folder)
+    except ValueError as error:
+        version = checkpoint.manifest.code.version
+        raise ConfigurationRefused(
+            "spec.workers.image",
+            f"the checkpoint of step {checkpoint.manifest.step} is of another network than this code builds ({error}): "
+            f"go on with the image that wrote it (version {version}), or create another DiffusionTraining",
+        ) from error
+    state.apply_counters(counters_from(checkpoint))
+    table: list[list[int]] = load_file(checkpoint.folder / RNG)["rng"].tolist()
+    return table
+
+
+def _restore_generators(row: list[int]) -> None:
+    """Set this rank's generators as they were, unless another build of the libraries keeps them in another form."""
+    try:
+        rng.restore(torch.tensor(row, dtype=torch.uint8))
+    except ValueError as error:
+        log.warning("the random generators start anew from the seed: %s", error)
 
 
 def _open_newest(folder: Path, config: RunConfig, report: Reporter, resume_step: int | None, attempt: int) -> Search:
@@ -65,7 +87,7 @@ def _open_newest(folder: Path, config: RunConfig, report: Reporter, resume_step:
         # Reading may still work, and training can: each save will report what is wrong.
         log.warning("the checkpoint folder cannot be written: %s", error)
     try:
-        search = find_newest(folder, config.uid)
+        search = find_newest(folder, config.uid, SHARDS)
     except PermissionError as error:
         raise ConfigurationRefused(
             "spec.checkpoint.storage", f"{folder} may not be read ({error.strerror}): give user {os.geteuid()} access"
@@ -78,6 +100,7 @@ def _open_newest(folder: Path, config: RunConfig, report: Reporter, resume_step:
     if resume_step is not None and step < resume_step:
         report.tell(message=f"step {resume_step} was committed, but the newest checkpoint that holds is of step {step}")
     if search.found is not None:
+        point_at_what_holds(folder, step, attempt)
         log.info("resuming from the checkpoint of step %d in %s", step, search.found.folder)
         report.tell(committed=search.found.reference, verified=search.found.reference)
     return search

@@ -42,6 +42,8 @@ from diffusion_trainer.training_state import TrainingState, build_state
 
 log = logging.getLogger(__name__)
 _HUNG_PEER_SECONDS = 3.0
+_MOST_LETTERS = 1000
+"""Of a report's sentence: one that repeats a value of the configuration could be too long for a packet."""
 
 
 def run_trainer(settings: Settings, local_rank: int, inbox: Inbox, report: Reporter, writer: socket.socket) -> int:
@@ -49,7 +51,7 @@ def run_trainer(settings: Settings, local_rank: int, inbox: Inbox, report: Repor
     try:
         return TrainerProcess(settings, local_rank, inbox, report, writer).run()
     except (ConfigurationRefused, ConfigRefused) as error:
-        report.tell(state="Failed", refused_path=error.path, message=error.why)
+        report.tell(state="Failed", refused_path=error.path[:_MOST_LETTERS], message=error.why[:_MOST_LETTERS])
         return ExitCode.CONFIGURATION_REFUSED
     except (Diverged, ForkPoisoned) as error:
         report.tell(state="Failed", message=str(error))
@@ -59,7 +61,7 @@ def run_trainer(settings: Settings, local_rank: int, inbox: Inbox, report: Repor
         return ExitCode.RUN_AGAIN
     except Exception as error:  # noqa: BLE001 - the last words of a process that ends now
         log.error("the trainer ends: %s", traceback.format_exc())
-        report.tell(state="Failed", message=f"{type(error).__name__}: {error}"[:1000])
+        report.tell(state="Failed", message=f"{type(error).__name__}: {error}"[:_MOST_LETTERS])
         return 1
 
 

@@ -10,9 +10,12 @@ from torch import Tensor
 from diffusion_contract.run_config import RunConfig
 from diffusion_core.denoisers import Denoiser, build_denoiser
 from diffusion_core.ema import EMA
+from diffusion_core.model_folder import mismatch
 from diffusion_trainer.checkpoint.verification import VerifiedCheckpoint
 
 MODEL, AVERAGE, OPTIMIZER, RNG = "model.safetensors", "ema.safetensors", "optimizer.safetensors", "rng.safetensors"
+SHARDS = (MODEL, AVERAGE, OPTIMIZER, RNG)
+"""The files that a checkpoint must have, besides its manifest."""
 
 
 @dataclass
@@ -95,9 +98,11 @@ class TrainingState:
         self.apply_counters(Counters(step=0))
 
     def load_tensors(self, folder: Path) -> None:
-        """Read the shards of a verified checkpoint. Raises KeyError or RuntimeError if names or shapes do not fit."""
+        """Read the shards of a verified checkpoint. Raises ValueError if their tensors are not those of this state."""
         for name, shard in self.shards().items():
             stored = load_file(folder / name)
+            if problem := mismatch(shard, stored):
+                raise ValueError(f"{name}: {problem}")
             with torch.no_grad():
                 for key, tensor in shard.items():
                     tensor.copy_(stored[key])

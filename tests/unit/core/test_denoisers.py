@@ -186,6 +186,13 @@ def test_values_that_only_together_do_not_work_are_refused_as_a_whole() -> None:
     assert refusal(blocks).path == CONFIG
 
 
+def test_a_network_that_only_takes_several_samples_at_once_is_refused() -> None:
+    """Its lowest level is 1x1 with one channel a group: a norm of a single number."""
+    denoiser = DenoiserSpec(sample_size=4, config={"block_out_channels": [4, 4, 16], "norm_num_groups": 4})
+    with pytest.raises(ConfigRefused, match="more than 1 value per channel"):
+        check_denoiser(ModelSpec(denoiser=denoiser))
+
+
 @pytest.mark.parametrize(
     ("config", "path"),
     [

@@ -12,7 +12,7 @@ import pytest
 
 from checkpoint_samples import commit_sample, manifest_for, shards_for
 from diffusion_contract.agent_messages import CheckpointReference
-from diffusion_trainer.checkpoint import commit as commit_module
+from diffusion_trainer.checkpoint import pointer
 from diffusion_trainer.checkpoint import writer as writer_module
 from diffusion_trainer.checkpoint.commit import commit_checkpoint
 from diffusion_trainer.checkpoint.fencing import raise_fence
@@ -173,8 +173,8 @@ def test_a_volume_that_cannot_be_listed_keeps_its_pointer(tmp_path: Path, monkey
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     commit_sample(tmp_path, 2)
-    monkeypatch.setattr(commit_module, "find_newest", refuse)
-    commit_module.point_away_from_damage(tmp_path)
+    monkeypatch.setattr(pointer, "find_newest", refuse)
+    pointer.point_away_from_damage(tmp_path, attempt=0)
     assert (tmp_path / "latest").read_text() == "step-00000002\n"
 
 

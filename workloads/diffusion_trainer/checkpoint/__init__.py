@@ -4,6 +4,7 @@
     saver.py         the trainer's side: hands snapshots to the writer, never two at once
     writer.py        the writer process: takes a snapshot, commits it, verifies it, removes old ones
     commit.py        the protocol on the file system: temporary folder, fsync, manifest last, fence, rename
+    pointer.py       `latest`, for people and other tools
     durable.py       files that are there after a power cut
     read_back.py     what was written, compared with the snapshot
     aside.py         a checkpoint in the way of one of the same step

@@ -5,12 +5,11 @@ MANIFEST.json last, with fsync; then the folder itself
 fence                            a newer attempt may have opened the run's folder: then nothing is renamed
 rename to step-<step>            the commit: one step, all or nothing; then fsync of the parent. Where the name is taken
                                  by one that holds, that one is the checkpoint (aside.py)
-latest                           a pointer for people and other tools; readers here never trust it
+latest                           a pointer for people and other tools (pointer.py)
 """
 
 import contextlib
 import errno
-import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,12 +18,11 @@ from diffusion_contract.agent_messages import CheckpointReference, SaveFailure
 from diffusion_contract.checkpoint_manifest import MANIFEST_NAME, CheckpointManifest, ShardFile
 from diffusion_registry.durable_folders import sync_folder
 from diffusion_trainer.checkpoint.aside import NAME_TAKEN, clear_the_way, manifest_if_it_holds, settle_asides
-from diffusion_trainer.checkpoint.durable import write_durably, write_hashed, write_new
+from diffusion_trainer.checkpoint.durable import write_hashed, write_new
 from diffusion_trainer.checkpoint.fencing import Fenced, check_fence, raise_fence, remove_folder
-from diffusion_trainer.checkpoint.names import LATEST, TEMPORARY, committed_name, committed_steps, temporary_name
-from diffusion_trainer.checkpoint.verification import find_newest
+from diffusion_trainer.checkpoint.names import TEMPORARY, committed_name, committed_steps, temporary_name
+from diffusion_trainer.checkpoint.pointer import point_if_newest
 
-log = logging.getLogger(__name__)
 _RENAMES = 5
 MakeManifest = Callable[[dict[str, ShardFile]], CheckpointManifest]
 
@@ -42,7 +40,7 @@ def commit_checkpoint(
     raise_fence(folder, attempt)
     settle_asides(folder)
     if (standing := manifest_if_it_holds(folder / committed_name(step))) is not None:
-        return standing.reference()
+        return _committed(folder, standing, attempt)
     _remove_superseded(folder, step, attempt)
     temporary = folder / temporary_name(step, attempt, os.urandom(4).hex())
     try:
@@ -54,24 +52,14 @@ def commit_checkpoint(
             remove_folder(temporary)
         check_fence(folder, attempt)  # A file that vanished under the writer is the work of a newer attempt.
         raise
+    return _committed(folder, standing or manifest, attempt)
+
+
+def _committed(folder: Path, manifest: CheckpointManifest, attempt: int) -> CheckpointReference:
+    """What follows the rename: its process may have died before, so also where a checkpoint is found standing."""
     sync_folder(folder)
-    if step == max(committed_steps(folder), default=step):
-        _point_at(folder, step)
-    return (standing or manifest).reference()
-
-
-def _point_at(folder: Path, step: int) -> None:
-    write_durably(folder / LATEST, f"{committed_name(step)}\n".encode())
-
-
-def point_away_from_damage(folder: Path) -> None:
-    """Move `latest` to the newest checkpoint that holds, if there is one; a volume that refuses is only logged."""
-    try:
-        found = find_newest(folder).found
-        if found is not None:
-            _point_at(folder, found.manifest.step)
-    except OSError as error:
-        log.warning("`latest` still names a checkpoint that does not hold: %s", error)
+    point_if_newest(folder, manifest.step, attempt)
+    return manifest.reference()
 
 
 def failure_of(error: Exception) -> SaveFailure:

@@ -72,9 +72,8 @@ def _set_direct(descriptor: int, on: bool) -> bool:
     return wanted != flags
 
 
-def write_durably(path: Path, content: bytes) -> None:
-    """Replace a file in one step: readers see the old content or the new one, also after a crash."""
-    temporary = path.with_name(f".{path.name}-{os.urandom(4).hex()}")
+def write_durably(path: Path, content: bytes, temporary: Path) -> None:
+    """Replace a file in one step, by way of `temporary`: readers see the old or the new content, also after a crash."""
     try:
         write_new(temporary, content)
         temporary.rename(path)

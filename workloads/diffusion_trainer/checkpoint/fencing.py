@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 
 from diffusion_registry.durable_folders import make_folder, sync_folder
-from diffusion_trainer.checkpoint.names import FENCE, TEMPORARY, fence_name
+from diffusion_trainer.checkpoint.names import FENCE, NEW_POINTER, TEMPORARY, fence_name
 
 
 class Fenced(Exception):
@@ -52,13 +52,18 @@ def raise_fence(folder: Path, attempt: int) -> None:
 
 
 def remove_temporaries(folder: Path, below_attempt: int) -> list[str]:
-    """Remove the temporary folders of attempts below this one, each made unusable by a rename first; their names."""
+    """Remove the temporary folders of attempts below this one, each made unusable by a rename first; their names.
+
+    And what killed processes have left: pointers of those attempts on their way, and folders half removed.
+    """
     removed = []
     for entry in folder.iterdir():
         match = TEMPORARY.match(entry.name)
         if match and int(match["attempt"]) < below_attempt:
             removed.append(entry.name)
             remove_folder(entry)
+        elif (pointer := NEW_POINTER.match(entry.name)) and int(pointer["attempt"]) < below_attempt:
+            entry.unlink(missing_ok=True)
         elif entry.name.startswith(".gone-"):
             shutil.rmtree(entry, ignore_errors=True)
     return removed

@@ -6,7 +6,8 @@ from pathlib import Path
 FENCE = re.compile(r"^FENCE-(?P<attempt>\d+)$")
 LATEST = "latest"
 TEMPORARY = re.compile(r"^\.tmp-(?P<step>\d{8,})-(?P<attempt>\d+)(-[0-9a-z]+)?$")
-COMMITTED = re.compile(r"^step-(?P<step>\d{8,})$")
+NEW_POINTER = re.compile(r"^\.latest-(?P<attempt>\d+)-[0-9a-f]+$")
+COMMITTED = re.compile(r"^step-(?P<step>\d{8}|[1-9]\d{8,})$")
 
 
 def run_folder(root: Path, name: str, uid: str) -> Path:
@@ -27,6 +28,11 @@ def committed_name(step: int) -> str:
 def temporary_name(step: int, attempt: int, token: str) -> str:
     """`.tmp-<step>-<attempt>-<token>`: a checkpoint on its way; the token keeps two writers of one attempt apart."""
     return f".tmp-{step:08d}-{attempt}-{token}"
+
+
+def new_pointer_name(attempt: int, token: str) -> str:
+    """`.latest-<attempt>-<token>`: a pointer on its way."""
+    return f".{LATEST}-{attempt}-{token}"
 
 
 def committed_steps(folder: Path) -> list[int]:

@@ -68,13 +68,20 @@ def _failed_read(name: str, error: OSError) -> CheckpointInvalid:
     return (CheckpointInvalid if missing else CheckpointUnreadable)(f"{name}: {error.strerror}")
 
 
-def verify_checkpoint(folder: Path, run_uid: str | None = None, name: str | None = None) -> VerifiedCheckpoint:
-    """Check every digest of one committed checkpoint, called `name` or as its folder is; raises CheckpointInvalid."""
+def verify_checkpoint(
+    folder: Path, run_uid: str | None = None, name: str | None = None, shards: Collection[str] = ()
+) -> VerifiedCheckpoint:
+    """Check every digest of one committed checkpoint, called `name` or as its folder is; raises CheckpointInvalid.
+
+    `shards` are files that its manifest must name.
+    """
     manifest = read_manifest(folder)
     if (name or folder.name) != committed_name(manifest.step):
         raise CheckpointInvalid(f"{MANIFEST_NAME} is for step {manifest.step}, the folder is {name or folder.name}")
     if run_uid is not None and manifest.run_uid != run_uid:
         raise CheckpointInvalid(f"{MANIFEST_NAME} belongs to another run ({manifest.run_uid})")
+    if missing := sorted(set(shards) - manifest.files.keys()):
+        raise CheckpointInvalid(f"{MANIFEST_NAME} does not name {missing[0]}")
     for name, expected in manifest.files.items():
         path = folder / name
         try:
@@ -88,12 +95,15 @@ def verify_checkpoint(folder: Path, run_uid: str | None = None, name: str | None
     return VerifiedCheckpoint(folder, manifest)
 
 
-def find_newest(folder: Path, run_uid: str | None = None) -> Search:
-    """Go from the newest committed checkpoint to the oldest until one holds; say what was passed over and why."""
+def find_newest(folder: Path, run_uid: str | None = None, shards: Collection[str] = ()) -> Search:
+    """Go from the newest committed checkpoint to the oldest until one holds; say what was passed over and why.
+
+    One that holds belongs to the run, and names these shards.
+    """
     passed_over = []
     for step in committed_steps(folder):
         try:
-            found = verify_checkpoint(folder / committed_name(step), run_uid)
+            found = verify_checkpoint(folder / committed_name(step), run_uid, shards=shards)
         except CheckpointInvalid as error:
             passed_over.append(PassedOver(step=step, reason=str(error)))
         else:

@@ -16,9 +16,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from diffusion_contract.agent_messages import CheckpointReference
-from diffusion_trainer.checkpoint.commit import commit_checkpoint, failure_of, point_away_from_damage
+from diffusion_trainer.checkpoint.commit import commit_checkpoint, failure_of
 from diffusion_trainer.checkpoint.fencing import Fenced, fence_level
 from diffusion_trainer.checkpoint.names import committed_name
+from diffusion_trainer.checkpoint.pointer import point_away_from_damage
 from diffusion_trainer.checkpoint.read_back import is_on_disk
 from diffusion_trainer.checkpoint.retention import apply_retention
 from diffusion_trainer.checkpoint.verification import (
@@ -139,7 +140,7 @@ def _verify_and_retain(order: SaveOrder, committed: CheckpointReference, shards:
         verified = _read_back(folder / committed_name(step), order.manifest.run_uid, committed, shards)
     except CheckpointInvalid as error:
         log.error("the checkpoint of step %d does not hold: %s", step, error)
-        point_away_from_damage(folder)
+        point_away_from_damage(folder, order.manifest.attempt)
         return SaveResult(step=step, failure=failure_of(error))
     return SaveResult(step=step, verified=verified, removed=tuple(_retain(order)))
 
