@@ -7,6 +7,7 @@ Why not kopf for this: docs/adr/0001-kopf-is-the-ear.md. What can end a watch, a
     410 Gone, any other ERROR event           list again
     it ends without having told anything      the same as before, with growing pauses: a list alone is no recovery
     nothing can be reached                    try again with growing pauses; `heard_at` stands still: health turns red
+    a named namespace is forbidden (403)      the same, but heard: it was deleted, most often, and its roles with it
 """
 
 import asyncio
@@ -25,6 +26,7 @@ from diffusion_operator.kube.store import Change, Store, version_of
 from diffusion_operator.observe.snapshot import Raw
 
 PAGE = 500
+FORBIDDEN = 403
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
 
 FailureObserver = Callable[[str, Exception], None]
@@ -36,7 +38,10 @@ class Relist(Exception):
 
 
 class Informer:
-    """One kind in one namespace ("" is all of them), by label selector. `synced` is set after the first whole list."""
+    """One kind in one namespace ("" is all of them), by label selector.
+
+    `synced` is set after the first whole list, and cleared where a later one of a named namespace is forbidden.
+    """
 
     def __init__(
         self,
@@ -57,6 +62,11 @@ class Informer:
         self._query = {"labelSelector": selector} if selector else {}
         self._silence = silence
         self._version = ""
+        self._refused_since: float | None = None
+
+    def refused_for(self) -> float:
+        """Seconds for which the API server has forbidden a named namespace to be read; 0 where it has not."""
+        return 0.0 if self._refused_since is None else time.monotonic() - self._refused_since
 
     def last_heard(self) -> float:
         """`heard_at` as it is now, for those who look again and again."""
@@ -79,7 +89,8 @@ class Informer:
                 if isinstance(error, Relist | ApiRefusal):
                     self._version = ""
                 self._failed(self.resource.kind, error)
-                pause = _FIRST_PAUSE if self.heard_at > heard_before else pause
+                is_heard = self.heard_at > heard_before and self._refused_since is None
+                pause = _FIRST_PAUSE if is_heard else pause
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
                 pause = min(_LONGEST_PAUSE, pause * 2)
 
@@ -95,6 +106,10 @@ class Informer:
                     raise
                 items, more = [], ""
                 continue
+            except ApiRefusal as error:
+                if error.code == FORBIDDEN and self.namespace:
+                    self._refused()
+                raise
             items.extend(page.get("items", ()))
             more = page["metadata"].get("continue", "")
             if not more:
@@ -102,8 +117,15 @@ class Informer:
         self._version = page["metadata"]["resourceVersion"]
         changes = self._store.replace(self.resource, self.namespace, items, int(self._version), began)
         self.heard_at = time.monotonic()
+        self._refused_since = None
         self.synced.set()
         return changes
+
+    def _refused(self) -> None:
+        self.heard_at = time.monotonic()
+        if self._refused_since is None:
+            self._refused_since = self.heard_at
+        self.synced.clear()
 
     async def _watch(self) -> None:
         query = {

@@ -11,12 +11,13 @@ from diffusion_contract.names import MANAGED_BY, MANAGED_BY_LABEL
 from diffusion_operator.agents.reports import Reports
 from diffusion_operator.kube.client import ApiClient
 from diffusion_operator.kube.cluster import Cluster
-from diffusion_operator.kube.errors import Conflict, KubeError
+from diffusion_operator.kube.errors import ApiRefusal, Conflict, KubeError
 from diffusion_operator.kube.informer import Informer
 from diffusion_operator.kube.keys import Key, key_of
 from diffusion_operator.kube.resources import CHILDREN, CUSTOM_RESOURCES, NODE, POD, Resource
 from diffusion_operator.kube.store import Change, Store
 from diffusion_operator.loop.clock import Clock, SystemClock
+from diffusion_operator.loop.closed_namespaces import LOOK_AGAIN, ClosedNamespaces
 from diffusion_operator.loop.hearing import LONGEST_DELAY, Hearing
 from diffusion_operator.loop.metrics import LoopMetrics
 from diffusion_operator.loop.queue import WorkQueue
@@ -66,6 +67,7 @@ class Engine:
             for resource in CUSTOM_RESOURCES
             if resource.kind in kinds
         ]
+        self.closed = ClosedNamespaces(self.child_informers)
         self._kinds = kinds
         metrics.queue_depth(lambda: self.queue.depth)
         metrics.agents_connected(lambda: self.reports.connected)
@@ -84,8 +86,7 @@ class Engine:
         try:
             if hears_itself:
                 tasks += [asyncio.create_task(informer.run()) for informer in self.custom_resource_informers]
-            for informer in self.child_informers:
-                await informer.synced.wait()
+            await self.closed.first_lists()
             if not hears_itself:
                 await self._first_resync()
             tasks += [asyncio.create_task(self.queue.work(self._reconcile)) for _ in range(workers)]
@@ -99,9 +100,16 @@ class Engine:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def resync(self) -> None:
-        """List the custom resources, drop those that are gone, and look at every one of them. Raises KubeError."""
+        """List the custom resources, drop those that are gone, and look at every one of them. Raises KubeError.
+
+        What is forbidden in a named namespace is no concern of the others.
+        """
         for informer in self.custom_resource_informers:
-            self.hearing.found(await informer.list())
+            try:
+                self.hearing.found(await informer.list())
+            except ApiRefusal:
+                if not informer.refused_for():
+                    raise
         self.enqueue_all()
 
     def enqueue_all(self) -> None:
@@ -130,6 +138,8 @@ class Engine:
                 await asyncio.sleep(1)
 
     async def _reconcile(self, key: Key) -> float | None:
+        if key.namespace in self.closed:
+            return LOOK_AGAIN
         began = time.monotonic()
         try:
             return await self.reconciler.reconcile(key)

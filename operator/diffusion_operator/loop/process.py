@@ -146,12 +146,20 @@ class OperatorProcess:
                 *map(_outcome, tasks),
                 engine.keep_resyncing(settings.resync_seconds),
                 self._keep_certificates(engine, certificates, tls),
-                listen(
-                    *(self._connection, engine.store, engine.hearing, settings.namespaces, quiet_settings()),
-                    retake_signals=self._take_signals,
-                ),
+                _until_a_namespace_opens(engine),
+                self._listen(engine),
             )
         raise PartEnded("a part that should run as long as the process ended by itself")
+
+    async def _listen(self, engine: Engine) -> None:
+        """Have kopf hear what is open now. Where all is closed there is nothing to hear until something opens."""
+        namespaces = [one for one in self._settings.namespaces if one not in engine.closed]
+        if self._settings.namespaces and not namespaces:
+            await asyncio.Event().wait()
+        await listen(
+            *(self._connection, engine.store, engine.hearing, namespaces, quiet_settings()),
+            retake_signals=self._take_signals,
+        )
 
     def _engine(self, certificates: AgentCertificates) -> Engine:
         settings = self._settings
@@ -237,6 +245,11 @@ async def first_to_end(*parts: Coroutine[Any, Any, Any]) -> None:
             raise error if isinstance(error, PartEnded) else PartEnded(f"{type(error).__name__}: {error}") from error
     finally:
         await _cancelled(*tasks)
+
+
+async def _until_a_namespace_opens(engine: Engine) -> None:
+    namespace = await engine.closed.until_one_opens()
+    raise PartEnded(f"namespace {namespace} can be read again: starting afresh, so that it is heard")
 
 
 async def _outcome(task: asyncio.Task[None]) -> None:

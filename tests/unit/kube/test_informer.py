@@ -7,7 +7,7 @@ from typing import Any, Self
 import pytest
 
 from diffusion_operator.kube.client import ApiClient
-from diffusion_operator.kube.errors import Unreachable, refusal
+from diffusion_operator.kube.errors import ApiRefusal, Unreachable, refusal
 from diffusion_operator.kube.informer import PAGE, Informer
 from diffusion_operator.kube.resources import POD
 from diffusion_operator.kube.store import Store
@@ -187,3 +187,33 @@ async def test_it_is_not_synced_before_a_list_has_come_in() -> None:
     async with watched.running():
         await asyncio.wait_for(watched.informer.synced.wait(), 5)
     assert str(watched.failures[0]).startswith("403 Forbidden")
+
+
+async def test_a_namespace_that_is_forbidden_is_heard_of_but_not_known() -> None:
+    """It was deleted, and the RoleBinding with it: no reason to be restarted, and none to guess at what is in it."""
+    transport = ScriptedTransport()
+    transport.say(
+        "GET /api/v1/namespaces/ns/pods", listed(5, pod("a", 1)), failure(403, "Forbidden"), listed(6, pod("b", 6))
+    )
+    watched = Watched(transport, namespace="ns")
+    await watched.informer.list()
+    heard = watched.informer.heard_at
+    with pytest.raises(ApiRefusal):
+        await watched.informer.list()
+    assert watched.informer.heard_at > heard
+    assert not watched.informer.synced.is_set()
+    assert watched.informer.refused_for() > 0
+    await watched.informer.list()
+    assert watched.informer.synced.is_set()
+    assert watched.informer.refused_for() == 0
+    assert watched.names() == ["b"]
+
+
+async def test_all_namespaces_forbidden_is_silence() -> None:
+    transport = ScriptedTransport()
+    transport.say(LIST, failure(403, "Forbidden"))
+    watched = Watched(transport)
+    heard = watched.informer.heard_at
+    with pytest.raises(ApiRefusal):
+        await watched.informer.list()
+    assert (watched.informer.heard_at, watched.informer.refused_for()) == (heard, 0)
