@@ -97,7 +97,10 @@ def test_a_configuration_that_cannot_work_fails_once_and_names_the_field(tried: 
     wait_for(lambda: not tried.living_pods(name), 60, "no worker is left")
     codes = wait_for(lambda: tried.pods.exit_codes(name), 60, "an exit code")
     assert list(codes.values()) == [64]
-    assert {pod["metadata"]["uid"] for pod in tried.pods.of_training(name)} == set(codes), "one pod, and no other"
+    pods = {pod["metadata"]["uid"]: pod["metadata"]["name"] for pod in tried.pods.of_training(name)}
+    assert set(pods) == set(codes), "one pod, and no other"
+    log = tried.kubectl("logs", *pods.values())
+    assert REFUSALS[name].words in log, "the Job stays, with the log that says why"
 
 
 def test_a_read_only_checkpoint_folder_is_said_and_training_goes_on(tried: Line) -> None:

@@ -81,7 +81,11 @@ def resolve_model(world: ServiceWorld, spec: DiffusionServiceSpec) -> ResolvedMo
 def _why_no_model(world: ServiceWorld, name: str) -> Verdict:
     training = world.training
     if training is None:
-        return Verdict("Reconciling", "WaitingForTraining", f"waits for DiffusionTraining {name}, which does not exist")
+        message = (
+            f"waits for DiffusionTraining {name}, which does not exist: create it in this namespace, or correct "
+            "spec.model.fromTraining.name"
+        )
+        return Verdict("Reconciling", "WaitingForTraining", message)
     said = f": {training.message}" if training.message else ""
     if training.phase == "Failed":
         message = f"DiffusionTraining {name} failed{said}; correct it, or set model.ref to another version"

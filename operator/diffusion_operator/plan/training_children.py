@@ -20,6 +20,7 @@ from diffusion_operator.observe.training_world import TrainingJob, TrainingWorld
 from diffusion_operator.plan.conditions import from_timestamp
 from diffusion_operator.plan.plan import Manifest, ObjectReference
 from diffusion_operator.plan.training_attempt import seconds_until_start
+from diffusion_operator.plan.training_restarts import ending
 
 LEFTOVER_SECONDS = 30
 """How long after the end workers are given to end by themselves."""
@@ -90,17 +91,28 @@ def superfluous_jobs(world: TrainingWorld, training: TrainingCustomResource) -> 
 
 
 def leftover_jobs(world: TrainingWorld, now: datetime) -> tuple[ObjectReference, ...]:
-    """After the end: Jobs that still run somebody. Ended Jobs stay, and their pods' logs with them.
-
-    Workers that reached the target end by themselves: for LEFTOVER_SECONDS after that they are left alone, and so are
-    those of whom nothing is heard yet. They may be among them, when the operator has just started.
-    """
-    since = from_timestamp(text_at(condition_of({"status": world.history.raw}, "Complete"), "lastTransitionTime"))
-    ending = since is not None and now - since < timedelta(seconds=LEFTOVER_SECONDS)
-    trained = {worker.job for worker in world.workers if worker.report is None or worker.report.generation > 0}
-    kept = trained if ending else frozenset()
-    jobs = [job for job in (*world.jobs, *world.previous) if job.outcome == "Active" and job.name not in kept]
+    """After the end: Jobs that still run somebody. Ended Jobs stay, and their pods' logs with them."""
+    spared = _ending_by_themselves(world, now)
+    jobs = [job for job in (*world.jobs, *world.previous) if job.outcome == "Active" and job.name not in spared]
     return references_of(jobs)
+
+
+def _ending_by_themselves(world: TrainingWorld, now: datetime) -> frozenset[str]:
+    """Jobs that are left alone for LEFTOVER_SECONDS after the end, because nobody needs to end them.
+
+    Workers that reached the target end by themselves; those of whom nothing is heard yet may be among them, when the
+    operator has just started. A Job of which a worker refused (64, 93) is failed by the Job controller in a moment,
+    and deleted before it would take along the log that says why.
+    """
+    succeeded = world.history.phase == "Succeeded"
+    end = condition_of({"status": world.history.raw}, "Complete" if succeeded else "Failed")
+    since = from_timestamp(text_at(end, "lastTransitionTime"))
+    if since is None or now - since >= timedelta(seconds=LEFTOVER_SECONDS):
+        return frozenset()
+    if succeeded:
+        trained = (one for one in world.workers if one.report is None or one.report.generation > 0)
+        return frozenset(worker.job for worker in trained)
+    return frozenset(worker.job for worker in world.workers if ending(worker, world) == "Refused")
 
 
 def references_of(jobs: Sequence[TrainingJob]) -> tuple[ObjectReference, ...]:

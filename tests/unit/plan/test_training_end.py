@@ -2,8 +2,8 @@
 
 import pytest
 
-from decided_trainings import BOTH, PAIR, conditions, decided, kstatus, said
-from world_builders import MINIMAL, TWO_POOLS, job, record, spec_with, training_status
+from decided_trainings import BOTH, JOBS, PAIR, conditions, decided, kstatus, said
+from world_builders import MINIMAL, TWO_POOLS, job, pod, record, spec_with, training_status
 
 
 def test_a_refused_spec_touches_nothing_that_runs() -> None:
@@ -49,6 +49,19 @@ def test_workers_that_reached_the_target_end_by_themselves() -> None:
 def test_a_job_that_has_ended_keeps_its_logs() -> None:
     ended = job("base", conditions=[{"type": "Complete", "status": "True"}])
     assert decided(ended, status=training_status() | {"phase": "Succeeded"}).delete == ()
+
+
+@pytest.mark.parametrize("code", [64, 93])
+def test_a_job_that_a_refusal_is_about_to_fail_keeps_the_log_that_says_why(code: int) -> None:
+    failed = {"type": "Failed", "status": "True", "lastTransitionTime": "2026-01-01T11:59:50Z"}
+    status = training_status() | {"phase": "Failed", "conditions": [failed]}
+    refused = (*JOBS, pod("a", exit_code=code), pod("b", pool="spot", node="n2"))
+    plan = decided(*refused, status=status, records=BOTH)
+    assert ([one.name for one in plan.delete], plan.requeue_seconds) == (["job-spot-1"], 30)
+    crashed = (*JOBS, pod("a", exit_code=1), pod("b", pool="spot", node="n2"))
+    assert len(decided(*crashed, status=status, records=BOTH).delete) == 2
+    failed["lastTransitionTime"] = "2026-01-01T11:59:00Z"
+    assert len(decided(*refused, status=status, records=BOTH).delete) == 2
 
 
 @pytest.mark.parametrize(
