@@ -36,9 +36,14 @@ class Snapshots:
         self.write(rng.capture()[None], max(1, generation), 1, self.live.current.training.target_steps)
 
     def write(
-        self, rng_rows: Tensor, generation: int, world: int, target: int, urgent: bool = True,
+        self,
+        rng_rows: Tensor,
+        generation: int,
+        world: int,
+        target: int,
+        urgent: bool = True,
         patience: float | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Snapshot the state with these generators (uint8 [world, n]) unless this very step is safe already."""
         counters = self.state.counters
         committed = self.saver.committed
