@@ -256,9 +256,9 @@ class Agent:
         assert self._done is not None
         if not self._done.done():
             self._report_changed(urgent=True)
-            write_last_words(
-                self.settings.termination_file, last_words(self._report, code, message, self._refused_path())
-            )
+            words = last_words(self._report, code, message, self._refused_path())
+            log.info("%s", ": ".join(filter(None, (f"the worker ends with code {code}", words.path, words.message))))
+            write_last_words(self.settings.termination_file, words)
             self._done.set_result(int(code))
 
     def _refused_path(self) -> str | None:
@@ -267,7 +267,6 @@ class Agent:
 
     async def _say_goodbye(self, code: int) -> None:
         """Give the link a moment to tell the last report; the termination message says the same if it cannot."""
-        log.info("the worker ends with code %d", code)
         if code not in (ExitCode.TARGET_COMMITTED, ExitCode.RUN_AGAIN):
             await self._let_writers_finish()
         if self._link is not None:
