@@ -126,6 +126,7 @@ def end(folder: StateFolder) -> bool:
     """End every process of the cluster and wait until they are gone; False when there was none."""
     process = running(folder)
     if process is None:
+        _collect_ended()
         return False
     first = process.children()
     if not process.kill_with(first, END_SECONDS):
@@ -133,6 +134,12 @@ def end(folder: StateFolder) -> bool:
     if started := _STARTED.pop(process.pid, None):
         started.wait()
     return True
+
+
+def _collect_ended() -> None:
+    """Wait for children that somebody else has killed."""
+    for process in [one for one in _STARTED.values() if one.poll() is not None]:
+        del _STARTED[process.pid]
 
 
 def remove(folder: StateFolder) -> None:
