@@ -88,11 +88,13 @@ def progress(world: TrainingWorld, learned: Learned, target: int, batch: int) ->
     """`status.progress`, from the most advanced worker; `batch` is the global batch size."""
     stored = dict(mapping_at(world.history.raw, "progress"))
     best = _most_advanced(world)
+    committed = learned.committed.step if learned.committed else 0
     if best is None:
-        return stored | _position(max(_step(stored), learned.committed.step if learned.committed else 0), target)
+        return stored | _position(max(_step(stored), committed), target)
     report, heard = best.report, best.heard
     told = max(report.step or 0, 0)
-    step = max(told, _certain_step(best))
+    # Below the target the newest commit may be one that was passed over; at the target it ends the run.
+    step = max(told, _certain_step(best), committed if committed >= target else 0)
     fresh: dict[str, Any] = {**_position(step, target), "lastReportTime": to_timestamp(heard)}
     measured = {
         "loss": _finite(report.loss, 6),

@@ -40,6 +40,13 @@ def test_a_checkpoint_is_progress_when_the_reports_of_it_were_lost() -> None:
     assert found["progress"]["display"] == "20/20"
 
 
+@pytest.mark.parametrize(("step", "display"), [(20, "20/20"), (12, "3/20")])
+def test_only_a_commit_at_the_target_is_more_than_what_the_workers_who_are_left_tell(step: int, display: str) -> None:
+    status = training_status("a", "b", checkpoint={"lastCommitted": COMMITTED | {"step": step}})
+    found = status_of(decided(*PAIR, status=status, records=(record("b", generation=1, step=3),)))
+    assert found["progress"]["display"] == display
+
+
 def test_last_words_and_commits_correct_a_last_report_that_came_a_little_early() -> None:
     early = record("a", **AT_WORK)
     words = '{"reason":"Finished","step":20}'
