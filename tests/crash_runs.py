@@ -112,7 +112,9 @@ class Run:
             if not self._changed and self.scenario.half_way is not None and self.scenario.half_way(objects):
                 self._changed = True
                 assert self.scenario.change is not None
-                await self.scenario.change(self.client, self.namespace)
+                # The operator's crash ends this task, and must not take the user's edit along.
+                self._change = asyncio.ensure_future(self.scenario.change(self.client, self.namespace))
+                await asyncio.shield(self._change)
             if self._moved(objects) != last or not engine.queue.is_quiet or not self._is_over(objects):
                 still_since, last = time.monotonic(), self._moved(objects)
             elif time.monotonic() - still_since > _STILL_SECONDS and self._is_like(reference):
