@@ -17,7 +17,7 @@ from scripted_pods import Stage
 
 _NAMESPACE = Resource("v1", "Namespace", "namespaces", namespaced=False)
 _ACCOUNT = Resource("v1", "ServiceAccount", "serviceaccounts")
-_RUN_SECONDS = 60.0
+_RUN_SECONDS = 240.0
 _STILL_SECONDS = 0.4
 
 

@@ -18,7 +18,8 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)")
 _UID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _HASH = re.compile(r"(?<=-)[0-9a-f]{8,16}(?=$|[-. /@:\"])")
 _ADDRESS = re.compile(r"\b10\.244\.\d+\.\d+\b")
-_TEMPLATE_HASH = re.compile(r"-[bcdfghjklmnpqrstvwxz2456789]{8,10}(?=$|-<random>$)")
+_TEMPLATE_HASH = re.compile(r"-[bcdfghjklmnpqrstvwxz2456789]{6,10}(?=$|-<random>$)")
+"""A 32-bit number, a letter for each decimal digit: ten or nine as a rule, seven once in 500."""
 _RANDOM = re.compile(r"-[bcdfghjklmnpqrstvwxz2456789]{5}$")
 
 

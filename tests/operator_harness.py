@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from deadline import PATIENCE
 from diffusion_contract.names import MANAGED_BY, MANAGED_BY_LABEL
 from diffusion_operator.kube.client import ApiClient
 from diffusion_operator.kube.connection import connect
@@ -36,9 +37,9 @@ FACTS = OperatorFacts(
 
 async def until(predicate: Callable[[], object], seconds: float, what: str) -> None:
     """Wait in the event loop until `predicate` is true; AssertionError names `what`."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + PATIENCE * seconds
     while not predicate():
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        assert time.monotonic() < deadline, f"not within {PATIENCE * seconds:g} s: {what}"
         await asyncio.sleep(0.02)
 
 
@@ -127,10 +128,10 @@ class Bench:
 
 async def quiet(engine: Engine, witness: Witness, done: Callable[[], object], seconds: float = 60) -> None:
     """Wait until `done`, and until neither the operator nor the cluster has moved for a moment."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + PATIENCE * seconds
     still_since, last = time.monotonic(), -1
     while time.monotonic() - still_since < 0.25:
-        assert time.monotonic() < deadline, f"not quiet within {seconds:g} s"
+        assert time.monotonic() < deadline, f"not quiet within {PATIENCE * seconds:g} s"
         if witness.changes != last or not engine.queue.is_quiet or not done():
             still_since, last = time.monotonic(), witness.changes
         await asyncio.sleep(0.02)

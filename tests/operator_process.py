@@ -83,7 +83,7 @@ class OperatorProcess:
     def end(self) -> int:
         """SIGTERM; returns the exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=20)
+        return self.process.wait(timeout=60)
 
     def text(self) -> str:
         """What it logged."""

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from deadline import PATIENCE
 from diffusion_local.node.api_client import ApiClient
 
 
@@ -93,9 +94,9 @@ async def eventually(condition: Callable[[], Any], what: str, seconds: float = 1
             await asyncio.sleep(0.01)
 
     try:
-        await asyncio.wait_for(poll(), seconds)
+        await asyncio.wait_for(poll(), PATIENCE * seconds)
     except TimeoutError:
-        raise AssertionError(f"not within {seconds:g} s: {what}") from None
+        raise AssertionError(f"not within {PATIENCE * seconds:g} s: {what}") from None
 
 
 def with_tiny_api(test: Callable[[TinyApi, ApiClient], Awaitable[None]]) -> None:

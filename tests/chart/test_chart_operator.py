@@ -15,8 +15,6 @@ from deadline import wait_until
 from diffusion_local.cluster import Cluster
 from operator_process import operator
 
-pytestmark = pytest.mark.timeout(240)
-
 
 class AsServiceAccount:
     """The cluster, seen with the token of the chart's ServiceAccount."""

@@ -139,6 +139,7 @@ def test_the_router_is_reached_from_outside_and_only_while_it_is_ready(
         except (urllib.error.URLError, OSError):
             return ""
 
-    wait_for(lambda: answer() == "router", 10, "an answer from the router")
+    # After an outage of the API server its clients wait for up to 30 s, and one of them makes the endpoints.
+    wait_for(lambda: answer() == "router", 60, "an answer from the router")
     embedded.kubectl("delete", "pod", "router", "-n", cluster_namespace, "--wait=false")
     wait_for(lambda: answer() == "", 20, "no answer without the router")

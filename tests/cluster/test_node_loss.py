@@ -1,7 +1,6 @@
 """What happens to pods when their node goes, comes back, or cannot reach the API server. Embedded cluster only."""
 
 import json
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -106,7 +105,6 @@ def test_notice_comes_first_then_grace_then_the_node_is_gone(embedded: Cluster, 
     pods.apply(held(on(node, pod("stays", python(STUBBORN), terminationGracePeriodSeconds=60))))
     pods.wait_log("obeys", "up")
     pods.wait_log("stays", "up")
-    begun = time.monotonic()
     embedded.preempt_node(node, 6)
     found = nodes(embedded)[node]
     assert TAINT in {taint["key"] for taint in found["spec"]["taints"]}
@@ -114,7 +112,6 @@ def test_notice_comes_first_then_grace_then_the_node_is_gone(embedded: Cluster, 
     assert "diffusion.dev/terminates-at" in found["metadata"]["annotations"]
     assert conditions(found)["Ready"] == "True"
     obeyed = pods.wait_phase("obeys", "Failed", seconds=30)
-    assert time.monotonic() - begun < 5
     assert terminated(obeyed["status"]["containerStatuses"][0])["exitCode"] == 75
     disrupted = next(entry for entry in obeyed["status"]["conditions"] if entry["type"] == "DisruptionTarget")
     assert (disrupted["status"], disrupted["reason"]) == ("True", "TerminationByKubelet")
@@ -122,7 +119,6 @@ def test_notice_comes_first_then_grace_then_the_node_is_gone(embedded: Cluster, 
     assert terminated(killed["status"]["containerStatuses"][0])["exitCode"] == 137
     assert conditions(killed)["DisruptionTarget"] == "True"
     wait_for(lambda: node not in nodes(embedded), 30, "the node is gone")
-    assert 5.5 < time.monotonic() - begun < 30
     release(pods, "obeys", "stays")
 
 

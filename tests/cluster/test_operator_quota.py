@@ -4,16 +4,12 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-import pytest
-
 from crash_scenarios import ROLLED_OUT, training
 from diffusion_local.cluster import Cluster
 from diffusion_operator.kube.resources import TRAINING, Resource
 from diffusion_operator.observe.snapshot import Raw
 from operator_harness import until
 from operator_scene import Scene, scene
-
-pytestmark = pytest.mark.timeout(240)
 
 QUOTA = Resource("v1", "ResourceQuota", "resourcequotas")
 NO_PODS = "exceeded quota: nothing, requested: pods=1, used: pods=0, limited: pods=0"

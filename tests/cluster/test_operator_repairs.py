@@ -34,8 +34,6 @@ from end_state import differences
 from operator_harness import Bench, Witness, client_for, until
 from operator_scene import Scene, scene
 
-pytestmark = pytest.mark.timeout(240)
-
 
 async def served(stage: Scene) -> None:
     """A service with its children up."""
@@ -105,7 +103,7 @@ async def test_a_child_that_is_edited_by_hand_is_put_right(
         async def is_right() -> bool:
             return restored(await stage.client.get(resource, namespace, name)) == right
 
-        for _ in range(100):
+        for _ in range(600):
             if await is_right():
                 break
             await asyncio.sleep(0.1)

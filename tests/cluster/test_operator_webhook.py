@@ -2,15 +2,11 @@
 
 from typing import Any
 
-import pytest
-
 from crash_scenarios import ROLLED_OUT
 from diffusion_local.cluster import Cluster
 from diffusion_operator.kube.resources import Resource
 from operator_harness import until
 from operator_scene import scene
-
-pytestmark = pytest.mark.timeout(240)
 
 CONFIGURATION = Resource(
     "admissionregistration.k8s.io/v1",

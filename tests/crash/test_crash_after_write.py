@@ -58,7 +58,7 @@ async def play_all(scenario: Scenario, cluster: Cluster) -> tuple[Outcome, dict[
         await client.transport.close()
 
 
-@pytest.mark.timeout(3600 if FULL else 600)
+@pytest.mark.timeout(7200 if FULL else 1800)
 @pytest.mark.parametrize("scenario", [TINY, TRAINED, ROLLED_OUT], ids=lambda scenario: scenario.name)
 async def test_the_end_is_the_same_wherever_the_operator_dies(
     scenario: Scenario, control_plane: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -8,7 +8,6 @@ import io
 from itertools import pairwise
 from typing import Any
 
-import pytest
 from PIL import Image
 
 from cluster_fixtures import wait_for
@@ -17,7 +16,6 @@ from line_objects import KEY
 from line_story import MODEL as NAME
 from line_story import Line, condition, is_true, step_of
 
-pytestmark = pytest.mark.timeout(420)
 NOTICE_SECONDS = 15
 
 

@@ -10,7 +10,6 @@ from diffusion_local.cluster import Cluster
 from line_objects import TWO_WORKERS, small_training
 from line_story import MODEL, Line, is_true, kill_processes_with, step_of
 
-pytestmark = pytest.mark.timeout(420)
 NAME = "away"
 LONG = {"targetSteps": 100_000, "globalBatchSize": 256, "seed": 3}
 

@@ -17,7 +17,6 @@ from diffusion_local.cluster import Cluster
 from line_objects import small_service
 from line_story import MODEL, Line, condition, is_true, kill_processes_with
 
-pytestmark = pytest.mark.timeout(420)
 NAME = "rolled"
 Visit = dict[str, Any]
 

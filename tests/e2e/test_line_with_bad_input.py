@@ -22,7 +22,6 @@ from line_objects import placed, small_service, small_training
 from line_story import MODEL, Line, condition, is_true, line_in_a_namespace, step_of
 from trainer_workers import TINY_UNET
 
-pytestmark = pytest.mark.timeout(420)
 FULL = bool(os.environ.get("E2E_FULL"))
 
 

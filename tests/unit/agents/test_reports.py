@@ -38,7 +38,7 @@ class Book:
         )
 
     def hold(self, uid: str = "pod-1", seen: str = "", **report: Any) -> asyncio.Task[PollAnswer]:
-        return asyncio.create_task(self.poll(uid, seen, 30, **report))
+        return asyncio.create_task(self.poll(uid, seen, 300, **report))
 
     def tell(self, generation: int, *uids: str) -> None:
         instruction = TrainerInstruction(attempt=0, generation=generation)
@@ -94,13 +94,13 @@ async def test_a_held_poll_is_answered_the_moment_that_the_instruction_changes()
     held = book.hold()
     await until(lambda: book.enqueued, 1, "the poll")
     book.tell(1)
-    first = await asyncio.wait_for(held, 1)
+    first = await asyncio.wait_for(held, 60)
     again = book.hold(seen=first.revision)
     book.tell(1)
     await asyncio.sleep(0.01)
     assert not again.done(), "the same instruction is not news"
     book.tell(2)
-    assert (await asyncio.wait_for(again, 1)).instruction == TrainerInstruction(attempt=0, generation=2)
+    assert (await asyncio.wait_for(again, 60)).instruction == TrainerInstruction(attempt=0, generation=2)
 
 
 async def test_an_instruction_waits_for_a_pod_that_has_not_asked_yet() -> None:
@@ -124,7 +124,7 @@ async def test_a_newer_poll_of_the_same_pod_ends_the_older_one_at_once() -> None
     older = book.hold()
     await asyncio.sleep(0)
     newer = book.hold(broken=1)
-    assert (await asyncio.wait_for(older, 1)).instruction is None
+    assert (await asyncio.wait_for(older, 60)).instruction is None
     assert not newer.done()
     assert book.said().broken == 1
     newer.cancel()
@@ -206,7 +206,7 @@ async def test_a_pod_that_is_gone_is_forgotten_and_its_poll_ends() -> None:
     held = book.hold()
     await asyncio.sleep(0)
     book.reports.forget_pod("pod-1")
-    await asyncio.wait_for(held, 1)
+    await asyncio.wait_for(held, 60)
     assert book.reports.about(KEY) == {}
     assert book.reports.connected == 0
 
@@ -217,7 +217,7 @@ async def test_a_custom_resource_that_is_gone_is_forgotten_with_all_its_pods() -
     await asyncio.sleep(0)
     assert book.reports.connected == 2
     book.reports.forget(KEY)
-    await asyncio.wait_for(asyncio.gather(*held), 1)
+    await asyncio.wait_for(asyncio.gather(*held), 60)
     assert book.reports.about(KEY) == {}
 
 

@@ -185,7 +185,7 @@ async def test_it_is_not_synced_before_a_list_has_come_in() -> None:
     watched = Watched(transport)
     assert not watched.informer.synced.is_set()
     async with watched.running():
-        await asyncio.wait_for(watched.informer.synced.wait(), 5)
+        await asyncio.wait_for(watched.informer.synced.wait(), 60)
     assert str(watched.failures[0]).startswith("403 Forbidden")
 
 

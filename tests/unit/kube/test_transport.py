@@ -40,7 +40,7 @@ class Server:
 async def served() -> AsyncIterator[tuple[Server, HttpTransport]]:
     server = Server()
     async with serving(server.serve) as connection:
-        transport = HttpTransport(connection, timeout=5)
+        transport = HttpTransport(connection, timeout=30)
         try:
             yield server, transport
         finally:
@@ -62,7 +62,7 @@ async def test_the_watches_of_many_namespaces_leave_connections_for_requests() -
         watches = [asyncio.create_task(drain(transport.lines(path, {"watch": "1"}, 60))) for path in paths]
         await until(lambda: server.watches == len(paths), 10, "all watches")
         requests = [transport.request("GET", "/api/v1/pods", {}, None, JSON) for _ in range(100)]
-        replies = await asyncio.wait_for(asyncio.gather(*requests), 10)
+        replies = await asyncio.wait_for(asyncio.gather(*requests), 60)
         assert {reply.code for reply in replies} == {200}
         for watch in watches:
             watch.cancel()

@@ -87,7 +87,7 @@ def play(folder: Path, body: Callable[[ScriptedServer, Store, Until], Awaitable[
 
             following = asyncio.create_task(store.run())
             try:
-                await asyncio.wait_for(body(script, store, until), 20)
+                await asyncio.wait_for(body(script, store, until), 60)
             finally:
                 following.cancel()
                 await asyncio.gather(following, return_exceptions=True)

@@ -17,7 +17,7 @@ from diffusion_local.nodes import Nodes
 from diffusion_local.state import StateFolder
 
 PAIR = KeyPair(Path("c"), Path("k"))
-DEADLINE_SECONDS = 10.0
+DEADLINE_SECONDS = 60.0
 
 
 class Deletions(ApiClient):
@@ -95,7 +95,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
                 if server is not None:
                     server.close()
 
-        asyncio.run(asyncio.wait_for(story(), 30))
+        asyncio.run(asyncio.wait_for(story(), 120))
 
     return run
 

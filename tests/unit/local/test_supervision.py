@@ -17,7 +17,7 @@ from diffusion_local.errors import LocalClusterError
 from diffusion_local.log_files import follow_file
 from diffusion_local.process import Component, Reaper
 
-DEADLINE_SECONDS = 10.0
+DEADLINE_SECONDS = 60.0
 
 
 async def until(predicate: Callable[[], Any], what: str) -> Any:
@@ -33,7 +33,7 @@ def open_files() -> int:
 
 
 def run(body: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(asyncio.wait_for(body(), 30))
+    asyncio.run(asyncio.wait_for(body(), 120))
 
 
 class TestComponent:

@@ -23,7 +23,7 @@ def while_drawing(tmp_path: Path, then: Callable[[Bench, "asyncio.Task[httpx.Res
         bench = Bench(tmp_path)
         bench.loop.outcome = None
         task = asyncio.create_task(bench.ask(json={"n": 2}))
-        await asyncio.wait_for(bench.loop.two_submitted.wait(), 5)
+        await asyncio.wait_for(bench.loop.two_submitted.wait(), 60)
         return await then(bench, task)
 
     return asyncio.run(scene())

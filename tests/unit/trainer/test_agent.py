@@ -58,7 +58,7 @@ class PlayedZygote:
 
 def live(tmp_path: Path, zygote: PlayedZygote, **changed: Any) -> int:
     settings = Settings(config_file=tmp_path / "run.json", termination_file=tmp_path / "last-words", **changed)
-    return asyncio.run(asyncio.wait_for(Agent(settings, None, zygote.start).run(), 20))
+    return asyncio.run(asyncio.wait_for(Agent(settings, None, zygote.start).run(), 60))
 
 
 @pytest.mark.parametrize("step_of", [lambda _process: 3, lambda process: 3 - process % 3])

@@ -85,7 +85,7 @@ def test_who_goes_early_is_missed_by_nobody(
         await writer.drain()
         writer.transport.abort()
         going.set()
-        await asyncio.wait_for(served.wait(), 10)
+        await asyncio.wait_for(served.wait(), 60)
         control.stop()
 
     with caplog.at_level(logging.WARNING):
