@@ -26,7 +26,7 @@ AMOUNTS: dict[str, tuple[dict[str, Any], str]] = {
     "huge pages of no size": (training(spec__workers__resources={"limits": {"hugepages-": "2Mi"}}), "correct the name"),
     "less than nothing": (training(spec__workers__resources={"limits": {"cpu": -1}}), "limits.cpu"),
     "a claim of less than nothing": (training(spec__checkpoint__storage={"claim": {"size": -1}}), "claim.size"),
-    "an amount beyond all numbers": (training(spec__workers__resources={"limits": {"cpu": "1e400"}}), "limits.cpu"),
+    "an amount beyond all numbers": (training(spec__workers__resources={"limits": {"cpu": "1e400"}}), "limits[cpu]"),
     "more processes than devices": (
         training(spec__workers={"processesPerWorker": 2, "resources": {"limits": {"nvidia.com/gpu": 1}}}),
         "must not be above the GPUs in resources.limits",

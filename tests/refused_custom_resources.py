@@ -4,6 +4,7 @@ from typing import Any
 
 from custom_resource_tables import DIGEST, REMOVE, service, training
 from refused_amounts import AMOUNTS
+from refused_forms import FORMS
 
 POOLS = [{"name": "base", "replicas": 1}, {"name": "spot", "capacity": "Spot", "max": 3}]
 VALUE_FROM = {"configMapKeyRef": {"name": "c", "key": "k"}}
@@ -81,15 +82,12 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         "betaStart and betaEnd go with type Linear",
     ),
     "shift without flow matching": (training(spec__diffusion__schedule__shift=2), "shift goes with type FlowMatching"),
-    "a data set from nowhere": (training(spec__dataset__uri="digits"), "spec.dataset.uri"),
-    "a data set by name of a site": (training(spec__dataset__uri="s3://bucket/data"), "spec.dataset.uri"),
     "a # in a path": (training(spec__dataset={"uri": "file:///set#2", "digest": DIGEST}), "spec.dataset.uri"),
     "a file without a digest": (training(spec__dataset__uri="file:///data/a.npz"), "needs its digest"),
     "a file whose name moves the cursor": (
         training(spec__dataset={"uri": "file:///data/\x1b[2J", "digest": DIGEST}),
         "spec.dataset.uri",
     ),
-    "a digest that is none": (training(spec__dataset__digest="sha256:12"), "spec.dataset.digest"),
     "a learning rate of zero": (training(spec__training__optimizer__learningRate=0), "learningRate"),
     "a decay of one": (training(spec__training__ema__decay=1), "decay"),
     "warm-up beyond the end": (
@@ -123,7 +121,6 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         "set exactly one of claim and existingClaim",
     ),
     "no kind of storage": (training(spec__checkpoint__storage={}), "set exactly one of claim and existingClaim"),
-    "a size that is none": (training(spec__checkpoint__storage={"claim": {"size": "big"}}), "storage.claim.size"),
     "one checkpoint kept": (training(spec__checkpoint__retain__last=1), "greater than or equal to 2"),
     "publishing to nowhere": (training(spec__publish={"name": "a"}), "set exactly one of claim and existingClaim"),
     "a tag": (service(spec__model={"ref": "pvc://models/digits:latest"}), "ref must carry a digest"),
@@ -206,6 +203,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         "unknown field",
     ),
     **AMOUNTS,
+    **FORMS,
     "a toleration of no key": (
         training(spec__workers__template={"tolerations": [{"operator": "Equal", "value": "x"}]}),
         "set key, or set operator to Exists",

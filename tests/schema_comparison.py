@@ -1,8 +1,9 @@
 """CRD schemas and typed specs in one common form, the differences between them, and what a schema makes of a document.
 
 Common form of a node: `type` (an int-or-string counts as string), `properties`, `required`, `enum`, `default`, the
-bounds of numbers (`minimum`, `exclusiveMinimum`, `maximum`, `exclusiveMaximum`, as numbers) and of lengths, `pattern`,
-`items`, and `values` for maps. `free` marks content that passes through to Kubernetes or a library as it is.
+bounds of numbers (`minimum`, `exclusiveMinimum`, `maximum`, `exclusiveMaximum`, as numbers) and of lengths, `pattern`
+with the sentence `why`, `items`, and `values` for maps. `free` marks content that passes through to Kubernetes or a
+library as it is.
 """
 
 import copy
@@ -14,7 +15,8 @@ from pydantic import BaseModel
 
 Node = dict[str, Any]
 _LENGTHS = ("minLength", "maxLength", "minItems", "maxItems", "maxProperties")
-_KEPT = ("enum", "pattern", "required", *_LENGTHS)
+_KEPT = ("enum", "pattern", "why", "required", *_LENGTHS)
+_FORM = re.compile(r"(?:self|string\(self\))\.matches\(r'([^']+)'\)")
 
 
 def typed_node(model: type[BaseModel]) -> Node:
@@ -52,7 +54,7 @@ def _typed(raw: Mapping[str, Any], definitions: Mapping[str, Any]) -> Node:
 
 def declared_node(raw: Mapping[str, Any]) -> Node:
     """A node of a CRD's schema."""
-    node: Node = {key: raw[key] for key in (*_KEPT, "default") if key in raw}
+    node: Node = {key: raw[key] for key in (*_KEPT, "default") if key in raw} | form_of(raw)
     is_quantity = bool(raw.get("x-kubernetes-int-or-string"))
     node["type"] = "string" if is_quantity else raw["type"]
     if not is_quantity:  # There a bound holds for integers only, and the pattern of the strings says the same.
@@ -66,6 +68,14 @@ def declared_node(raw: Mapping[str, Any]) -> Node:
     if "items" in raw:
         node["items"] = declared_node(raw["items"])
     return node
+
+
+def form_of(raw: Mapping[str, Any]) -> Node:
+    """`pattern` and `why` of a text; a CRD has them as a rule, so that a user reads the sentence."""
+    for rule in raw.get("x-kubernetes-validations", ()):
+        if found := _FORM.fullmatch(rule["rule"]):
+            return {"pattern": found[1], "why": rule["message"]}
+    return {}
 
 
 def _bounds(node: Node, raw: Mapping[str, Any]) -> None:
@@ -91,7 +101,17 @@ def differences(declared: Node, typed: Node, path: str) -> Iterator[str]:
     """
     if typed.get("free") or declared.get("free"):
         return
-    for key in ("type", "enum", "pattern", "minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum", *_LENGTHS):
+    for key in (
+        "type",
+        "enum",
+        "pattern",
+        "why",
+        "minimum",
+        "exclusiveMinimum",
+        "maximum",
+        "exclusiveMaximum",
+        *_LENGTHS,
+    ):
         if declared.get(key) != typed.get(key):
             yield f"{path}: {key} is {declared.get(key)} in the CRD and {typed.get(key)} in the typed spec"
     if sorted(declared.get("required", [])) != sorted(typed.get("required", [])):
@@ -143,8 +163,9 @@ def misfits(schema: Mapping[str, Any], value: Any, path: str) -> Iterator[str]:
         return
     if "enum" in schema and value not in schema["enum"]:
         yield f"{path}: {value!r} is none of {schema['enum']}"
-    if "pattern" in schema and not re.search(schema["pattern"], str(value)):
-        yield f"{path}: {value!r} does not match {schema['pattern']}"
+    form = form_of(schema)
+    if form and not re.fullmatch(form["pattern"], str(value)):
+        yield f"{path}: {value!r}: {form['why']}"
     yield from _out_of_bounds(schema, value, path)
     if isinstance(value, dict):
         yield from _misfits_of_a_map(schema, value, path)

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue, model_validator
 
 from diffusion_contract.frozen_model import FrozenModel, Misfit
+from diffusion_contract.text_form import TextForm
 
 RUN_CONFIG_KEY = "run.json"
 """Key of the run's ConfigMap under which the document stands."""
@@ -21,7 +22,13 @@ LONGEST_INTERVAL_SECONDS = 31_536_000
 """A year."""
 
 Steps = Annotated[int, Field(ge=1, le=MOST_STEPS)]
-Sha256 = Annotated[str, Field(max_length=71, pattern=r"^sha256:[0-9a-f]{64}$")]
+Sha256 = Annotated[
+    str,
+    Field(max_length=71),
+    TextForm(
+        r"^sha256:[0-9a-f]{64}$", "a digest is sha256: and then 64 hexadecimal digits in lower case: copy it whole"
+    ),
+]
 
 
 class DenoiserSpec(FrozenModel):
@@ -97,7 +104,15 @@ class DiffusionSpec(FrozenModel):
 class DatasetSpec(FrozenModel):
     """Where the samples are: `builtin://digits`, or `file:///path` of a folder or an `.npz`, with its digest."""
 
-    uri: Annotated[str, Field(max_length=1024, pattern=r"^(builtin://digits|file:///[^\x00-\x1f\x7f?#]+)$")]
+    uri: Annotated[
+        str,
+        Field(max_length=1024),
+        TextForm(
+            r"^(builtin://digits|file:///[^\x00-\x1f\x7f?#]+)$",
+            "uri must be builtin://digits, or the absolute path of a folder or an .npz, for example "
+            "file:///data/images.npz, in which ? and # are written %3F and %23",
+        ),
+    ]
     digest: Sha256 | None = None
 
 

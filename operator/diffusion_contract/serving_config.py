@@ -6,6 +6,7 @@ from pydantic import Field
 
 from diffusion_contract.agent_messages import Route
 from diffusion_contract.frozen_model import FrozenModel
+from diffusion_contract.text_form import TextForm
 
 Sampler = Literal["DDIM", "Euler"]
 
@@ -13,7 +14,15 @@ Sampler = Literal["DDIM", "Euler"]
 class ServiceClass(FrozenModel):
     """A named number of sampling steps that a request may ask for."""
 
-    name: Annotated[str, Field(min_length=1, max_length=31, pattern=r"^[a-z][a-z0-9-]{0,30}$")]
+    name: Annotated[
+        str,
+        Field(min_length=1, max_length=31),
+        TextForm(
+            r"^[a-z][a-z0-9-]{0,30}$",
+            "a name is made of lower-case letters, digits and -, and begins with a letter, for example preview: "
+            "correct it",
+        ),
+    ]
     steps: Annotated[int, Field(ge=1, le=1000)]
 
 

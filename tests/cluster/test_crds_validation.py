@@ -1,5 +1,6 @@
 """What the API server itself accepts and refuses, asked of a real one: no webhook and no operator is involved."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,9 +30,12 @@ def test_bad_objects_are_refused_in_words_and_where_the_operator_would_refuse_th
 ) -> None:
     answer = resources.refusal(raw)
     assert words in answer
+    assert re.search("should match|evaluation|no such", answer) is None, "neither patterns nor broken rules are words"
     with pytest.raises(SpecInvalid) as refused:
         parse(raw)
-    assert refused.value.path in answer
+    assert refused.value.path in re.sub(r"\[([a-z./]+)\]", r".\1", answer), (
+        "a rule about a map's entry says limits[cpu]"
+    )
 
 
 NAMES: dict[str, tuple[dict[str, Any], str]] = {

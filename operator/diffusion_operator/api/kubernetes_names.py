@@ -1,39 +1,69 @@
 """Names as Kubernetes writes them, and lists in which a name stands once."""
 
-import re
 from collections.abc import Callable
 from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, Field
+
+from diffusion_contract.text_form import TextForm
 
 Item = TypeVar("Item")
 
 _NAME = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 SUBDOMAIN = rf"{_NAME}(\.{_NAME})*"
 QUALIFIED_NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
-SUBDOMAIN_PATTERN = rf"^{SUBDOMAIN}$"
-QUALIFIED_PATTERN = rf"^({SUBDOMAIN}/)?{QUALIFIED_NAME}$"
-LABEL_PATTERN = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"
-
-ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=SUBDOMAIN_PATTERN)]
-"""Name of a ConfigMap, a Secret, a claim and the like (RFC 1123 subdomain)."""
-
-Image = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\s]+$")]
-"""A container image by name."""
-
-LabelKey = Annotated[str, Field(min_length=1, max_length=316, pattern=QUALIFIED_PATTERN)]
-LabelValue = Annotated[str, Field(max_length=63, pattern=LABEL_PATTERN)]
-
+_QUALIFIED = rf"({SUBDOMAIN}/)?{QUALIFIED_NAME}"
 _KEY_MISFIT = (
     "a key is a name of at most 63 letters, digits, -, _ and ., with an optional prefix such as example.org/: "
     "correct it"
 )
+_KEY = TextForm(rf"^{_QUALIFIED}$", _KEY_MISFIT)
+KEY_OR_EMPTY = TextForm(rf"^({_QUALIFIED})?$", _KEY_MISFIT)
+
+
+def dns_label(pattern: str, example: str) -> TextForm:
+    """The form of a name that stands in the names of other objects, with one that a user could write."""
+    return TextForm(
+        pattern,
+        "a name is made of lower-case letters, digits and -, with a letter or digit at both ends, for example "
+        f"{example}: correct it",
+    )
+
+
+SUBDOMAIN_FORM = TextForm(
+    rf"^{SUBDOMAIN}$",
+    "a name is made of lower-case letters, digits, - and ., with a letter or digit at both ends, for example "
+    "digits-models: correct it",
+)
+
+ObjectName = Annotated[str, Field(min_length=1, max_length=253), SUBDOMAIN_FORM]
+"""Name of a ConfigMap, a Secret, a claim and the like (RFC 1123 subdomain)."""
+
+Image = Annotated[
+    str,
+    Field(min_length=1, max_length=512),
+    TextForm(
+        r"^[^\s]+$", "an image is a name without blanks, for example registry.example.org/team/image:1.0: correct it"
+    ),
+]
+"""A container image by name."""
+
+LabelKey = Annotated[str, Field(min_length=1, max_length=316), _KEY]
+LabelValue = Annotated[
+    str,
+    Field(max_length=63),
+    TextForm(
+        r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$",
+        "a value is made of letters, digits, -, _ and ., with a letter or digit at both ends, for example gpu-a100: "
+        "correct it",
+    ),
+]
 
 
 def keys_are_qualified(labels: dict[str, str]) -> dict[str, str]:
     """`labels`; ValueError where one of the keys could not be that of a label."""
-    if any(re.search(QUALIFIED_PATTERN, key) is None for key in labels):
-        raise ValueError(_KEY_MISFIT)
+    for key in labels:
+        _KEY.check(key)
     return labels
 
 

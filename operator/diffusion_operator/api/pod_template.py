@@ -11,9 +11,10 @@ from pydantic import AfterValidator, Field, model_validator
 
 from diffusion_contract.frozen_model import FrozenModel, Misfit
 from diffusion_contract.names import GROUP
+from diffusion_contract.text_form import TextForm
 from diffusion_operator.api.affinity import Affinity, TopologySpreadConstraint
 from diffusion_operator.api.kubernetes_names import (
-    QUALIFIED_PATTERN,
+    KEY_OR_EMPTY,
     LabelValue,
     NodeLabels,
     ObjectName,
@@ -29,7 +30,7 @@ _RESERVED_KEYS = ("job-name", "controller-uid", "pod-template-hash")
 class Toleration(FrozenModel):
     """A taint that the pods put up with."""
 
-    key: Annotated[str, Field(max_length=316, pattern=rf"^({QUALIFIED_PATTERN[1:-1]})?$")] | None = None
+    key: Annotated[str, Field(max_length=316), KEY_OR_EMPTY] | None = None
     operator: Literal["Exists", "Equal"] | None = None
     value: LabelValue | None = None
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
@@ -60,7 +61,13 @@ class KeyReference(FrozenModel):
     """One key of a ConfigMap or Secret in the namespace of the custom resource."""
 
     name: ObjectName
-    key: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
+    key: Annotated[
+        str,
+        Field(min_length=1, max_length=253),
+        TextForm(
+            r"^[-._a-zA-Z0-9]+$", "a key is made of letters, digits, -, _ and ., for example config.json: correct it"
+        ),
+    ]
     optional: bool | None = None
 
 
@@ -88,7 +95,12 @@ class EnvVariable(FrozenModel):
 
     name: Annotated[
         str,
-        Field(min_length=1, max_length=128, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$"),
+        Field(min_length=1, max_length=128),
+        TextForm(
+            r"^[A-Za-z_][A-Za-z0-9_]*$",
+            "a variable's name is made of letters, digits and _, and begins with no digit, for example LOG_LEVEL: "
+            "correct it",
+        ),
         AfterValidator(_is_not_ours),
     ]
     value: Annotated[str, Field(max_length=4096)] | None = None

@@ -6,7 +6,8 @@ from pydantic import AfterValidator, Field, model_validator
 
 from diffusion_contract.frozen_model import FrozenModel
 from diffusion_contract.names import SCRATCH_DIRECTORY
-from diffusion_operator.api.kubernetes_names import ObjectName
+from diffusion_contract.text_form import TextForm
+from diffusion_operator.api.kubernetes_names import ObjectName, dns_label
 from diffusion_operator.api.resources import Quantity
 
 RESERVED_VOLUMES = "diffusion-"
@@ -99,7 +100,8 @@ class TemplateVolume(FrozenModel):
 
     name: Annotated[
         str,
-        Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"),
+        Field(min_length=1, max_length=63),
+        dns_label(r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$", "team-data"),
         AfterValidator(_is_not_ours),
     ]
     persistent_volume_claim: ClaimVolume | None = None
@@ -120,7 +122,10 @@ class VolumeMount(FrozenModel):
 
     name: Annotated[str, Field(min_length=1, max_length=63)]
     mount_path: Annotated[
-        str, Field(min_length=1, max_length=512, pattern=r"^/[^:]+$"), AfterValidator(_is_plain_and_free)
+        str,
+        Field(min_length=1, max_length=512),
+        TextForm(r"^/[^:]+$", "mountPath must be an absolute path without a colon, for example /data/train"),
+        AfterValidator(_is_plain_and_free),
     ]
     sub_path: Annotated[str, Field(max_length=512), AfterValidator(_stays_inside)] | None = None
     read_only: bool | None = None

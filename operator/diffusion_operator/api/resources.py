@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from diffusion_contract.frozen_model import FrozenModel, Misfit
 from diffusion_contract.quantity import QUANTITY_PATTERN, quantity_value
+from diffusion_contract.text_form import TextForm
 from diffusion_operator.api.kubernetes_names import QUALIFIED_NAME, SUBDOMAIN
 
 GPUS = ("nvidia.com/gpu", "amd.com/gpu")
@@ -22,7 +23,15 @@ def _integer_as_text(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-Quantity = Annotated[str, Field(pattern=QUANTITY_PATTERN, max_length=32), BeforeValidator(_integer_as_text)]
+Quantity = Annotated[
+    str,
+    Field(max_length=32),
+    TextForm(
+        QUANTITY_PATTERN,
+        "a quantity is a number, 0 or more, and a unit of Kubernetes or none, for example 500m, 2 or 20Gi: correct it",
+    ),
+    BeforeValidator(_integer_as_text),
+]
 """A Kubernetes quantity such as `500m`, `2` or `20Gi`."""
 
 

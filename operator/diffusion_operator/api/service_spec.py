@@ -9,7 +9,7 @@ from diffusion_contract.frozen_model import FrozenModel
 from diffusion_contract.model_reference import parse_model_reference
 from diffusion_contract.serving_config import SamplingSpec, ServiceClass
 from diffusion_operator.api.errors import SpecInvalid, spec_invalid
-from diffusion_operator.api.kubernetes_names import SUBDOMAIN_PATTERN, Image, ObjectName, once
+from diffusion_operator.api.kubernetes_names import SUBDOMAIN_FORM, Image, ObjectName, once
 from diffusion_operator.api.pod_template import PodTemplate
 from diffusion_operator.api.resources import ResourcesSpec
 
@@ -17,7 +17,7 @@ from diffusion_operator.api.resources import ResourcesSpec
 class TrainingReference(FrozenModel):
     """A DiffusionTraining of the same namespace."""
 
-    name: Annotated[str, Field(min_length=1, max_length=50, pattern=SUBDOMAIN_PATTERN)]
+    name: Annotated[str, Field(min_length=1, max_length=50), SUBDOMAIN_FORM]
 
 
 class ServedModel(FrozenModel):

@@ -17,14 +17,25 @@ from diffusion_contract.run_config import (
     Retention,
     TrainingSpec,
 )
+from diffusion_contract.text_form import TextForm
 from diffusion_operator.api.errors import SpecInvalid, spec_invalid
-from diffusion_operator.api.kubernetes_names import Image, NodeLabels, ObjectName, once
+from diffusion_operator.api.kubernetes_names import Image, NodeLabels, ObjectName, dns_label, once
 from diffusion_operator.api.pod_template import PodTemplate, Tolerations
 from diffusion_operator.api.resources import GPUS, Quantity, ResourcesSpec
 
 Capacity = Literal["OnDemand", "Spot"]
 AccessMode = Literal["ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod"]
-PoolName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", min_length=1, max_length=12)]
+PoolName = Annotated[str, Field(min_length=1, max_length=12), dns_label(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", "spot-2")]
+
+VersionName = Annotated[
+    str,
+    Field(max_length=128),
+    TextForm(
+        r"^[a-z0-9]([-a-z0-9._]*[a-z0-9])?$",
+        "a name is made of lower-case letters, digits, -, _ and ., with a letter or digit at both ends, for example "
+        "digits-v1: correct it",
+    ),
+]
 
 
 def _is_above_zero(size: str) -> str:
@@ -142,7 +153,7 @@ class ModelCardSpec(FrozenModel):
 class PublishSpec(FrozenModel):
     """The model version at the end: its name (default: that of the custom resource) and the volume for it."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9._]*[a-z0-9])?$", max_length=128)] | None = None
+    name: VersionName | None = None
     claim: ClaimSpec | None = None
     existing_claim: ObjectName | None = None
     card: ModelCardSpec = ModelCardSpec()
