@@ -1,7 +1,9 @@
 """The console scripts. Each imports its command when it is called: a missing extra is a line that names it."""
 
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 
 SCRIPTS = {
@@ -20,13 +22,41 @@ def _script(name: str) -> Callable[[], None]:
 
     def run() -> None:
         try:
-            import_module(module).main()
+            with _standard_output():
+                import_module(module).main()
         except ModuleNotFoundError as missing:
             if (missing.name or "").startswith("diffusion_"):
                 raise
             sys.exit(f"Error: {name} needs {missing.name}: pip install 'diffusion-operator[{extra}]'")
 
     return run
+
+
+@contextmanager
+def _standard_output() -> Iterator[None]:
+    """Say in one line that standard output takes no more (a full disk), and nothing where its reader has gone."""
+    more = ""
+    try:
+        yield
+    except OSError:
+        more = "\n"  # tells whether it is this stream that failed: one without a buffer has forgotten what was refused
+        raise
+    finally:
+        if broken := _refusal_of_output(more):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is written at the exit
+            silent = isinstance(broken, BrokenPipeError)
+            sys.exit(1 if silent else f"Error: standard output cannot be written: {broken.strerror}")
+
+
+def _refusal_of_output(more: str) -> OSError | None:
+    """Why what was printed, and `more`, cannot be written; None where it was, or where nobody listens at all."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.write(more)
+            sys.stdout.flush()
+    except OSError as error:
+        return error
+    return None
 
 
 diffusion_operator = _script("diffusion-operator")

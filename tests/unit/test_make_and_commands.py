@@ -7,6 +7,7 @@ import tomllib
 from importlib import import_module
 from importlib.metadata import entry_points, version
 from pathlib import Path
+from typing import IO
 
 import click
 import pytest
@@ -141,3 +142,33 @@ def test_wrong_arguments_are_exit_code_2_and_one_line(script: str, arguments: li
     refused = CliRunner().invoke(command_of(script), arguments)
     assert refused.exit_code == 2
     assert refused.output.splitlines()[-1].startswith("Error: "), refused.output
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("script", PROJECT["scripts"])
+def test_a_full_disk_behind_standard_output_is_one_line(script: str, unbuffered: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = _helped(script, full, PYTHONUNBUFFERED=unbuffered)
+    assert done.stderr == "Error: standard output cannot be written: No space left on device\n"
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize("script", PROJECT["scripts"])
+def test_where_the_reader_has_gone_nothing_is_said(script: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as pipe:
+        done = _helped(script, pipe)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def _helped(script: str, output: IO[str], **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [Path(sys.executable).parent / script, "--help"],
+        env=os.environ | variables,
+        stdout=output,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=120,
+        check=False,
+    )

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,7 +30,8 @@ held() {
     [ "$(cat "$TOYS/fail" 2>/dev/null)" != "$1" ] || { echo "no route to the packages" >&2; exit 3; }
 }
 case "$*" in
-"-c import sys"*) [ ! -e "$TOYS/too-old" ] ;;
+"-c import sys, venv"*) [ ! -e "$TOYS/too-old" ] ;;
+"-I -c import sys"* | "-c import sys; print"*) echo "(3, 11, of toys)" ;;
 "-I -c "*) exit 0 ;;
 "-m venv --clear .venv")
     rm -rf .venv && mkdir -p .venv/bin && cp "$0" .venv/bin/python
@@ -251,6 +253,29 @@ def test_a_missing_python_is_named_in_one_line(checkout: Checkout) -> None:
     assert process.returncode == 1
     assert process.stderr.startswith("error: Python 3.11"), process.stderr
     assert len(process.stderr.splitlines()) == 1
+
+
+def test_a_python_that_cannot_be_used_is_said_to_be_passed_over(checkout: Checkout) -> None:
+    (checkout.toys / "python3.11").symlink_to(checkout.toys / "python")
+    path = f"{checkout.toys}:{os.environ['PATH']}"
+    for prepared in (False, True):
+        code, said = checkout.run(PYTHON="/nowhere/python", PATH=path)
+        assert code == 0, said
+        first, *others = said.splitlines()
+        assert first == (
+            "==> PYTHON=/nowhere/python is passed over: it is no Python 3.11, 3.12 or 3.13 with its module venv."
+        )
+        assert bool(others) != prepared, said
+
+
+def test_a_python_of_another_version_than_the_environment_s_is_said_to_be_passed_over(checkout: Checkout) -> None:
+    assert checkout.run()[0] == 0
+    code, said = checkout.run(PYTHON=sys.executable)
+    assert code == 0
+    assert said == (
+        f"==> PYTHON={sys.executable} is passed over: .venv has another version. To build it anew, give make clean "
+        "first.\n"
+    )
 
 
 def without_pythons(toys: Path) -> Path:

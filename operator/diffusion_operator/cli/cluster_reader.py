@@ -10,6 +10,7 @@ from kubernetes import client, config
 from urllib3.exceptions import HTTPError
 
 from diffusion_contract.names import GROUP, SERVICE_LABEL, TRAINING_LABEL, VERSION
+from diffusion_operator.cli.kind_words import kind_of
 from diffusion_operator.observe.snapshot import Raw
 
 PLURALS = {"training": "diffusiontrainings", "service": "diffusionservices"}
@@ -67,7 +68,8 @@ class ClusterReader:
         ]
         if not found:
             what = f"diffusion {kind}" if kind else "diffusion training or service"
-            raise NotThere(f"there is no {what} called {name!r} in the namespace {self.namespace!r}")
+            hint = f" (a name goes after the kind: {name} NAME)" if kind is None and kind_of(name) else ""
+            raise NotThere(f"there is no {what} called {name!r} in the namespace {self.namespace!r}{hint}")
         return found
 
     def pods(self, item: Raw) -> Sequence[Raw]:

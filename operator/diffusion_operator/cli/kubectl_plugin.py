@@ -4,14 +4,15 @@ Exit codes: 0 shown, 1 the API server cannot be reached or says no, 2 bad input 
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any, TypeVar
 
 import click
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from diffusion_operator.cli.cluster_reader import ClusterReader, NotThere, Unreadable
+from diffusion_operator.cli.kind_words import Unclear, kind_and_name
 from diffusion_operator.cli.service_view import service_view
 from diffusion_operator.cli.tables import list_table
 from diffusion_operator.cli.training_view import training_view
@@ -32,9 +33,19 @@ def _where(function: F) -> F:
     return function
 
 
-def _page() -> Console:
-    """Standard output. What objects say is shown as it stands; in a pipe each row is one line, as kubectl's are."""
-    return Console(markup=False, emoji=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+def _show(*parts: RenderableType) -> None:
+    """Write to standard output; what objects say is shown as it stands.
+
+    In a pipe each row is one line, as kubectl's are, and no line is filled up with blanks.
+    """
+    if sys.stdout.isatty():
+        Console(markup=False, emoji=False).print(*parts, sep="\n")
+        return
+    page = Console(markup=False, emoji=False, width=PIPE_WIDTH)
+    with page.capture() as printed:
+        page.print(*parts, sep="\n")
+    for line in printed.get().removesuffix("\n").split("\n"):
+        click.echo(line.rstrip())
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -54,28 +65,31 @@ def list(namespace: str | None, kubeconfig: str | None, context: str | None, all
     if not found:
         click.echo("No diffusion trainings or services here.", err=True)
         return
-    _page().print(list_table(found, show_namespace=all_namespaces))
+    _show(list_table(found, show_namespace=all_namespaces))
 
 
 @main.command()
 @_where
-@click.argument("name")
+@click.argument("words", metavar="[KIND] NAME", nargs=-1, required=True)
 @click.option(
     "--kind",
     type=click.Choice(["training", "service"]),
     help="Which one, where a training and a service have the same name.  [default: both]",
 )
-def describe(name: str, namespace: str | None, kubeconfig: str | None, context: str | None, kind: str | None) -> None:
-    """Show how NAME is doing: phase, progress, workers, checkpoints, preemptions, conditions and events."""
-    page = _page()
+def describe(
+    words: Sequence[str], namespace: str | None, kubeconfig: str | None, context: str | None, kind: str | None
+) -> None:
+    """Show how NAME is doing: phase, progress, workers, checkpoints, preemptions, conditions and events.
+
+    KIND is training (dt) or service (dsv), and KIND/NAME will do as well.
+    """
     with _errors():
+        chosen, name = kind_and_name(words, kind)
         reader = ClusterReader(kubeconfig, context, namespace)
-        found = reader.named(name, kind)
-        for number, item in enumerate(found):
-            if number:
-                page.print("─" * RULE_WIDTH)
+        for number, item in enumerate(reader.named(name, chosen)):
             view = training_view if item["kind"] == "DiffusionTraining" else service_view
-            page.print(view(item, reader.pods(item), reader.events(item)))
+            rule = ["─" * RULE_WIDTH] if number else []
+            _show(*rule, view(item, reader.pods(item), reader.events(item)))
 
 
 class _errors:  # noqa: N801 - reads as the block that it guards
@@ -85,7 +99,7 @@ class _errors:  # noqa: N801 - reads as the block that it guards
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, NotThere):
+        if isinstance(error, NotThere | Unclear):
             raise click.UsageError(str(error)) from error
         if isinstance(error, Unreadable):
             raise click.ClickException(str(error)) from error

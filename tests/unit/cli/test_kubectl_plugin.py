@@ -60,6 +60,47 @@ def test_describe_shows_both_kinds_by_that_name_or_the_one_that_is_asked_for(plu
     assert "DiffusionService" not in plugin("describe", "digits", "--kind", "training").output
 
 
+TRAININGS = ["training", "trainings", "dt", "DT", "DiffusionTraining", "diffusiontrainings", "dt.diffusion.dev"]
+SERVICES = ["service", "services", "dsv", "diffusionservice", "diffusionservices.v1alpha1.diffusion.dev"]
+
+
+@pytest.mark.parametrize("word", TRAININGS + SERVICES)
+def test_describe_takes_a_kind_as_kubectl_does(plugin: Plugin, word: str) -> None:
+    alone = plugin("describe", "digits", "--kind", "training" if word in TRAININGS else "service")
+    for words in ([word, "digits"], [f"{word}/digits"]):
+        shown = plugin("describe", *words)
+        assert (shown.exit_code, shown.output) == (0, alone.output)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["pod", "digits"], "'pod' is no kind: write training (dt) or service (dsv), or the name alone"),
+        (["pod/digits"], "'pod' is no kind"),
+        (["dt/a/b"], "name one thing, as NAME, KIND NAME or KIND/NAME"),
+        (["dt", "a", "b"], "name one thing, as NAME, KIND NAME or KIND/NAME"),
+        (["dt", "dsv/a"], "name one thing, as NAME, KIND NAME or KIND/NAME"),
+        (["dt/"], "name one thing, as NAME, KIND NAME or KIND/NAME"),
+        (["/digits"], "'' is no kind"),
+        ([""], "name one thing, as NAME, KIND NAME or KIND/NAME"),
+        (["dt", "digits", "--kind", "service"], "'dt' and --kind service are two kinds: leave one of them out"),
+        (["dt"], "called 'dt' in the namespace 'team' (a name goes after the kind: dt NAME)"),
+        (["dsv/nope"], "there is no diffusion service called 'nope' in the namespace 'team'"),
+    ],
+)
+def test_words_that_name_nothing_are_bad_input_with_the_remedy(plugin: Plugin, words: list[str], said: str) -> None:
+    refused = plugin("describe", *words)
+    assert refused.exit_code == 2
+    assert said in refused.output
+
+
+def test_no_line_is_filled_up_with_blanks_in_a_pipe(plugin: Plugin) -> None:
+    for words in (["describe", "digits"], ["list"]):
+        lines = plugin(*words).output.splitlines()
+        assert len(lines) > 2
+        assert [line for line in lines if line != line.rstrip()] == []
+
+
 def test_a_name_that_is_not_there_is_bad_input(plugin: Plugin) -> None:
     result = plugin("describe", "nope", "-n", "team")
     assert result.exit_code == 2
