@@ -38,8 +38,8 @@ check: environment ## Formatting, lint, types, architecture, spelling, shell, YA
 	@$(BIN)/yamllint --strict crds examples charts/diffusion-operator/values.yaml charts/diffusion-operator/Chart.yaml
 	@$(PYTEST) -q tests/unit/test_size_limits.py tests/unit/test_repository.py
 
-crash: control-plane ## Crash after every write, all seeds and all faults (long)
-	@CRASH_FULL=1 $(PYTEST) -s tests/crash
+crash: control-plane ## Crash after every write with all faults, and properties on new examples (long)
+	@CRASH_FULL=1 $(PYTEST) -s --hypothesis-profile=search tests/crash tests/property
 
 e2e: $(if $(KUBECONFIG),environment,control-plane) ## Tests on a cluster, all bad input; KUBECONFIG=FILE runs the portable ones on that cluster
 	@KUBECONFIG_UNDER_TEST="$(KUBECONFIG)" E2E_FULL=1 $(PYTEST) tests/cluster tests/e2e
