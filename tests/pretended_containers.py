@@ -99,6 +99,12 @@ class Stage:
             if (method, path) == ("PATCH", f"{POD_PATH}/status")
         ]
 
+    def running(self) -> set[str]:
+        """The containers that have a process and of which the status written last says that they run."""
+        status = self.statuses()[-1]
+        told = [*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())]
+        return {one["name"] for one in told if "running" in one["state"]} & set(self.processes)
+
     def phase(self) -> str:
         """The phase that was written last."""
         return str(self.statuses()[-1]["phase"]) if self.statuses() else ""
@@ -131,8 +137,8 @@ Play = Callable[[Callable[[Stage], Awaitable[None]], dict[str, Any]], None]
 
 
 async def running(stage: Stage, *names: str) -> None:
-    """Wait until the pod runs, with these containers."""
-    await eventually(lambda: stage.phase() == "Running" and set(stage.processes) >= set(names), "the pod runs")
+    """Wait until the pod runs, with these containers, and says so."""
+    await eventually(lambda: stage.phase() == "Running" and stage.running() >= set(names), "the pod runs")
 
 
 def on_stage(

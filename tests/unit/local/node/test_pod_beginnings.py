@@ -39,8 +39,8 @@ def test_a_pod_of_an_earlier_agent_has_failed_and_can_be_deleted(play: Play) -> 
 def test_a_pod_of_an_earlier_agent_that_is_always_restarted_goes_on_with_a_new_address(play: Play) -> None:
     async def test(stage: Stage) -> None:
         await running(stage, "main")
+        await eventually(lambda: stage.statuses()[-1]["containerStatuses"][0]["restartCount"] == 3, "it is told")
         status = stage.statuses()[-1]
-        assert status["containerStatuses"][0]["restartCount"] == 3
         assert status["containerStatuses"][0]["lastState"]["terminated"]["exitCode"] == 137
         assert status["podIPs"] == [{"$patch": "replace"}, {"ip": "10.244.1.2"}]
 
