@@ -119,6 +119,7 @@ def test_a_list_of_namespaces_gives_rights_in_these_only() -> None:
         ("replica=2", "replica"),
         ("logLevel=LOUD", "/logLevel"),
         ("image.operator.digest=latest", "/image/operator/digest"),
+        ("image.registry=https://registry.example.org", "/image/registry"),
         ("watchNamespaces={A_B}", "/watchNamespaces/0"),
         ("workers=0", "/workers"),
         ("image=null", "missing property 'image'"),
