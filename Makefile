@@ -7,6 +7,7 @@ KEEP ?= 1
 unexport PYTHONPATH PYTHONHOME  # of other projects; the environment has all that is needed
 PYTEST := $(BIN)/python -m pytest
 SOURCES := operator workloads local tests bench
+UNTIL_MAKE_ENDS := $(if $(shell command -v setpriv),setpriv --pdeathsig TERM)
 
 .PHONY: help demo test check crash e2e bench up down clean lock environment control-plane
 .NOTPARALLEL:
@@ -21,7 +22,7 @@ control-plane: environment
 	@$(BIN)/python -m diffusion_local.binaries
 
 demo: environment ## Dataset to image on a real control plane (1 to 3 minutes; the first time 8 to 20); KEEP=0 stops it after
-	@$(BIN)/python -m diffusion_local.demo $(if $(filter 0,$(KEEP)),--stop,--keep)
+	@$(UNTIL_MAKE_ENDS) $(BIN)/python -m diffusion_local.demo $(if $(filter 0,$(KEEP)),--stop,--keep)
 
 test: control-plane check ## All checks and tests, crash and bad input in their short form (15 to 25 minutes)
 	@echo "==> Tests (usually 10 to 20 minutes on 2 cores)"

@@ -1,4 +1,4 @@
-"""One `up` or `down` of a cluster at a time."""
+"""One `up` or `down` of a cluster at a time, and one demo on it."""
 
 import contextlib
 import fcntl
@@ -13,32 +13,40 @@ from diffusion_local.state import HOME_VARIABLE, StateFolder
 
 @contextmanager
 def locked(folder: StateFolder, say: Callable[[str], None]) -> Iterator[None]:
-    """Hold the lock of the cluster in `folder`; says so when somebody else holds it, and waits.
+    """Hold the lock of the cluster in `folder`; says so when somebody else holds it, and waits."""
+    waiting = f"another command starts or ends the cluster {folder.name!r}; waiting for it"
+    with one_at_a_time(folder.lock, lambda: say(waiting)):
+        yield
 
-    The lock file goes with the lock, so that nothing stays behind.
+
+@contextmanager
+def one_at_a_time(lock: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Hold the file `lock`; when somebody else holds it, call `waiting` and wait.
+
+    The file goes with the lock, so that nothing stays behind.
     """
-    handle = _acquire(folder, say)
+    handle = _acquire(lock, waiting)
     try:
         yield
     finally:
-        folder.lock.unlink(missing_ok=True)
+        lock.unlink(missing_ok=True)
         os.close(handle)
 
 
-def _acquire(folder: StateFolder, say: Callable[[str], None]) -> int:
-    make_folder(folder.lock.parent, HOME_VARIABLE, mode=0o700)
+def _acquire(lock: Path, waiting: Callable[[], None]) -> int:
+    make_folder(lock.parent, HOME_VARIABLE, mode=0o700)
     while True:
-        handle = os.open(folder.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                say(f"another command starts or ends the cluster {folder.name!r}; waiting for it")
+                waiting()
                 fcntl.flock(handle, fcntl.LOCK_EX)
         except BaseException:
             os.close(handle)
             raise
-        if _still_there(folder.lock, handle):
+        if _still_there(lock, handle):
             return handle
         os.close(handle)
 

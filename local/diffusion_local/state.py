@@ -55,6 +55,11 @@ class StateFolder:
         return self.root.with_name(f".{self.root.name}.lock")
 
     @property
+    def demo_lock(self) -> Path:
+        """What a demo on the cluster holds from its beginning to its end."""
+        return self.root.with_name(f".{self.root.name}.demo.lock")
+
+    @property
     def config(self) -> Path:
         """What the supervisor was told to run."""
         return self.root / "cluster.json"

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from cluster_fixtures import is_portable
+from deadline import wait_until
 from diffusion_contract.console_scripts import SCRIPTS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -23,12 +24,17 @@ TARGETS = ["demo", "test", "check", "crash", "e2e", "bench", "up", "down", "clea
 
 def make(*arguments: str, **variables: str) -> str:
     """What make prints; none of its recipes is run when `arguments` begin with -n."""
-    ours = ("KUBECONFIG", "MAKEFLAGS", "MAKELEVEL")  # These tests are run by make themselves.
-    environment = {name: value for name, value in os.environ.items() if name not in ours}
+    environment = environment_of_make() | variables
     done = subprocess.run(
-        ["make", *arguments], cwd=REPOSITORY, env=environment | variables, capture_output=True, text=True, check=True
+        ["make", *arguments], cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True
     )
     return done.stdout
+
+
+def environment_of_make() -> dict[str, str]:
+    """Ours, without what the make says that runs these tests."""
+    ours = ("KUBECONFIG", "MAKEFLAGS", "MAKELEVEL")
+    return {name: value for name, value in os.environ.items() if name not in ours}
 
 
 def test_help_lists_each_target_on_one_line() -> None:
@@ -88,6 +94,26 @@ def test_the_cluster_under_test_is_named_and_its_nodes_are_left_alone(tmp_path: 
     assert "deselected" in collected
     assert "test_node_loss" not in collected
     assert "test_crds_surface" not in collected
+
+
+PRETENDED_DEMO = f"""#!{sys.executable}
+import pathlib, signal, sys
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(pathlib.Path(__file__).with_name("ended").touch()))
+pathlib.Path(__file__).with_name("began").touch()
+signal.pause()
+"""
+
+
+def test_a_killed_make_ends_its_demo(tmp_path: Path) -> None:
+    """It went on unseen, and the next one took its namespace and its node away."""
+    python = tmp_path / "python"
+    python.write_text(PRETENDED_DEMO)
+    python.chmod(0o755)
+    started = subprocess.Popen(["make", "demo", f"BIN={tmp_path}"], cwd=REPOSITORY, env=environment_of_make())
+    wait_until((tmp_path / "began").exists, 60, "the demo")
+    started.kill()
+    started.wait()
+    wait_until((tmp_path / "ended").exists, 60, "the end of the demo")
 
 
 def command_of(script: str) -> click.Command:

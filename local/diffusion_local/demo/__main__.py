@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from diffusion_local import launch
+from diffusion_local.cluster_lock import one_at_a_time
 from diffusion_local.demo.cluster_commands import CommandFailed
 from diffusion_local.demo.narration import Narration
 from diffusion_local.demo.quickstart import Quickstart
@@ -33,15 +34,16 @@ INTERRUPTED = 130
 def main(keep: bool, name: str, output: Path) -> None:
     """Tell the story; exits with 1 and one sentence when a chapter fails, and with 130 on Ctrl-C.
 
-    With --stop the cluster goes with this process, however the story ends.
+    With --stop the cluster goes with this process, however the story ends. A second demo on the same cluster waits for
+    the first: they would take each other's objects and nodes away.
     """
     end_on_signals()
     narration = Narration()
     quickstart = Quickstart(narration=narration, cluster_name=name, output=output.absolute(), owned=not keep)
-    with contextlib.ExitStack() as at_the_end:
+    with contextlib.ExitStack() as turn, contextlib.ExitStack() as at_the_end:
         if not keep:
             at_the_end.callback(quickstart.stop)
-        code = play(quickstart)
+        code = play(quickstart, turn)
     if keep and code:
         narration.explain(what_is_left(name))
     elif keep:
@@ -49,9 +51,15 @@ def main(keep: bool, name: str, output: Path) -> None:
     sys.exit(code)
 
 
-def play(quickstart: Quickstart) -> int:
-    """Play the story and return the exit code; what goes wrong is told in one sentence."""
+def play(quickstart: Quickstart, turn: contextlib.ExitStack) -> int:
+    """Play the story and return the exit code; what goes wrong is told in one sentence.
+
+    `turn` keeps the place of the only demo on this cluster until it is closed.
+    """
+    waiting = f"another demo uses the cluster {quickstart.cluster_name!r}; waiting for its end"
     try:
+        lock = StateFolder.of(quickstart.cluster_name).demo_lock
+        turn.enter_context(one_at_a_time(lock, lambda: quickstart.narration.explain(waiting)))
         quickstart.play()
     except (CommandFailed, LocalClusterError, OSError) as error:
         Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "red"), str(error)))

@@ -1,8 +1,10 @@
 """How `make demo` ends: what it says, what it leaves, and with which exit code."""
 
+import contextlib
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from click.testing import CliRunner, Result
 
 from diffusion_local import launch
 from diffusion_local.cluster import Cluster
+from diffusion_local.cluster_lock import one_at_a_time
 from diffusion_local.demo import __main__ as demo
 from diffusion_local.demo import quickstart
 from diffusion_local.demo.cluster_commands import ClusterCommands, CommandFailed
@@ -117,6 +120,35 @@ def test_with_keep_0_the_cluster_is_owned_and_goes_however_the_story_ends(
 ) -> None:
     assert play(happens, "--stop").exit_code == code
     assert events == ["up demo, owned: True, forward: demo", "stopped"]
+
+
+def test_a_second_demo_on_the_cluster_waits_for_the_first_to_end(
+    play: Play, events: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would take each other's namespace and spot node away."""
+    asides: list[str] = []
+    first = contextlib.ExitStack()
+    first.enter_context(one_at_a_time(StateFolder.of("demo").demo_lock, lambda: None))
+
+    def explain(_: Narration, text: str) -> None:
+        asides.append(text)
+        assert events == []
+        threading.Timer(0.2, first.close).start()
+
+    monkeypatch.setattr(Narration, "explain", explain)
+    assert play(lambda: events.append("played"), "--stop").exit_code == 0
+    assert asides == ["another demo uses the cluster 'demo'; waiting for its end"]
+    assert events == ["up demo, owned: True, forward: demo", "played", "stopped"]
+    assert not StateFolder.of("demo").demo_lock.exists()
+
+
+def test_with_keep_0_the_next_demo_begins_when_the_cluster_has_gone(
+    play: Play, events: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[bool] = []
+    monkeypatch.setattr(Cluster, "stop", lambda _: held.append(StateFolder.of("demo").demo_lock.exists()))
+    assert play(lambda: None, "--stop").exit_code == 0
+    assert held == [True]
 
 
 def test_with_keep_0_it_goes_with_a_bug_too(play: Play, events: list[str]) -> None:
