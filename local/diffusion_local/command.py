@@ -1,5 +1,6 @@
 """The command `diffusion-local`: a Kubernetes cluster of processes on this machine, without containers."""
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -222,9 +223,11 @@ def _stay(cluster: Cluster) -> None:
     """Wait for the end of the cluster, or end it with Ctrl-C."""
     say("Ctrl-C ends the cluster")
     try:
-        cluster.wait()
+        with contextlib.suppress(KeyboardInterrupt):  # the end that was announced, so it is no failure
+            cluster.wait()
     finally:
         cluster.stop()
+    say(f"the cluster {cluster.folder.name!r} is down")
 
 
 def _replace_by(cluster: Cluster, program: Path, args: tuple[str, ...] | list[str]) -> None:

@@ -136,13 +136,15 @@ def test_up_begins_anew_where_an_earlier_start_failed_and_names_a_stopped_api_se
 
 def test_in_the_foreground_ctrl_c_ends_it(home: StateFolder) -> None:
     command = [sys.executable, "-m", "diffusion_local", "up", "--nodes", "0", "--spot", "0", "--foreground"]
-    with started(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as foreground:
+    with started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as foreground:
         assert foreground.stdout is not None
         assert foreground.stdout.readline().startswith("kubeconfig")
         family = processes(home)
         assert Cluster.find("default").kubectl("get", "--raw", "/readyz").stdout == "ok"
         foreground.send_signal(signal.SIGINT)
-        foreground.wait(30)
+        _, said = foreground.communicate(timeout=60)
+    assert foreground.returncode == 0
+    assert said.splitlines()[-1] == "the cluster 'default' is down"
     assert all_gone(family)
     assert not home.root.exists()
 

@@ -91,7 +91,8 @@ class TrainingScene:
         loss, speed = progress.get("loss"), progress.get("samplesPerSecond")
         self._first_loss = self._first_loss or loss
         words = f"loss {loss:.3f}  {speed:.0f} samples/s  " if loss is not None and speed else ""
-        bar.show(progress["step"], progress["targetSteps"], f"{words}{status.get('worldSize', 0)} workers")
+        size = status.get("worldSize", 0)
+        bar.show(progress["step"], progress["targetSteps"], f"{words}{size} worker{'s' * (size != 1)}")
 
     def _tell_sizes(self, status: Status) -> None:
         size = status.get("worldSize", 0)

@@ -232,7 +232,7 @@ def stop(current: Rendezvous, reason: str, now: datetime) -> Rendezvous:
 def _why(current: Rendezvous, chosen: Sequence[StoredMember], workers: Sequence[Worker]) -> str:
     """The sentence that says what the next generation comes from."""
     if not current.members:
-        return f"{_count(len(chosen))} ready"
+        return f"{counted_workers(len(chosen))} ready"
     uids = {member.uid for member in chosen}
     gone = [member for member in current.members if member.uid not in uids]
     new = [member.pod for member in chosen if member.uid not in current.uids]
@@ -263,5 +263,6 @@ def why_gone(worker: Worker | None) -> str:
     return "its connection is lost" if worker.connected is False else "it ended"
 
 
-def _count(workers: int) -> str:
+def counted_workers(workers: int) -> str:
+    """`1 worker`, `2 workers`."""
     return "1 worker" if workers == 1 else f"{workers} workers"

@@ -244,4 +244,4 @@ def _scaled_to_zero(case: Judgement) -> Verdict | None:
 def _serving(case: Judgement) -> Verdict:
     stable = case.rollout.stable
     shown = f"model {short_model(stable.model)} as revision {stable.revision}" if stable else "nothing"
-    return Verdict("Ready", "Serving", f"serving {shown} from {case.replicas} engine pods")
+    return Verdict("Ready", "Serving", f"serving {shown} from {case.replicas} engine pod{'s' * (case.replicas != 1)}")

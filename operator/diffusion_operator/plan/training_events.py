@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from diffusion_operator.observe.raw_values import condition_of, integer_at, mappings_at, text_at
+from diffusion_operator.plan.membership import counted_workers
 from diffusion_operator.plan.plan import Event
 from diffusion_operator.plan.training_phase import Objection, Outlook, Verdict
 
@@ -37,8 +38,7 @@ def _crashes(outlook: Outlook) -> Iterator[Event]:
 def _generation(outlook: Outlook) -> Iterator[Event]:
     before, after = outlook.world.history.rendezvous, outlook.rendezvous
     if after.generation != before.generation:
-        size = len(after.members)
-        workers = "1 worker" if size == 1 else f"{size} workers"
+        workers = counted_workers(len(after.members))
         yield Event("Regrouped", f"generation {after.generation} has {workers}: {after.why}")
 
 
