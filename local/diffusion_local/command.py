@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 from click.core import ParameterSource
-from rich.table import Table
 
 from diffusion_local import launch
 from diffusion_local.binaries.find import ensure
@@ -23,7 +22,7 @@ from diffusion_local.node_command import node
 from diffusion_local.options import ForwardTarget
 from diffusion_local.own_command import own_command
 from diffusion_local.state import StateFolder
-from diffusion_local.terminal import CONSOLE, ErrorsInOneLine, end_on_signals, say
+from diffusion_local.terminal import ErrorsInOneLine, end_on_signals, say
 
 
 class RawArguments(click.Command):
@@ -115,11 +114,11 @@ def status(cluster_name: str) -> None:
     """Show what runs and where it can be reached."""
     cluster = Cluster.find(cluster_name)
     answer = cluster.order("status")
-    table = Table("part", "state", box=None, pad_edge=False)
-    for kind in ("components", "nodes"):
-        for name, running in answer[kind].items():
-            table.add_row(name, "running" if running else "stopped")
-    CONSOLE.print(table)
+    parts = {**answer["components"], **answer["nodes"]}
+    width = max(map(len, parts))
+    click.echo(f"{'part':{width}}  state")
+    for name, running in parts.items():
+        click.echo(f"{name:{width}}  {'running' if running else 'stopped'}")
     _show_access(cluster)
 
 
