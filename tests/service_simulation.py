@@ -248,6 +248,7 @@ class Simulation:
             "updatedReplicas": wanted,
             "readyReplicas": ready,
             "availableReplicas": ready,
+            "conditions": [_progressing(deployment, is_whole=ready == wanted)],
         }
         for number in range(wanted):
             name = f"{metadata['name']}-{number}"
@@ -259,6 +260,13 @@ class Simulation:
                 "metadata": {"name": name, "uid": name, "labels": metadata["labels"]},
                 "status": {"phase": "Running", "containerStatuses": statuses, "conditions": conditions},
             }
+
+
+def _progressing(deployment: dict[str, Any], *, is_whole: bool) -> dict[str, Any]:
+    """The condition by which a Deployment's controller says that it was whole once."""
+    whole = {"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}
+    was_whole = whole in deployment.get("status", {}).get("conditions", ())
+    return whole if is_whole or was_whole else {**whole, "reason": "ReplicaSetUpdated"}
 
 
 def _revisions(routes: tuple[Route, ...]) -> tuple[str, ...]:

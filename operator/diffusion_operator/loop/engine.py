@@ -18,7 +18,7 @@ from diffusion_operator.kube.resources import CHILDREN, CUSTOM_RESOURCES, NODE, 
 from diffusion_operator.kube.store import Change, Store
 from diffusion_operator.loop.clock import Clock, SystemClock
 from diffusion_operator.loop.closed_namespaces import LOOK_AGAIN, ClosedNamespaces
-from diffusion_operator.loop.hearing import LONGEST_DELAY, Hearing
+from diffusion_operator.loop.hearing import LONGEST_DELAY, SOUNDING_SECONDS, Hearing
 from diffusion_operator.loop.metrics import LoopMetrics
 from diffusion_operator.loop.queue import WorkQueue
 from diffusion_operator.loop.reconciler import Reconciler
@@ -100,7 +100,12 @@ class Engine:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def resync(self) -> None:
-        """List the custom resources, drop those that are gone, and look at every one of them. Raises KubeError.
+        """List the custom resources, drop those that are gone, and look at every one of them. Raises KubeError."""
+        await self.sound()
+        self.enqueue_all()
+
+    async def sound(self) -> None:
+        """List the custom resources: what is new in the lists, kopf must tell before long. Raises KubeError.
 
         What is forbidden in a named namespace is no concern of the others.
         """
@@ -110,7 +115,6 @@ class Engine:
             except ApiRefusal:
                 if not informer.refused_for():
                     raise
-        self.enqueue_all()
 
     def enqueue_all(self) -> None:
         """Look at every custom resource."""
@@ -119,11 +123,15 @@ class Engine:
                 self._enqueue(key_of(custom_resource))
 
     async def keep_resyncing(self, seconds: float) -> None:
-        """Resync every so many seconds until cancelled, and sooner where a list was ahead of kopf."""
+        """Resync every so many seconds until cancelled, and between them sound whether kopf still hears."""
+        due = time.monotonic() + seconds
         while True:
-            await asyncio.sleep(min(seconds, LONGEST_DELAY / 2) if self.hearing.is_owed else seconds)
+            await asyncio.sleep(min(seconds, LONGEST_DELAY / 2 if self.hearing.is_owed else SOUNDING_SECONDS))
             try:
-                await self.resync()
+                await self.sound()
+                if time.monotonic() >= due:
+                    self.enqueue_all()
+                    due = time.monotonic() + seconds
             except KubeError as error:
                 self.metrics.failed("resync", error)
                 _log.warning("the resync failed: %s", error)

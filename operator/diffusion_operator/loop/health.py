@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 LONGEST_SILENCE = 240.0
-"""Seconds. A watch hears at least a bookmark each minute, and reconnects after 90 s without one."""
+"""Seconds. A watch hears at least a bookmark each minute, and reconnects after 90 s without one. What kopf watches is
+listed every SOUNDING_SECONDS."""
 
 
 @dataclass(frozen=True)
 class Watched:
-    """A kind that must be heard of: when it last was (monotonic), and after how many seconds silence is an illness."""
+    """A kind that must be heard of, and when it last was (monotonic)."""
 
     plural: str
     heard_at: Callable[[], float]
-    longest_silence: float = LONGEST_SILENCE
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Health:
         silent = [
             f"nothing was heard of {kind.plural} for {silence:.0f} s"
             for kind in self.watched
-            if (silence := self.clock() - kind.heard_at()) > kind.longest_silence
+            if (silence := self.clock() - kind.heard_at()) > LONGEST_SILENCE
         ]
         return "; ".join([*silent, *filter(None, (check() for check in self.checks))]) or None
 

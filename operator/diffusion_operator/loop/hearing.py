@@ -1,8 +1,9 @@
 """Whether kopf still hears: what a list of ours found, kopf must have told before long.
 
 kopf's watch of a custom resource is none of our informers: nobody here sees its bookmarks, and at rest a deaf watch and
-a silent one look alike. But the resync lists the same objects. What is new in such a list is either on its way to us
-through kopf too, or will never come. Only deletions are no proof: kopf does not tell what went while it reconnected.
+a silent one look alike. But the same objects are listed every two minutes. What is new in such a list is either on its
+way to us through kopf too, or will never come: that is known no later than that another kind is silent. Only deletions
+are no proof: kopf does not tell what went while it reconnected.
 """
 
 import time
@@ -14,6 +15,9 @@ from diffusion_operator.observe.snapshot import Raw
 
 LONGEST_DELAY = 60.0
 """Seconds in which kopf must have told what a list found; its longest pause before it reconnects is 34 s."""
+
+SOUNDING_SECONDS = 120.0
+"""How often the custom resources are listed. With LONGEST_DELAY it stays below the silence that health allows."""
 
 
 class Hearing:

@@ -182,12 +182,9 @@ class OperatorProcess:
             instance=settings.identity,
         )
         self._health.checks.append(engine.hearing.why_deaf)
-        for informer in engine.child_informers:
+        # kopf watches the custom resources; what is seen of them here is the lists.
+        for informer in (*engine.child_informers, *engine.custom_resource_informers):
             self._health.watched.append(Watched(informer.resource.plural, informer.last_heard))
-        for informer in engine.custom_resource_informers:
-            # kopf watches these; what is seen here is the resync.
-            longest = settings.resync_seconds * 2.5
-            self._health.watched.append(Watched(informer.resource.plural, informer.last_heard, longest))
         return engine
 
     async def _keep_certificates(self, engine: Engine, known: AgentCertificates, tls: ssl.SSLContext) -> None:

@@ -37,6 +37,7 @@ class WorkloadFacts:
     `current` counts its pods, `available` those of its newest template that have been ready long enough; both are 0
     while the Deployment's controller has not yet seen the newest spec. `waiting` is a sentence about pods that are not
     placed on a node yet, empty without one. `creating`: pods whose container their node is making, and since when.
+    `was_whole`: all pods of its newest template have been available once, or nobody says that they have not.
     """
 
     desired: int = 0
@@ -46,6 +47,7 @@ class WorkloadFacts:
     trouble: Trouble | None = None
     waiting: str = ""
     creating: tuple[tuple[str, str], ...] = ()
+    was_whole: bool = True
 
     def serves(self, wanted: int) -> bool:
         """Whether `wanted` pods are there, of the newest template, and available."""
@@ -68,6 +70,7 @@ def observe_workload(deployment: Raw, pods: Iterable[Raw]) -> WorkloadFacts:
         trouble=min(troubles, key=_by_weight) if troubles else _deployment_trouble(deployment),
         waiting=next((sentence for pod in living if (sentence := unschedulable(pod))), ""),
         creating=tuple(pair for pod in living for pair in _creating(pod)),
+        was_whole=text_at(condition_of(deployment, "Progressing"), "reason") in ("", "NewReplicaSetAvailable"),
     )
 
 

@@ -97,10 +97,18 @@ def _proven(world: ServiceWorld, rollout: Rollout) -> bool:
     """Whether it stands in the status that routers are where they should be.
 
     Without a stable revision nothing is recorded, since nothing is routed. Then what was overtaken goes once all
-    routers have said where they send: after a lost status that is the revision that serves.
+    routers have said where they send: after a lost status that is the revision that serves. Before routers have ever
+    been up there is nothing to prove, and no revision is kept for them.
     """
+    if _never_up(world):
+        return True
     record, stable = world.history.routing, rollout.stable
     if stable is not None:
         return record is not None and record.revision == stable.revision
     ready = [router for router in world.routers if router.ready]
     return bool(ready) and all(router.connected and router.routed is not None for router in ready)
+
+
+def _never_up(world: ServiceWorld) -> bool:
+    """Whether no router is ready, and they have not been up once either, as their Deployment says."""
+    return world.router is not None and not world.router.was_whole and not any(one.ready for one in world.routers)

@@ -1,7 +1,8 @@
 import asyncio
 from typing import Any
 
-from diffusion_operator.loop.health import Health, Watched, health_app
+from diffusion_operator.loop.health import LONGEST_SILENCE, Health, Watched, health_app
+from diffusion_operator.loop.hearing import LONGEST_DELAY, SOUNDING_SECONDS
 from diffusion_operator.loop.listening import listen_on
 from operator_process import fetch
 
@@ -19,8 +20,8 @@ def test_a_kind_that_was_silent_too_long_is_named() -> None:
     assert sick.why_unhealthy() == "nothing was heard of pods for 300 s"
 
 
-def test_each_kind_has_its_own_patience() -> None:
-    assert health(watched=[Watched("pods", lambda: 700.0, 600.0)]).why_unhealthy() is None
+def test_kopf_is_found_deaf_no_later_than_a_watch_of_ours() -> None:
+    assert SOUNDING_SECONDS + LONGEST_DELAY < LONGEST_SILENCE
 
 
 def test_a_part_that_died_is_the_reason() -> None:
