@@ -10,7 +10,7 @@ from diffusion_operator.kube.resources import CLAIM, MODEL_SERVICE, SECRET, TRAI
 from diffusion_operator.loop.kinds import KINDS
 from diffusion_operator.observe.snapshot import Raw
 from diffusion_operator.plan.kind import Kind
-from scripted_pods import MODEL_DIGEST, Script, serve, train_through_a_crash
+from scripted_pods import MODEL_DIGEST, Script, serve, train_through_a_crash, train_through_an_edit
 from tiny_planner import KINDS as TINY_KINDS
 
 API = "diffusion.dev/v1alpha1"
@@ -106,11 +106,22 @@ async def _new_model(client: ApiClient, namespace: str) -> None:
     await client.merge(MODEL_SERVICE, namespace, "digits", patch)
 
 
+def _trains(objects: Sequence[Raw]) -> bool:
+    return status_of(objects, "DiffusionTraining").get("worldSize") == 1
+
+
+async def _new_image(client: ApiClient, namespace: str) -> None:
+    await client.merge(TRAINING, namespace, "digits", {"spec": {"workers": {"image": "other:2"}}})
+
+
 TINY = Scenario(
     "tiny",
     TINY_KINDS,
     [(TRAINING, training())],
     lambda objects: status_of(objects, "DiffusionTraining").get("phase") == "Succeeded",
+)
+EDITED = Scenario(
+    "edit", KINDS, [(TRAINING, training())], _trained, train_through_an_edit, half_way=_trains, change=_new_image
 )
 TRAINED = Scenario("training", KINDS, [(TRAINING, training())], _trained, train_through_a_crash)
 ROLLED_OUT = Scenario(

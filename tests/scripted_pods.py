@@ -21,7 +21,7 @@ from diffusion_contract.agent_messages import (
     TrainerInstruction,
     TrainerReport,
 )
-from diffusion_contract.names import ATTEMPT_LABEL, POOL_LABEL, TRAINING_LABEL
+from diffusion_contract.names import ATTEMPT_LABEL, IMAGE_TRIAL_ROLE, POOL_LABEL, ROLE_LABEL, TRAINING_LABEL
 from diffusion_operator.kube.client import ApiClient
 from diffusion_operator.kube.errors import KubeError
 from diffusion_operator.kube.keys import keys_named_by
@@ -240,3 +240,15 @@ def train_through_a_crash(life: Life, stage: Stage) -> Said:
     published = PublishedVersion(reference=f"pvc://models/digits@{MODEL_DIGEST}", digest=MODEL_DIGEST, step=100)
     words = TerminationMessage(reason="Finished", step=100, committed=COMMITTED, published=published)
     return Said(exit_code=0, words=words)
+
+
+def train_through_an_edit(life: Life, stage: Stage) -> Said:
+    """The base worker trains until it is told to leave for another image, which was tried; then as after a crash."""
+    if life.pod["metadata"]["labels"].get(ROLE_LABEL) == IMAGE_TRIAL_ROLE:
+        return Said(exit_code=0)
+    heard = life.heard
+    if (life.attempt, life.pool) != (1, "base") or heard is None:
+        return train_through_a_crash(life, stage)
+    if heard.stop:
+        return Said(exit_code=75)
+    return Said(TrainerReport(attempt=1, state="Training", generation=heard.generation, step=0))

@@ -20,6 +20,7 @@ from diffusion_operator.observe.training_world import members, observe_training,
 from diffusion_operator.plan.conditions import to_timestamp
 from diffusion_operator.plan.plan import Plan, manifest_digest
 from diffusion_operator.plan.training import decide_training
+from simulated_pods import exit_code, is_found, made_pod
 from simulated_trainers import Trainer, Volume, obey, work
 from world_builders import OPERATOR, custom_resource
 
@@ -66,7 +67,7 @@ class Simulator:
         return Snapshot(
             custom_resource=raw,
             operator=OPERATOR,
-            children=tuple(one for _, one in sorted(self.objects.items()) if _is_found(one, uids)),
+            children=tuple(one for _, one in sorted(self.objects.items()) if is_found(one, uids)),
             nodes=self.nodes,
             referenced={reference: {"kind": "PersistentVolumeClaim"} for reference in references(raw)},
             rehearsals=self.rehearsals,
@@ -153,7 +154,7 @@ class Simulator:
 
     def _control_job(self, name: str, job: dict[str, Any]) -> None:
         pods = self.pods(name)
-        codes = [_exit_code(pod) for pod in pods]
+        codes = [exit_code(pod) for pod in pods]
         indexes = {int(pod["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"]): pod for pod in pods}
         size = job["spec"]["parallelism"]
         if any(code in (ExitCode.CONFIGURATION_REFUSED, ExitCode.DO_NOT_RETRY) for code in codes):
@@ -167,41 +168,26 @@ class Simulator:
                 self.objects.pop(("Pod", pod["metadata"]["name"]), None)
         for index in range(size):
             self._control_index(name, job, index, indexes.get(index))
-        codes = [_exit_code(pod) for pod in self.pods(name)]
+        codes = [exit_code(pod) for pod in self.pods(name)]
         job["status"] = {"active": codes.count(None), "succeeded": codes.count(0)}
         if codes.count(0) == size:
             job["status"]["conditions"] = [{"type": "Complete", "status": "True"}]
 
     def _control_index(self, name: str, job: dict[str, Any], index: int, pod: dict[str, Any] | None) -> None:
         if pod is not None:
-            code, ended = _exit_code(pod), pod["status"].get("ended")
+            code, ended = exit_code(pod), pod["status"].get("ended")
             if code is None or code == 0 or self.now < ended + timedelta(seconds=BACK_OFF_SECONDS):
                 return
             del self.objects[("Pod", pod["metadata"]["name"])]
         uid = self._uid()
-        labels = job["spec"]["template"]["metadata"]["labels"] | {
-            "batch.kubernetes.io/job-name": name,
-            "batch.kubernetes.io/job-completion-index": str(index),
-        }
         node = self._node_for(job)
         if node is None:
             return
-        created = {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {
-                "name": f"{name}-{index}-{uid}",
-                "uid": uid,
-                "labels": labels,
-                "creationTimestamp": self._moment(),
-            },
-            "owner": job["metadata"]["uid"],
-            "spec": {"nodeName": node},
-            "status": {"phase": "Running", "podIP": f"10.244.0.{self.serial}"},
-        }
+        created = made_pod(job, index, node, uid, self._moment())
         self.objects[("Pod", created["metadata"]["name"])] = created
-        target, publishes = self.spec["training"]["targetSteps"], "publish" in self.spec
-        self.trainers[uid] = Trainer(uid, int(labels[ATTEMPT_LABEL]), target, publishes)
+        if created["status"]["phase"] == "Running":
+            target, publishes = self.spec["training"]["targetSteps"], "publish" in self.spec
+            self.trainers[uid] = Trainer(uid, int(created["metadata"]["labels"][ATTEMPT_LABEL]), target, publishes)
 
     def _node_for(self, job: Raw) -> str | None:
         """A node without trouble; a new one appears when there is none, as an autoscaler would see to."""
@@ -282,15 +268,3 @@ class Simulator:
             if until and self.status.get("phase") == until:
                 return
             self.round()
-
-
-def _is_found(one: Raw, uids: set[str]) -> bool:
-    """Whether the operator finds an object: by an owner that is there, or because the status names it."""
-    return one["kind"] != "Pod" or one["owner"] in uids or one["metadata"]["uid"] in uids
-
-
-def _exit_code(pod: Raw) -> int | None:
-    if pod["status"]["phase"] not in ("Failed", "Succeeded"):
-        return None
-    statuses = pod["status"].get("containerStatuses")
-    return int(statuses[0]["state"]["terminated"]["exitCode"]) if statuses else -1

@@ -15,7 +15,7 @@ import pytest
 
 import diffusion_operator.plan.service_routing
 from crash_runs import Outcome, Run
-from crash_scenarios import ROLLED_OUT, TINY, TRAINED, Scenario
+from crash_scenarios import EDITED, ROLLED_OUT, TINY, TRAINED, Scenario
 from custom_resource_tables import install_crds
 from diffusion_local.cluster import Cluster
 from faulty_transport import Fault, FaultPlan
@@ -59,7 +59,7 @@ async def play_all(scenario: Scenario, cluster: Cluster) -> tuple[Outcome, dict[
 
 
 @pytest.mark.timeout(7200 if FULL else 1800)
-@pytest.mark.parametrize("scenario", [TINY, TRAINED, ROLLED_OUT], ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize("scenario", [TINY, TRAINED, EDITED, ROLLED_OUT], ids=lambda scenario: scenario.name)
 async def test_the_end_is_the_same_wherever_the_operator_dies(
     scenario: Scenario, control_plane: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

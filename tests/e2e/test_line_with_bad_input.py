@@ -117,6 +117,19 @@ def test_a_read_only_checkpoint_folder_is_said_and_training_goes_on(tried: Line)
     listed = tried.program("import pathlib; print(*pathlib.Path('/volume').glob('*/*/*/*'))", "line-locked").split()
     folders = {Path(file).parent for file in listed}
     assert folders
+
+
+def test_an_edit_to_an_image_that_does_not_exist_leaves_the_workers_training(tried: Line) -> None:
+    before = tried.wait(LOCKED, lambda now: now.get("phase") == "Running", 240, "training")
+    tried.patch("dt", LOCKED, {"workers": {"image": "nowhere.invalid/at-all:1"}})
+    status = tried.wait(LOCKED, lambda now: condition(now, "Stalled").get("reason") == "ImagePull", 120, "the refusal")
+    assert "nowhere.invalid/at-all:1" in status["message"]
+    assert status["message"].endswith("; meanwhile 1 of 1 workers train as generation 1")
+    tried.wait(LOCKED, lambda now: step_of(now) >= step_of(status) + 10, 120, "ten more steps")
+    tried.patch("dt", LOCKED, {"workers": {"image": None}})
+    after = tried.wait(LOCKED, lambda now: condition(now, "Ready").get("reason") == "Training", 60, "nothing to refuse")
+    assert (after["attempt"], after["rendezvous"]["members"]) == (1, before["rendezvous"]["members"])
+    wait_for(lambda: len(tried.living_pods(LOCKED)) == 1, 60, "nothing is tried any more")
     tried.kubectl("delete", "dt", LOCKED, "--wait=false")
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from simulated_pods import NO_IMAGE
 from training_disturbances import announce, crash, edit, evict, orphan, raise_target, refuse, vanish
 from training_simulator import Simulator
 from world_builders import TWO_POOLS, spec_with
@@ -28,6 +29,7 @@ DISTURBANCES: dict[str, Callable[[Simulator, int], None]] = {
     "shrink": lambda world, _: edit(world, workers__min=1, workers__max=1, pools=[{"name": "base", "replicas": 1}]),
     "grow": lambda world, _: edit(world, workers__max=2, pools=TWO_POOLS["pools"]),
     "other image": lambda world, number: edit(world, workers__image=f"trainer:{number}"),
+    "no such image": lambda world, number: edit(world, workers__image=f"{NO_IMAGE}:{number}"),
 }
 
 actions = st.lists(st.tuples(st.sampled_from(sorted(DISTURBANCES)), st.integers(0, 6)), max_size=14)
@@ -51,7 +53,7 @@ def play(spec: dict[str, Any], history: list[Action]) -> Simulator:
         DISTURBANCES[name](world, number)
         world.round()
         check(world)
-    edit(world, suspend=False)
+    edit(world, suspend=False, workers__image="trainer:0")
     for _ in range(400):
         if world.status["phase"] == "Succeeded":
             break

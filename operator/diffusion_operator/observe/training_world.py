@@ -23,6 +23,7 @@ from diffusion_operator.api.errors import SpecInvalid
 from diffusion_operator.api.training_spec import TrainingCustomResource, parse_training
 from diffusion_operator.observe.agent_reports import AgentRecord
 from diffusion_operator.observe.creation_failures import creation_failure
+from diffusion_operator.observe.image_trials import JOB_LABEL, ImageTrial, is_image_trial, observe_image_trials
 from diffusion_operator.observe.nodes import NodeFacts, observe_node
 from diffusion_operator.observe.operator_facts import OperatorFacts
 from diffusion_operator.observe.pods import PodFacts, observe_pod
@@ -42,7 +43,6 @@ _REQUEST = re.compile(r"^[A-Z]+ /\S+: ")
 """How the refusal of a request begins; the API server's own sentence follows."""
 
 INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
-JOB_LABEL = "batch.kubernetes.io/job-name"
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,8 @@ class TrainingWorld:
     API server refused our writes; that there is none means nothing before this process `has_applied` any.
     `rehearsals`: by the digest of a manifest, why it would refuse that, or "" where it would not. `run`: what the pods
     of this run read now; None where it cannot be read. `retry`: the annotation by which a failed run is asked for
-    once more, empty where there is none. `runs_before`: pods of `previous` that have not ended.
+    once more, empty where there is none. `runs_before`: pods of `previous` that have not ended. `refused_children`:
+    names of the children that `refusals` are about.
     """
 
     name: str
@@ -137,6 +138,8 @@ class TrainingWorld:
     retry: str = ""
     run: RunConfig | None = None
     rehearsals: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    image_trials: tuple[ImageTrial, ...] = ()
+    refused_children: frozenset[str] = frozenset()
 
 
 def references(custom_resource: Raw) -> tuple[Reference, ...]:
@@ -159,7 +162,7 @@ def observe_training(snapshot: Snapshot, reports: Mapping[str, AgentRecord]) -> 
     raw = snapshot.custom_resource
     training, refused = _parse(raw)
     history = read_history(raw)
-    jobs = tuple(_job(child, snapshot) for child in snapshot.children if child.get("kind") == "Job")
+    jobs = tuple(_job(child, snapshot) for child in snapshot.children if _is_workers_job(child))
     current = tuple(job for job in jobs if job.attempt == history.attempt)
     return TrainingWorld(
         name=text_at(raw, "metadata", "name"),
@@ -179,8 +182,14 @@ def observe_training(snapshot: Snapshot, reports: Mapping[str, AgentRecord]) -> 
         rehearsals={digest: _REQUEST.sub("", sentence) for digest, sentence in snapshot.rehearsals.items()},
         has_applied=snapshot.has_applied,
         refusals=tuple(_REQUEST.sub("", one.message) for one in snapshot.refusals),
+        refused_children=frozenset(one.name for one in snapshot.refusals),
+        image_trials=tuple(observe_image_trials(snapshot.children)),
         missing_claims=tuple(ref.name for ref, found in snapshot.referenced.items() if found is None),
     )
+
+
+def _is_workers_job(child: Raw) -> bool:
+    return child.get("kind") == "Job" and not is_image_trial(child)
 
 
 def _claims(snapshot: Snapshot) -> Iterator[tuple[str, str]]:

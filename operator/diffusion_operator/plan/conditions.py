@@ -81,6 +81,10 @@ def stamped(
     return [_stamp(condition, stored.get(condition.type, {}), generation, now) for condition in conditions]
 
 
+MEANWHILE = "; meanwhile "
+"""What stands in a message between why an edit is not carried out and what runs on."""
+
+
 def kept(message: str, stored: str, start: str) -> str:
     """`stored` where it says the same as `message` but for numbers after `start`, with which both begin; or `message`.
 

@@ -25,6 +25,7 @@ from diffusion_operator.plan.training_children import superfluous_jobs, wanted_c
 from diffusion_operator.plan.training_ended import after_the_end, asks_once_more
 from diffusion_operator.plan.training_events import training_events
 from diffusion_operator.plan.training_identity import CHANGED, as_begun, describes_another_run, why_unusable
+from diffusion_operator.plan.training_image_trial import image_obstacle, is_tried, seconds_until_untried
 from diffusion_operator.plan.training_obstacles import CREATION_SECONDS, makes_too_few, seconds_until_slow_workers
 from diffusion_operator.plan.training_outcome import outcome
 from diffusion_operator.plan.training_phase import Objection, Outlook, verdict
@@ -33,6 +34,10 @@ from diffusion_operator.plan.training_rehearsal import REHEARSE_AGAIN_SECONDS, r
 from diffusion_operator.plan.training_restarts import Restarts, count_restarts
 from diffusion_operator.plan.training_silence import seconds_until_standstill, with_silence
 from diffusion_operator.plan.training_status import master_port, refused_status, training_status
+
+_TRYING = (
+    "before workers leave for those that spec.workers and spec.pools ask for, it is found out whether these can start"
+)
 
 
 def decide_training(world: TrainingWorld, now: datetime) -> Plan:
@@ -111,17 +116,21 @@ def _look_ahead(world: TrainingWorld, training: TrainingCustomResource, now: dat
         no_progress=following.no_progress,
         next_attempt_time=following.start,
         waiting_seconds=seconds_until_start(following.start, now),
-        objection=_objection(world, training),
+        objection=_objection(world, training, now),
     )
 
 
-def _objection(world: TrainingWorld, training: TrainingCustomResource) -> Objection | None:
+def _objection(world: TrainingWorld, training: TrainingCustomResource, now: datetime) -> Objection | None:
     """Why an edit of the spec is not carried out; `training` is the run that goes on."""
     if world.training is not None and describes_another_run(world, world.training):
         return Objection("InvalidSpec", str(CHANGED))
     if sentence := why_not(world, training):
         said = f"the API server refuses the workers that spec.workers and spec.pools ask for: {sentence}; correct them"
         return Objection("WorkersRefused", said)
+    if obstacle := image_obstacle(world, training, now):
+        return Objection(obstacle.reason, obstacle.message)
+    if is_tried(world, training, now):
+        return Objection("TryingWorkers", _TRYING, "Reconciling")
     return None
 
 
@@ -156,6 +165,7 @@ def _requeue(outlook: Outlook, held_back: float, now: datetime) -> float | None:
         waits.append(CREATION_SECONDS)
     waits.append(seconds_until_slow_workers(outlook.world, now))
     waits.append(seconds_until_standstill(outlook.world, now))
+    waits.append(seconds_until_untried(outlook.world, outlook.training, now))
     if why_not(outlook.world, outlook.training):
         waits.append(REHEARSE_AGAIN_SECONDS)
     return min((wait for wait in waits if wait is not None), default=None)

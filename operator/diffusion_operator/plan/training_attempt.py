@@ -25,8 +25,8 @@ from diffusion_operator.plan.membership import (
     survivors,
     without_members,
 )
+from diffusion_operator.plan.training_image_trial import may_leave
 from diffusion_operator.plan.training_progress import Learned
-from diffusion_operator.plan.training_rehearsal import may_leave
 from diffusion_operator.plan.training_restarts import Restarts, ending
 
 STOP_SECONDS = 180
@@ -88,22 +88,22 @@ def _regroup(
     world: TrainingWorld, training: TrainingCustomResource, resume_step: int | None, now: datetime
 ) -> Rendezvous:
     stored = world.history.rendezvous
-    reason = _reason_to_stop(world, training)
+    reason = _reason_to_stop(world, training, now)
     if stored.members and reason:
         stored = stop(stored, reason, now)
     return next_rendezvous(stored, world.workers, bounds_of(training), resume_step, now)
 
 
-def _reason_to_stop(world: TrainingWorld, training: TrainingCustomResource) -> str:
+def _reason_to_stop(world: TrainingWorld, training: TrainingCustomResource, now: datetime) -> str:
     if training.spec.suspend:
         return "Suspended"
-    return "WorkersChanged" if may_leave(world, training) else ""
+    return "WorkersChanged" if may_leave(world, training, now) else ""
 
 
 def _is_over(world: TrainingWorld, training: TrainingCustomResource, rendezvous: Rendezvous, now: datetime) -> bool:
     if rendezvous.stop:
         return not _living_members(world, rendezvous) or _stopped_for_too_long(rendezvous, now)
-    if not rendezvous.members and (training.spec.suspend or may_leave(world, training)):
+    if not rendezvous.members and (training.spec.suspend or may_leave(world, training, now)):
         return bool(world.jobs)
     trained = world.history.rendezvous
     if survivors(trained, world.workers) or not _nobody_is_active(world):

@@ -4,7 +4,7 @@ Jobs follow the *stored* attempt. A Job of attempt n exists only when n stands i
 a higher one does.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,11 +15,13 @@ from diffusion_operator.children.headless_service import headless_service
 from diffusion_operator.children.job import training_job
 from diffusion_operator.children.run_config_map import run_config_map
 from diffusion_operator.children.training_disruption_budget import training_disruption_budget
+from diffusion_operator.observe.image_trials import ImageTrial
 from diffusion_operator.observe.raw_values import condition_of, mapping_at, text_at
 from diffusion_operator.observe.training_world import TrainingJob, TrainingWorld
 from diffusion_operator.plan.conditions import from_timestamp
 from diffusion_operator.plan.plan import Manifest, ObjectReference
 from diffusion_operator.plan.training_attempt import seconds_until_start
+from diffusion_operator.plan.training_image_trial import superfluous_trials, wanted_trial
 from diffusion_operator.plan.training_restarts import ending
 
 LEFTOVER_SECONDS = 30
@@ -35,6 +37,7 @@ def wanted_children(world: TrainingWorld, training: TrainingCustomResource, now:
         headless_service(training),
         training_disruption_budget(training, attempt),
         *_jobs(world, training, now),
+        *([trial] if (trial := wanted_trial(world, training)) else ()),
     )
 
 
@@ -83,18 +86,18 @@ def carries(live: Any, wanted: Any) -> bool:
 
 
 def superfluous_jobs(world: TrainingWorld, training: TrainingCustomResource) -> tuple[ObjectReference, ...]:
-    """Jobs of earlier attempts, and of pools that the spec no longer has."""
+    """Jobs of earlier attempts, of pools that the spec no longer has, and trials whose answer nobody waits for."""
     wanted = {pool.name for pool in training.spec.effective_pools if pool.size > 0}
     dropped = [job for job in world.jobs if job.pool not in wanted]
     earlier = [job for job in world.previous if job.attempt is not None and job.attempt < world.history.attempt]
-    return references_of([*earlier, *dropped])
+    return references_of([*earlier, *dropped, *superfluous_trials(world, training)])
 
 
 def leftover_jobs(world: TrainingWorld, now: datetime) -> tuple[ObjectReference, ...]:
-    """After the end: Jobs that still run somebody. Ended Jobs stay, and their pods' logs with them."""
+    """After the end: Jobs that still run somebody, and trials. Ended Jobs stay, and their pods' logs with them."""
     spared = _ending_by_themselves(world, now)
     jobs = [job for job in (*world.jobs, *world.previous) if job.outcome == "Active" and job.name not in spared]
-    return references_of(jobs)
+    return references_of([*jobs, *world.image_trials])
 
 
 def _ending_by_themselves(world: TrainingWorld, now: datetime) -> frozenset[str]:
@@ -115,7 +118,7 @@ def _ending_by_themselves(world: TrainingWorld, now: datetime) -> frozenset[str]
     return frozenset(worker.job for worker in world.workers if ending(worker, world) == "Refused")
 
 
-def references_of(jobs: Sequence[TrainingJob]) -> tuple[ObjectReference, ...]:
+def references_of(jobs: Iterable[TrainingJob | ImageTrial]) -> tuple[ObjectReference, ...]:
     """`jobs` as they were seen, without those that are being deleted already."""
     return tuple(
         ObjectReference(

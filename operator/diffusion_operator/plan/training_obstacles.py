@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from diffusion_operator.observe.creation_failures import refused
-from diffusion_operator.observe.pods import PULL_PROBLEMS, START_PROBLEMS
+from diffusion_operator.observe.pods import PULL_PROBLEMS, START_PROBLEMS, PodFacts
 from diffusion_operator.observe.raw_values import condition_of, text_at
 from diffusion_operator.observe.training_world import TrainingJob, TrainingWorld
 from diffusion_operator.plan.conditions import kept
@@ -43,10 +43,11 @@ def obstacles(world: TrainingWorld, now: datetime) -> tuple[Obstacle, ...]:
     """All that is in the way now, the deepest cause first; in the stored words where these still say the same."""
     found = (*_claims(world), *_refusals(world), *_uncreated(world), *_pods(world), *_slow(world, now))
     stored = condition_of({"status": world.history.raw}, "Scheduled")
-    return tuple(_in_stored_words(one, text_at(stored, "reason"), text_at(stored, "message")) for one in found)
+    return tuple(in_stored_words(one, text_at(stored, "reason"), text_at(stored, "message")) for one in found)
 
 
-def _in_stored_words(obstacle: Obstacle, reason: str, message: str) -> Obstacle:
+def in_stored_words(obstacle: Obstacle, reason: str, message: str) -> Obstacle:
+    """The obstacle in the words of a condition with this reason and message, where these still say the same."""
     if obstacle.reason != reason:
         return obstacle
     if obstacle.vague and message.startswith(obstacle.vague):
@@ -91,17 +92,24 @@ def makes_too_few(job: TrainingJob) -> bool:
 def _pods(world: TrainingWorld) -> Iterator[Obstacle]:
     waiting = [worker.pod for worker in world.workers if not worker.pod.terminal and not worker.pod.deleting]
     for pod in waiting:
-        if pod.waiting in PULL_PROBLEMS:
-            start = f"pod {pod.name} cannot pull its image: "
-            why = _BACK_OFF.sub("", pod.waiting_message)
-            said = f"{start}{why or pod.waiting}; {_image_remedy(world)}"
-            yield Obstacle("ImagePull", said, vague="" if why else start, recounted=start)
-        elif pod.waiting in START_PROBLEMS:
-            yield Obstacle("ContainerNotStarted", f"pod {pod.name}: {pod.waiting_message or pod.waiting}")
+        if (found := not_started(world, pod)) is not None:
+            yield found
     for pod in waiting:
         if pod.unschedulable:
             start = f"pod {pod.name} has no node: "
             yield Obstacle("Unschedulable", f"{start}{pod.unschedulable}", stalls=False, recounted=start)
+
+
+def not_started(world: TrainingWorld, pod: PodFacts) -> Obstacle | None:
+    """Why the container of a pod cannot be made on its node; None while nothing is said against it."""
+    if pod.waiting in PULL_PROBLEMS:
+        start = f"pod {pod.name} cannot pull its image: "
+        why = _BACK_OFF.sub("", pod.waiting_message)
+        said = f"{start}{why or pod.waiting}; {_image_remedy(world)}"
+        return Obstacle("ImagePull", said, vague="" if why else start, recounted=start)
+    if pod.waiting in START_PROBLEMS:
+        return Obstacle("ContainerNotStarted", f"pod {pod.name}: {pod.waiting_message or pod.waiting}")
+    return None
 
 
 def _image_remedy(world: TrainingWorld) -> str:

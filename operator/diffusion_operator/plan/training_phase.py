@@ -12,7 +12,7 @@ from typing import Literal
 from diffusion_operator.api.training_spec import TrainingCustomResource
 from diffusion_operator.observe.training_history import Rendezvous
 from diffusion_operator.observe.training_world import TrainingWorld, Worker
-from diffusion_operator.plan.conditions import from_timestamp, to_timestamp
+from diffusion_operator.plan.conditions import MEANWHILE, from_timestamp, to_timestamp
 from diffusion_operator.plan.membership import in_trouble, standing
 from diffusion_operator.plan.training_attempt import back_off_seconds
 from diffusion_operator.plan.training_obstacles import obstacles
@@ -39,10 +39,14 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Objection:
-    """An edit of the spec that is not carried out, while the run goes on as it was. `reason` is a CamelCase word."""
+    """Why an edit of the spec is not carried out (yet), while the run goes on as it was.
+
+    `reason` is a CamelCase word. `health`: whether somebody has to act.
+    """
 
     reason: str
     message: str
+    health: Literal["Reconciling", "Stalled"] = "Stalled"
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ def verdict(outlook: Outlook) -> Verdict:
     objection = outlook.objection
     if objection is None or outlook.outcome is not None:
         return found
-    return Verdict(found.phase, objection.reason, f"{objection.message}; meanwhile {found.message}", "Stalled")
+    return Verdict(found.phase, objection.reason, f"{objection.message}{MEANWHILE}{found.message}", objection.health)
 
 
 def _ended(outlook: Outlook) -> Verdict | None:

@@ -37,7 +37,7 @@ def rehearsal(world: TrainingWorld, training: TrainingCustomResource) -> tuple[M
     )
 
 
-def may_leave(world: TrainingWorld, training: TrainingCustomResource) -> bool:
+def would_be_taken(world: TrainingWorld, training: TrainingCustomResource) -> bool:
     """Whether other workers are wanted, and the API server would take every one of their Jobs."""
     jobs = rehearsal(world, training)
     answers = [world.rehearsals.get(manifest_digest(job)) for job in jobs]

@@ -14,8 +14,8 @@ from training_disturbances import edit
 from training_simulator import Simulator
 from world_builders import NOW, OPERATOR, TWO_POOLS, custom_resource, pod, record, spec_with, training_status, world
 
-OLD = spec_with(workers__image="old:1")
-NEW = spec_with(workers__image="new:2")
+OLD = spec_with(workers__resources={"limits": {"cpu": "1"}})
+NEW = spec_with(workers__resources={"limits": {"cpu": "2"}})
 ALONE = (pod("a"),)
 WHY = 'PATCH /apis/batch/v1/namespaces/team/jobs/x: Job.batch "x" is invalid: spec.template: must be less'
 
@@ -49,8 +49,14 @@ def test_nobody_leaves_before_the_api_server_was_asked() -> None:
     plan = plan_of(None)
     (asked,) = plan.rehearse
     assert asked["metadata"]["labels"]["diffusion.dev/attempt"] == "2"
-    assert asked["spec"]["template"]["spec"]["containers"][0]["image"] == "new:2"
-    assert said(plan) == ("Running", "Training", "1 of 1 workers train as generation 1")
+    assert asked["spec"]["template"]["spec"]["containers"][0]["resources"] == {"limits": {"cpu": "2"}}
+    assert said(plan) == (
+        "Running",
+        "TryingWorkers",
+        "before workers leave for those that spec.workers and spec.pools ask for, it is found out whether these can "
+        "start; meanwhile 1 of 1 workers train as generation 1",
+    )
+    assert kstatus(plan) == "InProgress", "the edit is not carried out yet"
     assert stops(plan) == [False]
 
 
@@ -82,7 +88,7 @@ def test_what_it_would_refuse_is_told_while_the_run_goes_on() -> None:
 
 def test_a_correcting_edit_is_rehearsed_anew_and_one_back_needs_no_rehearsal() -> None:
     refused = plan_of(WHY).status
-    corrected = plan_of(None, spec=spec_with(workers__image="new:3"), status=refused)
+    corrected = plan_of(None, spec=spec_with(NEW, workers__resources={"limits": {"cpu": "3"}}), status=refused)
     assert len(corrected.rehearse) == 1
     back = plan_of(None, spec=OLD, status=refused)
     assert (back.rehearse, conditions(back)["Stalled"]["status"]) == ((), "False")
