@@ -14,7 +14,9 @@ from typing import Any
 
 from diffusion_local.launch import UNSHARE
 from diffusion_local.node.container_process import ContainerProcess
+from diffusion_local.node.identity import identity, mapped_ids
 from diffusion_local.node.launch_plan import Bind, base_environment, launch_spec
+from diffusion_local.node.machine_files import Image
 from diffusion_local.node.probing import Target, ask
 
 SECONDS = 60.0
@@ -66,7 +68,8 @@ def described(order: Order) -> dict[str, Any]:
     pod = {"metadata": {"name": "contained", "namespace": "default"}, "spec": {}}
     binds = [Bind(Path(source), target) for source, target in order.mounts.items()]
     variables = base_environment("contained", "/root")
-    return launch_spec(pod, order.container, root, binds, order.container["command"], variables)
+    whom = identity(pod, order.container, Image(), mapped_ids())
+    return launch_spec(pod, order.container, root, binds, order.container["command"], variables, whom)
 
 
 async def run(order: Order) -> Outcome:

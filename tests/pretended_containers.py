@@ -16,6 +16,7 @@ from diffusion_local.node.events import EventWriter
 from diffusion_local.node.machine_files import Hosts, Images
 from diffusion_local.node.object_watch import ObjectWatch
 from diffusion_local.node.pod_worker import PodWorker
+from diffusion_local.node.service_links import ServiceLinks
 from diffusion_local.node.services import NodeServices
 from node_configurations import node_configuration
 from tiny_api import TinyApi, eventually, with_tiny_api
@@ -70,6 +71,7 @@ class Stage:
             configuration=configuration,
             api=client,
             objects=ObjectWatch(client),
+            links=ServiceLinks(client),
             addresses=Addresses(configuration.pod_cidr),
             images=Images(folder / "none"),
             hosts=Hosts(folder / "none"),

@@ -61,10 +61,15 @@ def volume_for(claim: Object, storage_class: Object, path: str) -> Object:
     }
 
 
+def is_provisioned(volume: Object) -> bool:
+    """Whether the volume is one of ours."""
+    return (volume["metadata"].get("annotations") or {}).get(PROVISIONED_BY) == PROVISIONER
+
+
 def is_discarded(volume: Object) -> bool:
     """Whether the volume is ours, its claim is gone, and its folder should go."""
     return (
-        (volume["metadata"].get("annotations") or {}).get(PROVISIONED_BY) == PROVISIONER
+        is_provisioned(volume)
         and volume.get("status", {}).get("phase") == "Released"
         and volume["spec"].get("persistentVolumeReclaimPolicy") == "Delete"
     )

@@ -18,6 +18,9 @@ COMMANDS = {
     "router": "diffusion-router",
 }
 
+USER = 65532
+"""As the Dockerfile has it."""
+
 
 def default_images() -> dict[str, ImageCommands]:
     """Return the project's own images as commands of this environment, and two general ones for trials.
@@ -26,7 +29,10 @@ def default_images() -> dict[str, ImageCommands]:
     """
     programs = Path(sys.executable).parent
     own = version(DISTRIBUTION)
-    images = {f"{DISTRIBUTION}/{part}:{own}": {"entrypoint": [str(programs / name)]} for part, name in COMMANDS.items()}
+    images: dict[str, ImageCommands] = {
+        f"{DISTRIBUTION}/{part}:{own}": {"entrypoint": [str(programs / name)], "user": USER}
+        for part, name in COMMANDS.items()
+    }
     return images | {"busybox:1.37": {"cmd": ["sh"]}, "python:3.11-slim": {"cmd": [sys.executable]}}
 
 

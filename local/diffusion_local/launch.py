@@ -18,9 +18,10 @@ from diffusion_local.options import ClusterOptions
 from diffusion_local.state import StateFolder, write_atomically, write_json
 
 UNSHARE = (
+    sys.executable,
+    *("-S", "-s", "-P"),
+    str(Path(__file__).with_name("user_namespace.py")),
     "unshare",
-    "--user",
-    "--map-root-user",
     "--net",
     "--mount",
     "--pid",

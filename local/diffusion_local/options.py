@@ -10,8 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from diffusion_local.network import LARGEST_NODE_INDEX
 
 ROUTER_COMPONENT = "router"
-ImageCommands = dict[str, list[str]]
-"""What an image runs, as its OCI configuration has it: `entrypoint` always, `cmd` unless a container has args."""
+ImageCommands = dict[str, list[str] | int]
+"""What an image runs, as its OCI configuration has it: `entrypoint` always, `cmd` unless a container has args.
+
+`user` is who runs it where a pod says nothing, and that user's group."""
 
 
 class ForwardTarget(BaseModel):

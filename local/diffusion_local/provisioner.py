@@ -11,6 +11,7 @@ import aiohttp
 from diffusion_local import claims
 from diffusion_local.api import ApiClient, ApiError, Store
 from diffusion_local.claims import Object
+from diffusion_local.node.attachments import lock_file
 
 LOG = logging.getLogger(__name__)
 CLASSES = "/apis/storage.k8s.io/v1/storageclasses"
@@ -80,6 +81,7 @@ class Provisioner:
     async def _discard(self, volume: Object) -> None:
         name = volume["metadata"]["name"]
         await asyncio.to_thread(shutil.rmtree, self._folder / name, ignore_errors=True)
+        lock_file(self._folder / name).unlink(missing_ok=True)
         try:
             await self._client.request("DELETE", f"/api/v1/persistentvolumes/{name}")
         except ApiError as error:

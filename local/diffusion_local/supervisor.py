@@ -24,6 +24,7 @@ from diffusion_local.api import ApiClient, ApiError
 from diffusion_local.certificates import ADMIN_GROUP
 from diffusion_local.claims import STORAGE_CLASS_OBJECT
 from diffusion_local.errors import LocalClusterError
+from diffusion_local.node.identity import users_not_held
 from diffusion_local.nodes import Nodes
 from diffusion_local.options import ClusterOptions
 from diffusion_local.process import STOP_SECONDS, Component, Reaper
@@ -102,6 +103,8 @@ class Supervisor:
         await self._components["kube-apiserver"].start()
         await self._api_ready()
         await self._progress.say("API server ready")
+        if reason := users_not_held():
+            await self._progress.say(reason)
         for name in ("kube-controller-manager", "kube-scheduler"):
             await self._components[name].start()
         await self._client.request("POST", "/apis/storage.k8s.io/v1/storageclasses", STORAGE_CLASS_OBJECT)

@@ -73,6 +73,7 @@ def test_a_user_without_rights_runs_pods_and_nothing_is_left(home: Path) -> None
     try:
         started = local(home, "up", "--nodes", "1", "--spot", "0")
         assert started.returncode == 0, started.stderr
+        assert "runAsUser and fsGroup of pods are not held" in started.stderr
         assert state.stat().st_uid != 0
         made = local(home, "kubectl", "run", "one", "--image=busybox:1.37", "--restart=Never", "--", "id", "-u")
         assert made.returncode == 0, made.stderr

@@ -38,6 +38,26 @@ def test_what_one_pod_writes_another_reads(cluster: Kubernetes, cluster_namespac
     assert bound["status"]["accessModes"] == ["ReadWriteOnce"]
 
 
+def test_a_volume_for_one_node_is_waited_for_by_another(embedded: Cluster, cluster_namespace: str) -> None:
+    first, second = (node["metadata"]["name"] for node in get(embedded, "nodes")["items"][:2])
+    apply(embedded, claim(cluster_namespace))
+    for name, node in {"holder": first, "waiter": second}.items():
+        made = with_data(cluster_namespace, name, "import time; print('has it', flush=True); time.sleep(600)")
+        made["spec"]["nodeName"] = node
+        apply(embedded, made)
+        if node == first:
+            wait_for(
+                lambda: "has it" in embedded.kubectl("logs", "-n", cluster_namespace, "holder").stdout, 60, "a start"
+            )
+    about = ("events", "-n", cluster_namespace, "--field-selector", "reason=FailedAttachVolume")
+    told = wait_for(lambda: get(embedded, *about)["items"], 60, "an event")
+    assert told[0]["involvedObject"]["name"] == "waiter"
+    assert told[0]["message"].startswith("Multi-Attach error for volume")
+    assert get(embedded, "pod", "waiter", "-n", cluster_namespace)["status"]["phase"] == "Pending"
+    embedded.kubectl("delete", "pod", "holder", "-n", cluster_namespace, "--grace-period=1", "--wait=false")
+    wait_for(lambda: "has it" in embedded.kubectl("logs", "-n", cluster_namespace, "waiter").stdout, 60, "its turn")
+
+
 def test_the_folder_goes_with_the_claim(control_plane: Cluster, namespace: str) -> None:
     apply(control_plane, claim(namespace, accessModes=["ReadWriteMany"]))
     wait_for(

@@ -68,6 +68,24 @@ def test_variables_from_everywhere(pods: Pods) -> None:
     assert found["status"]["qosClass"] == "Burstable"
 
 
+def test_services_are_variables_of_containers_that_start_after_them(pods: Pods) -> None:
+    port = {"name": "http", "port": 80}
+    pods.apply(
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web-app"}, "spec": {"ports": [port]}},
+        pod("linked", shell('test -n "$WEB_APP_SERVICE_HOST" && env'), restartPolicy="OnFailure"),
+        pod("plain", shell("env"), enableServiceLinks=False),
+    )
+    address = pods.get("web-app", "service")["spec"]["clusterIP"]
+    for name in ("linked", "plain"):
+        pods.wait_phase(name, "Succeeded")
+    found = dict(line.split("=", 1) for line in pods.logs("linked").splitlines())
+    assert found["WEB_APP_SERVICE_HOST"] == found["WEB_APP_PORT_80_TCP_ADDR"] == address
+    assert found["WEB_APP_SERVICE_PORT_HTTP"] == "80"
+    assert found["WEB_APP_PORT"] == f"tcp://{address}:80"
+    assert "KUBERNETES_SERVICE_HOST=" in pods.logs("plain")
+    assert "WEB_APP" not in pods.logs("plain")
+
+
 def test_a_missing_reference_is_a_configuration_error_until_it_is_there(pods: Pods) -> None:
     variables = [{"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "k"}}}]
     pods.apply(pod("needs", shell("echo $KEY", env=variables)))
@@ -190,10 +208,16 @@ def test_a_pod_may_ask_to_be_root(pods: Pods) -> None:
 
 
 def test_a_container_that_is_root_and_may_not_be_is_not_started(pods: Pods) -> None:
-    context = {"runAsUser": 0, "runAsNonRoot": True}
-    pods.apply(pod("torn", shell("true", securityContext=context)))
-    status = pods.wait_waiting("torn", "CreateContainerConfigError")
-    assert "non-root" in status["state"]["waiting"]["message"]
+    torn, unsaid = {"runAsUser": 0, "runAsNonRoot": True}, {"runAsNonRoot": True}
+    pods.apply(
+        *(
+            pod(name, shell("true", securityContext=context))
+            for name, context in {"torn": torn, "unsaid": unsaid}.items()
+        )
+    )
+    for name, why in {"torn": "breaks non-root policy", "unsaid": "image will run as root"}.items():
+        status = pods.wait_waiting(name, "CreateContainerConfigError")
+        assert why in status["state"]["waiting"]["message"]
 
 
 def test_two_pods_may_bind_the_same_port_on_all_addresses(pods: Pods) -> None:

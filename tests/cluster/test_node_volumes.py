@@ -41,6 +41,21 @@ def test_files_of_config_maps_and_secrets_with_modes_and_chosen_keys(pods: Pods)
     assert pods.logs("files") == "first\ndeep\nsecond\nhidden 400\n"
 
 
+def test_a_user_writes_to_volumes_of_its_group_and_reads_its_secrets(pods: Pods) -> None:
+    context = {"runAsNonRoot": True, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532}
+    places = [mount("scratch", "/scratch"), mount("memory", "/memory"), mount("keys", "/keys")]
+    volumes = [
+        {"name": "scratch", "emptyDir": {}},
+        {"name": "memory", "emptyDir": {"medium": "Memory"}},
+        {"name": "keys", "secret": {"secretName": "keys", "defaultMode": 0o400}},
+    ]
+    script = "for place in scratch memory; do cp /keys/k /$place/copy && cat /$place/copy; done; echo out > /dev/stdout"
+    pods.apply(secret("keys", k="hidden\n"))
+    pods.apply(pod("user", shell(script, volumeMounts=places), securityContext=context, volumes=volumes))
+    pods.wait_phase("user", "Succeeded", "Failed")
+    assert pods.logs("user") == "hidden\nhidden\nout\n"
+
+
 def test_a_missing_config_map_is_waited_for(pods: Pods) -> None:
     volumes = [{"name": "settings", "configMap": {"name": "later"}}]
     pods.apply(pod("waits", shell("cat /settings/a", volumeMounts=[mount("settings", "/settings")]), volumes=volumes))

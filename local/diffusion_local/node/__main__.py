@@ -35,6 +35,7 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     see_own_processes()
+    os.umask(0o022)  # pods of other users read what the agent writes for them
     asyncio.run(run_agent(NodeConfiguration.load(arguments.config)))
 
 

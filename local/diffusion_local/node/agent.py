@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusion_local.node.addresses import Addresses
-from diffusion_local.node.api_client import ApiClient, ApiError, Change, client_ssl, persistently
+from diffusion_local.node.api_client import ApiClient, Change, client_ssl
 from diffusion_local.node.configuration import Manifest, NodeConfiguration
 from diffusion_local.node.control_socket import ControlSocket
 from diffusion_local.node.events import EventWriter
@@ -23,6 +23,7 @@ from diffusion_local.node.object_watch import ObjectWatch
 from diffusion_local.node.pod_network import exist
 from diffusion_local.node.pod_worker import PodWorker
 from diffusion_local.node.preemption import Preemption
+from diffusion_local.node.service_links import ServiceLinks
 from diffusion_local.node.services import NodeServices
 
 LOW_PORTS = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
@@ -39,6 +40,7 @@ class Agent:
             configuration=configuration,
             api=api,
             objects=ObjectWatch(api),
+            links=ServiceLinks(api),
             addresses=Addresses(configuration.pod_cidr),
             images=Images(configuration.images_file),
             hosts=Hosts(configuration.hosts_file),
@@ -59,7 +61,8 @@ class Agent:
         allow_low_ports()
         await exist(self.configuration.address)
         await self.heartbeat.register()
-        await self.find_api_service()
+        self.spawn(self.services.links.follow())
+        await self.services.links.heard.wait()
         runner = await LogServer(self.configuration, self.workers).start()
         control = ControlSocket(self.configuration.control_socket, self.answer)
         await control.start()
@@ -90,23 +93,6 @@ class Agent:
         if not task.cancelled() and task.exception() is not None:
             log.critical("the agent fails", exc_info=task.exception())
             self.finished.set()
-
-    async def find_api_service(self) -> None:
-        """Learn the address that pods reach the API server at."""
-        path = "/api/v1/namespaces/default/services/kubernetes"
-        service: Manifest | None = None
-        while service is None:
-            try:
-                service = await persistently(lambda: self.api.request("GET", path), "find the API server's Service")
-            except ApiError:
-                await asyncio.sleep(LOOK_SECONDS)  # a new cluster has it a moment after its start
-        assert service is not None
-        port = next(entry["port"] for entry in service["spec"]["ports"])
-        self.services.service_environment |= {
-            "KUBERNETES_SERVICE_HOST": service["spec"]["clusterIP"],
-            "KUBERNETES_SERVICE_PORT": str(port),
-            "KUBERNETES_SERVICE_PORT_HTTPS": str(port),
-        }
 
     # ---- pods
 

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from diffusion_local.node.payloads import File, Payload
+from diffusion_local.node.volume_ownership import READ_ONLY_BITS, give_whole
 
 DATA = "..data"
 
@@ -25,8 +26,13 @@ def written(directory: Path) -> Payload:
     }
 
 
-def write_payload(directory: Path, payload: Payload) -> bool:
-    """Make the directory hold exactly `payload`; False when it did already. Readers see the old set or the new one."""
+def write_payload(directory: Path, payload: Payload, group: int | None = None) -> bool:
+    """Make the directory hold exactly `payload`, owned by `group`; False when it did already.
+
+    Readers see the old set or the new one.
+    """
+    if group is not None:
+        payload = {name: File(file.content, file.mode | READ_ONLY_BITS) for name, file in payload.items()}
     directory.mkdir(parents=True, exist_ok=True)
     if (directory / DATA).exists() and written(directory) == payload:
         return False
@@ -37,6 +43,8 @@ def write_payload(directory: Path, payload: Payload) -> bool:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(file.content)
         path.chmod(file.mode)
+    if group is not None:
+        give_whole(version, group, READ_ONLY_BITS)
     swap(directory, version)
     tops = {Path(name).parts[0] for name in payload}
     for top in tops:

@@ -1,5 +1,9 @@
-"""One log file for each run of a container, in the format of the CRI: `TIME stdout F TEXT`."""
+"""One log file for each run of a container, in the format of the CRI: `TIME stdout F TEXT`.
 
+As with a kubelet, a file that has grown to 10 MiB gives way to a new one, and only that is shown from then on.
+"""
+
+import os
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -7,6 +11,7 @@ from pathlib import Path
 from diffusion_local.node.moments import parse_moment, rfc3339_micro
 
 LONGEST_LINE = 16384
+LARGEST_FILE = 10 * 1024 * 1024
 FALLBACK_LINES, FALLBACK_BYTES = 80, 2048
 
 
@@ -14,6 +19,7 @@ class LogWriter:
     """Turns the bytes that a container writes into stamped lines of a file."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self.file = path.open("ab", buffering=0)
         self.rest = b""
@@ -28,6 +34,18 @@ class LogWriter:
             self.rest = self.rest[LONGEST_LINE:]
         if parts:
             self.file.write(b"".join(parts))
+            if self.file.tell() >= LARGEST_FILE:
+                self.rotate()
+
+    def rotate(self) -> None:
+        """Begin a new file; the full one stays beside it until the next, for who is still reading it."""
+        fresh, full = self.path.with_suffix(".new"), rotated(self.path)
+        file = fresh.open("ab", buffering=0)
+        full.unlink(missing_ok=True)
+        os.link(self.path, full)
+        fresh.replace(self.path)
+        self.file.close()
+        self.file = file
 
     def close(self) -> None:
         """Write what is left; a last line without an end is marked as such."""
@@ -35,6 +53,48 @@ class LogWriter:
             stamp = rfc3339_micro(time.time()).encode()
             self.file.write(stamp + b" stdout P " + self.rest + b"\n")
         self.file.close()
+
+
+class LogReader:
+    """Reads a log to its end, again and again, also where the file has given way to a new one meanwhile."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.file = path.open("rb")
+        self.rest = b""
+
+    def lines(self) -> list[bytes]:
+        """The complete lines that have come since the last call."""
+        full = self.is_full()  # asked before reading: such a file grows no more
+        raw = self.rest + self.file.read()
+        if full:
+            self.file.close()
+            self.file = self.path.open("rb")
+            raw += self.file.read()
+        *whole, self.rest = raw.split(b"\n")
+        return whole
+
+    def is_full(self) -> bool:
+        """Whether another file is at the log's place."""
+        try:
+            return os.fstat(self.file.fileno()).st_ino != self.path.stat().st_ino
+        except FileNotFoundError:  # the log was removed
+            return False
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.file.close()
+
+
+def rotated(path: Path) -> Path:
+    """Where the full file is that was at `path` before."""
+    return path.with_suffix(".full")
+
+
+def remove_log(path: Path) -> None:
+    """Remove the log of a run, whole."""
+    for file in (path, rotated(path)):
+        file.unlink(missing_ok=True)
 
 
 def shown(line: bytes, timestamps: bool) -> bytes:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from diffusion_local.node.back_off import failures_in_a_row
 from diffusion_local.node.configuration import Manifest
 from diffusion_local.node.container_life import KILLED, end_of, live
+from diffusion_local.node.container_log import remove_log
 from diffusion_local.node.container_process import ContainerProcess
 from diffusion_local.node.container_stop import ContainerStop
 from diffusion_local.node.memory_watch import outgrew
@@ -86,7 +87,7 @@ class ContainerRun:
         end = replace(end, container_id=known.container_id)
         failures = failures_in_a_row(known.failures, now - started_at)
         self.worker.put(self.name, replace(known, state=end, failures=failures, started=False, ready=False))
-        place.log_path(self.name, self.number - KEPT_LOGS).unlink(missing_ok=True)
+        remove_log(place.log_path(self.name, self.number - KEPT_LOGS))
         self.alive = False
         self.worker.wake()
 

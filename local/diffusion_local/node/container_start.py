@@ -13,12 +13,12 @@ from diffusion_local.node.environment import (
     container_environment,
     referenced_objects,
 )
+from diffusion_local.node.identity import home_of, identity, mapped_ids, root_refused
 from diffusion_local.node.launch_plan import (
     Bind,
     MountRefused,
     base_environment,
     command_line,
-    home_of,
     hostname_of,
     launch_spec,
     volume_binds,
@@ -87,13 +87,6 @@ def image_of(images: Images, container: Manifest) -> Image:
     raise NotStartable("ErrImagePull", message)
 
 
-def refuse_root(pod: Manifest, container: Manifest) -> None:
-    """NotStartable for a container that says both that it is root and that it is not."""
-    settings = {**(pod["spec"].get("securityContext") or {}), **(container.get("securityContext") or {})}
-    if settings.get("runAsNonRoot") and settings.get("runAsUser") == 0:
-        raise NotStartable("CreateContainerConfigError", "container's runAsUser breaks non-root policy")
-
-
 async def environment_of(services: NodeServices, pod: Manifest, container: Manifest, place: PodPlace) -> dict[str, str]:
     """The variables that the pod gives the container; CreateContainerConfigError when a reference leads nowhere."""
     address = services.configuration.address
@@ -103,7 +96,7 @@ async def environment_of(services: NodeServices, pod: Manifest, container: Manif
         raise NotStartable("CreateContainerConfigError", str(error)) from error
     surroundings = Surroundings(pod, place.ip, address, services.allocatable, objects)
     try:
-        return container_environment(container, services.service_environment, surroundings)
+        return container_environment(container, services.links.environment(pod), surroundings)
     except (ConfigurationMissing, ValueError) as error:
         raise NotStartable("CreateContainerConfigError", str(error)) from error
 
@@ -132,16 +125,18 @@ async def start_container(
 ) -> ContainerProcess:
     """Start one container. Raises NotStartable (it waits) or CommandNotStarted (it ended with 128)."""
     image = image_of(services.images, container)
-    refuse_root(pod, container)
+    if refused := root_refused(pod, container, image):
+        raise NotStartable("CreateContainerConfigError", refused)
     variables = await environment_of(services, pod, container, place)
     binds = container_binds(container, place, variables)
     argv = command_line(container, image, variables)
     if not argv:
         raise NotStartable("CreateContainerError", "no command specified")
-    environment = base_environment(hostname_of(pod), home_of(pod, container)) | variables
+    environment = base_environment(hostname_of(pod), home_of(pod, container, image)) | variables
     message = place.termination_file(container["name"])
     root = message.with_name("root")
-    spec = launch_spec(pod, container, root, binds, argv, environment)
+    whom = identity(pod, container, image, mapped_ids())
+    spec = launch_spec(pod, container, root, binds, argv, environment, whom)
     try:
         empty_message_file(message)
         root.mkdir(exist_ok=True)

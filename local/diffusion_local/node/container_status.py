@@ -66,10 +66,12 @@ def container_status(container: Manifest, known: ContainerRecord | None, untried
 
 
 def container_statuses(pod: Manifest, containers: Sequence[Manifest], record: PodRecord) -> list[Manifest]:
-    """The statuses of the pod's init containers, or of its containers proper, in the order of the spec."""
+    """The statuses of the pod's init containers in the order of the spec, or of its containers proper by name."""
     inits = {container["name"] for container in init_containers(pod)}
     begun = any(container["name"] in record.containers for container in main_containers(pod))
     untried = Waiting("PodInitializing" if inits and not begun else "ContainerCreating")
+    if not all(container["name"] in inits for container in containers):
+        containers = sorted(containers, key=lambda container: str(container["name"]))
     return [
         container_status(container, record.containers.get(container["name"]), untried, container["name"] in inits)
         for container in containers

@@ -53,10 +53,10 @@ def object_data(kind: str, manifest: Manifest) -> dict[str, bytes]:
 
 
 def found(kind: str, reference: Manifest, surroundings: Surroundings) -> dict[str, bytes] | None:
-    """The entries of the object that `reference` names; None when it is optional and missing."""
+    """The entries of the object that `reference` names, binary ones left out; None when it is optional and missing."""
     manifest = surroundings.objects.get((kind, reference["name"]))
     if manifest is not None:
-        return object_data(kind, manifest)
+        return object_data(kind, {**manifest, "binaryData": None})
     if reference.get("optional"):
         return None
     raise ConfigurationMissing(f'{kind} "{reference["name"]}" not found')

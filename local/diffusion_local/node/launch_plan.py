@@ -7,6 +7,7 @@ from pathlib import Path
 
 from diffusion_local.node.configuration import Manifest
 from diffusion_local.node.environment import expand, referenced_variables
+from diffusion_local.node.identity import program_folders, security
 from diffusion_local.node.machine_files import Image
 
 CLUSTER_DOMAIN = "cluster.local"
@@ -24,15 +25,6 @@ class Bind:
     source: Path
     target: str
     read_only: bool = False
-
-
-def program_folders() -> list[str]:
-    """The folders that this Python environment and this checkout need, to be shown to containers read-only."""
-    checkout = Path(__file__).parents[3]
-    folders = [sys.prefix, sys.base_prefix, str(Path(__file__).parents[2])]
-    if (checkout / "pyproject.toml").exists():
-        folders.append(str(checkout))
-    return folders
 
 
 def base_environment(hostname: str, home: str) -> dict[str, str]:
@@ -79,58 +71,6 @@ def sub_path(volume: Path, below: str) -> Path:
     return path
 
 
-@dataclass(frozen=True)
-class MappedIds:
-    """The user and group ids that exist in this user namespace, as ranges (first, count)."""
-
-    users: tuple[tuple[int, int], ...]
-    groups: tuple[tuple[int, int], ...]
-    may_set_groups: bool
-    """Plain users may not give up groups in a namespace of theirs."""
-
-    @classmethod
-    def here(cls, process: Path = Path("/proc/self")) -> "MappedIds":
-        """Those of this process."""
-
-        def ranges(name: str) -> tuple[tuple[int, int], ...]:
-            rows = [line.split() for line in (process / name).read_text().splitlines()]
-            return tuple((int(first), int(count)) for first, _, count in rows)
-
-        may = (process / "setgroups").read_text().strip() == "allow"
-        return cls(ranges("uid_map"), ranges("gid_map"), may)
-
-
-def lies_in(number: int | None, ranges: Sequence[tuple[int, int]]) -> bool:
-    """Whether an id exists."""
-    return number is not None and any(first <= number < first + count for first, count in ranges)
-
-
-def identity(pod: Manifest, container: Manifest, mapped: MappedIds) -> Manifest:
-    """User, group and capabilities: as the securityContext says where this namespace maps them, else ours.
-
-    A process that was to run as somebody who does not exist here runs as the agent's user without any capability.
-    """
-    general, own = pod["spec"].get("securityContext") or {}, container.get("securityContext") or {}
-    user = own.get("runAsUser", general.get("runAsUser"))
-    group = own.get("runAsGroup", general.get("runAsGroup", 0 if user is not None else None))
-    groups = [*(general.get("supplementalGroups") or []), *([general["fsGroup"]] if "fsGroup" in general else [])]
-    known = lies_in(user, mapped.users)
-    dropped = "ALL" in ((own.get("capabilities") or {}).get("drop") or [])
-    return {
-        "uid": user if known else None,
-        "gid": group if lies_in(group, mapped.groups) else None,
-        "groups": [g for g in groups if lies_in(g, mapped.groups)] if known and mapped.may_set_groups else None,
-        "dropCapabilities": dropped or (user not in (None, 0) and not own.get("privileged")),
-        "noNewPrivileges": own.get("allowPrivilegeEscalation") is False,
-    }
-
-
-def home_of(pod: Manifest, container: Manifest) -> str:
-    """/root for root, / for everybody else, as a container runtime does for users that the image does not know."""
-    general, own = pod["spec"].get("securityContext") or {}, container.get("securityContext") or {}
-    return "/root" if own.get("runAsUser", general.get("runAsUser", 0)) == 0 else "/"
-
-
 def command_line(container: Manifest, image: Image, variables: Mapping[str, str]) -> list[str]:
     """`command` in place of all that the image runs, `args` in place of its `cmd` alone, with `$(VAR)` replaced."""
     command, args = ([expand(word, variables) for word in container.get(key) or []] for key in ("command", "args"))
@@ -144,20 +84,20 @@ def launch_spec(
     binds: Sequence[Bind],
     argv: Sequence[str],
     variables: Mapping[str, str],
+    whom: Manifest,
 ) -> Manifest:
-    """The file for `launch`, but for the descriptor that it reports to."""
-    security = container.get("securityContext") or {}
+    """The file for `launch`, but for the descriptor that it reports to; `whom` is what `identity` says."""
     return {
         "root": str(root),
         "hostname": machine_name(pod),
         "etc": etc_files(pod),
         "binds": [{"source": str(b.source), "target": b.target, "readOnly": b.read_only} for b in binds],
         "programs": program_folders(),
-        "readOnlyRoot": bool(security.get("readOnlyRootFilesystem")),
+        "readOnlyRoot": bool(security(pod, container).get("readOnlyRootFilesystem")),
         "workingDirectory": container.get("workingDir") or "/",
         "argv": list(argv),
         "environment": dict(variables),
-        **identity(pod, container, MappedIds.here()),
+        **whom,
     }
 
 
@@ -169,10 +109,24 @@ def machine_name(pod: Manifest) -> str:
 
 
 def etc_files(pod: Manifest) -> dict[str, str]:
-    """The files of /etc that are the pod's own, by name; there is no name server, and none must be waited for."""
+    """The files of /etc that are the pod's own, by name."""
+    return {"hostname": f"{machine_name(pod)}\n", "resolv.conf": resolver(pod)}
+
+
+def resolver(pod: Manifest) -> str:
+    """/etc/resolv.conf, by dnsPolicy and dnsConfig; the cluster has no name server, and none must be waited for."""
     services = f"svc.{CLUSTER_DOMAIN}"
-    search = f"search {pod['metadata']['namespace']}.{services} {services} {CLUSTER_DOMAIN}"
-    return {"hostname": f"{machine_name(pod)}\n", "resolv.conf": f"{search}\noptions ndots:5\n"}
+    wished = pod["spec"].get("dnsConfig") or {}
+    clusters = pod["spec"].get("dnsPolicy", "ClusterFirst") in ("ClusterFirst", "ClusterFirstWithHostNet")
+    searches = [f"{pod['metadata']['namespace']}.{services}", services, CLUSTER_DOMAIN] if clusters else []
+    options = {"ndots": "5"} if clusters else {}
+    options |= {option["name"]: option.get("value") or "" for option in wished.get("options") or []}
+    lines = [f"nameserver {address}" for address in wished.get("nameservers") or []]
+    if searches := list(dict.fromkeys([*searches, *(wished.get("searches") or [])])):
+        lines.append(f"search {' '.join(searches)}")
+    if options:
+        lines.append("options " + " ".join(f"{name}:{value}" if value else name for name, value in options.items()))
+    return "".join(f"{line}\n" for line in lines)
 
 
 def hostname_of(pod: Manifest) -> str:

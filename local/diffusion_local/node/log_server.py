@@ -1,6 +1,7 @@
 """The kubelet's HTTPS port: logs of containers, the pods, and a clear 501 for what a pretended node cannot do."""
 
 import asyncio
+import contextlib
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
@@ -9,7 +10,7 @@ from pathlib import Path
 from aiohttp import web
 
 from diffusion_local.node.configuration import Manifest, NodeConfiguration
-from diffusion_local.node.container_log import shown, since, whole_lines
+from diffusion_local.node.container_log import LogReader, shown, since
 from diffusion_local.node.moments import parse_moment
 from diffusion_local.node.pod_worker import PodWorker
 
@@ -95,19 +96,15 @@ class LogServer:
         """The chosen lines, and with `follow` those that come until the run ends."""
         timestamps = query.get("timestamps") == "true"
         moment = since_moment(query, worker.services.clock())
-        with path.open("rb") as file:
-            text = file.read()
-            rest = text.rpartition(b"\n")[2]
-            chosen = since(whole_lines(text), moment)
+        with contextlib.closing(LogReader(path)) as log:
+            chosen = since(log.lines(), moment)
             tail = int(query["tailLines"]) if query.get("tailLines") else None
             for line in chosen if tail is None else deque(chosen, maxlen=tail):
                 yield shown(line, timestamps)
             while query.get("follow") == "true":
                 run = worker.runs.get(container)
                 over = run is None or not run.alive or worker.place.log_path(container, run.number) != path
-                text = rest + file.read()
-                rest = text.rpartition(b"\n")[2]
-                for line in whole_lines(text):
+                for line in log.lines():
                     yield shown(line, timestamps)
                 if over:
                     return

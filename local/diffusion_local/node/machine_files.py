@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 LOOK_SECONDS = 0.1
 log = logging.getLogger(__name__)
@@ -41,6 +42,8 @@ class Image:
     entrypoint: Sequence[str] = ()
     cmd: Sequence[str] = ()
     """What follows the entry point where a container has no args of its own."""
+    user: int = 0
+    """Who runs it where the pod says nothing, and that user's group."""
 
 
 class Images:
@@ -48,7 +51,7 @@ class Images:
 
     def __init__(self, path: Path) -> None:
         self.file = WatchedFile(path)
-        self.known: Mapping[str, Mapping[str, Sequence[str]]] = {}
+        self.known: Mapping[str, Mapping[str, Any]] = {}
 
     def find(self, image: str) -> Image | None:
         """The image of a name; None for one that is not in the map."""

@@ -19,6 +19,10 @@ class VolumeNotReady(Exception):
         """Its name in the pod, once that is known."""
 
 
+class VolumeNotAttached(VolumeNotReady):
+    """A volume is on another node, and can only be on one."""
+
+
 @dataclass(frozen=True)
 class File:
     """Content and permission bits."""

@@ -15,7 +15,7 @@ from diffusion_local.node.environment import Surroundings, referenced_objects
 from diffusion_local.node.launch_plan import hostname_of
 from diffusion_local.node.machine_files import own_lines
 from diffusion_local.node.object_watch import NotHeardOf
-from diffusion_local.node.payloads import VolumeNotReady, referenced_by_volume
+from diffusion_local.node.payloads import VolumeNotAttached, VolumeNotReady, referenced_by_volume
 from diffusion_local.node.pod_network import NetworkNotReady, create_pod_network
 from diffusion_local.node.pod_record import init_containers, main_containers
 from diffusion_local.node.services import NodeServices
@@ -38,6 +38,8 @@ def trouble(error: Exception) -> tuple[str, str]:
     """The reason and message of the event for a sandbox that is not ready, as a kubelet writes them."""
     if isinstance(error, (SandboxNotReady, NetworkNotReady)):
         return "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}"
+    if isinstance(error, VolumeNotAttached):
+        return "FailedAttachVolume", str(error)
     volume = f' for volume "{error.volume}" ' if isinstance(error, VolumeNotReady) else ""
     return "FailedMount", f"MountVolume.SetUp failed{volume}: {error}"
 
@@ -55,7 +57,8 @@ class PodSandbox:
         self.holds_address = False
         self.refresher: asyncio.Task[None] | None = None
         directory = services.pod_directory(pod)
-        self.place = PodPlace(directory, "", PodVolumes(services.api, pod, directory / "volumes"))
+        volumes = PodVolumes(services.api, services.attachments, pod, directory / "volumes")
+        self.place = PodPlace(directory, "", volumes)
 
     def arrive(self) -> None:
         """Begin to follow what the pod refers to, take an address and write the hosts file; may be repeated.

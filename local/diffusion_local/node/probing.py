@@ -1,4 +1,4 @@
-"""Asking a container: HTTP, TCP and exec, for probes and for lifecycle hooks."""
+"""Asking a container: HTTP, TCP, gRPC and exec, for probes and for lifecycle hooks."""
 
 import asyncio
 import contextlib
@@ -12,6 +12,7 @@ import yarl
 
 from diffusion_local.node.configuration import Manifest
 from diffusion_local.node.container_process import BARE_ENVIRONMENT, bare_python
+from diffusion_local.node.grpc_health import health
 from diffusion_local.node.probe_tally import Tally, count, period, port_number, timeout
 
 SHOWN_OUTPUT = 1024
@@ -92,6 +93,19 @@ async def ask_tcp(action: Manifest, target: Target, seconds: float | None) -> An
         return Answer(False, not_dialed(host, port, error))
 
 
+async def ask_grpc(action: Manifest, target: Target, seconds: float | None) -> Answer:
+    """grpc.health.v1: SERVING is good."""
+    place = f"{target.pod_ip}:{action['port']}"
+    try:
+        async with asyncio.timeout(seconds):
+            status = await health(target.pod_ip, action["port"], action.get("service") or "")
+    except TimeoutError:
+        return Answer(False, f'timeout: failed to connect service "{place}" within {seconds:g}s')
+    except OSError as error:
+        return Answer(False, not_dialed(target.pod_ip, action["port"], error))
+    return Answer(True) if status == "SERVING" else Answer(False, f'service unhealthy (responded with "{status}")')
+
+
 async def ask_command(action: Manifest, target: Target, seconds: float | None) -> Answer:
     """Run a command inside the container, as the container's own runs; exit code 0 in time is good."""
     order = {**target.spec, "pid": target.pid, "argv": action["command"]}
@@ -121,6 +135,8 @@ async def ask(handler: Manifest, target: Target, seconds: float | None) -> Answe
             return await ask_http(action, target, seconds)
         if action := handler.get("tcpSocket"):
             return await ask_tcp(action, target, seconds)
+        if action := handler.get("grpc"):
+            return await ask_grpc(action, target, seconds)
         if action := handler.get("exec"):
             return await ask_command(action, target, seconds)
         if action := handler.get("sleep"):

@@ -6,10 +6,12 @@ from pathlib import Path
 
 from diffusion_local.node.addresses import Addresses
 from diffusion_local.node.api_client import ApiClient
+from diffusion_local.node.attachments import Attachments
 from diffusion_local.node.configuration import Manifest, NodeConfiguration
 from diffusion_local.node.events import EventWriter
 from diffusion_local.node.machine_files import Hosts, Images
 from diffusion_local.node.object_watch import ObjectWatch
+from diffusion_local.node.service_links import ServiceLinks
 
 
 @dataclass
@@ -19,14 +21,14 @@ class NodeServices:
     configuration: NodeConfiguration
     api: ApiClient
     objects: ObjectWatch
+    links: ServiceLinks
     addresses: Addresses
     images: Images
     hosts: Hosts
     events: EventWriter
     clock: Callable[[], float]
     allocatable: Mapping[str, str]
-    service_environment: dict[str, str] = field(default_factory=dict)
-    """KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT."""
+    attachments: Attachments = field(default_factory=Attachments)
 
     def pod_directory(self, pod: Manifest) -> Path:
         """Where a pod's volumes, logs and files lie."""

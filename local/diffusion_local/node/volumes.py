@@ -1,5 +1,6 @@
 """The volumes of one pod as folders of this machine, and keeping their content fresh."""
 
+import asyncio
 import contextlib
 import ctypes
 import os
@@ -8,13 +9,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from diffusion_local.claims import is_provisioned
 from diffusion_local.node.api_client import ApiClient, ApiError
 from diffusion_local.node.atomic_directory import write_payload
+from diffusion_local.node.attachments import AttachedElsewhere, Attachments, is_exclusive
 from diffusion_local.node.configuration import Manifest
 from diffusion_local.node.environment import Surroundings
-from diffusion_local.node.payloads import VolumeNotReady, token_sources, volume_files
+from diffusion_local.node.identity import mapped_ids, volume_group
+from diffusion_local.node.payloads import VolumeNotAttached, VolumeNotReady, token_sources, volume_files
 from diffusion_local.node.quantity import parse_quantity
 from diffusion_local.node.service_account_token import TokenSource
+from diffusion_local.node.volume_ownership import FOLDER_BITS, give, give_whole, is_given
 
 HOST_PATH_FOLDERS = ("DirectoryOrCreate",)
 EMPTY_DIR_MODE = 0o777
@@ -51,19 +56,22 @@ def named(volume: Manifest) -> Iterator[None]:
     try:
         yield
     except VolumeNotReady as error:
-        raise VolumeNotReady(str(error), volume["name"]) from error
+        error.volume = volume["name"]
+        raise
 
 
 class PodVolumes:
     """Prepares the volumes below `root`, refreshes them, and removes them at the end."""
 
-    def __init__(self, api: ApiClient, pod: Manifest, root: Path) -> None:
+    def __init__(self, api: ApiClient, attachments: Attachments, pod: Manifest, root: Path) -> None:
         self.api = api
+        self.attachments = attachments
         self.pod = pod
         self.root = root
         self.tokens = TokenSource(api, pod)
         self.paths: dict[str, Path] = {}
         self.read_only: set[str] = set()
+        self.group = volume_group(pod, mapped_ids())
 
     async def prepare(self, surroundings: Surroundings) -> None:
         """Fill `paths` for every volume; VolumeNotReady, ApiError or ApiUnavailable when something is missing yet."""
@@ -84,7 +92,7 @@ class PodVolumes:
                 files = volume_files(volume, surroundings, self.tokens.text)
             if files is not None:
                 directory = self.root / volume["name"]
-                write_payload(directory, files)
+                write_payload(directory, files, self.group)
                 self.paths[volume["name"]] = directory
                 self.read_only.add(volume["name"])
 
@@ -111,6 +119,8 @@ class PodVolumes:
             size = source.get("sizeLimit")
             mount_memory(directory, int(parse_quantity(str(size))) if size else None)
         directory.chmod(EMPTY_DIR_MODE)
+        if self.group is not None:
+            give(directory, self.group, FOLDER_BITS)
         return directory
 
     async def claimed(self, claim: str) -> Path:
@@ -127,10 +137,31 @@ class PodVolumes:
         source = volume["spec"].get("hostPath") or volume["spec"].get("local")
         if source is None:
             raise VolumeNotReady(f"persistentvolume {volume_name} is neither hostPath nor local")
-        return host_path(source, f"persistentvolume {volume_name}")
+        path = host_path(source, f"persistentvolume {volume_name}")
+        if is_provisioned(volume) and is_exclusive(volume):
+            self.attach(volume_name, path)
+            await asyncio.to_thread(self.hand_over, path)
+        return path
+
+    def attach(self, volume_name: str, path: Path) -> None:
+        """Take a volume that is for one node at a time; VolumeNotAttached while another one has it."""
+        try:
+            self.attachments.attach(path, self.pod["metadata"]["uid"])
+        except AttachedElsewhere:
+            raise VolumeNotAttached(
+                f'Multi-Attach error for volume "{volume_name}" Volume is already exclusively attached to one node '
+                "and can't be attached to another"
+            ) from None
+
+    def hand_over(self, claimed: Path) -> None:
+        """Have the pod's group own all of a volume that is for one node; what nodes share stays as it is."""
+        policy = (self.pod["spec"].get("securityContext") or {}).get("fsGroupChangePolicy")
+        if self.group is not None and not (policy == "OnRootMismatch" and is_given(claimed, self.group)):
+            give_whole(claimed, self.group)
 
     def remove(self) -> None:
-        """Drop everything that lies below `root`; claims lie elsewhere and stay."""
+        """Let go of claims, which lie elsewhere and stay, and drop everything that lies below `root`."""
+        self.attachments.release(self.pod["metadata"]["uid"])
         if self.root.exists():
             for directory in self.root.iterdir():
                 unmount(directory)

@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffusion_local.node.container_log import LONGEST_LINE, LogWriter, log_tail, shown, since, whole_lines
+from diffusion_local.node import container_log
+from diffusion_local.node.container_log import (
+    LONGEST_LINE,
+    LogReader,
+    LogWriter,
+    log_tail,
+    remove_log,
+    shown,
+    since,
+    whole_lines,
+)
 
 
 def write(path: Path, *chunks: bytes) -> list[bytes]:
@@ -51,3 +61,25 @@ def test_the_tail_is_short(tmp_path: Path) -> None:
     assert log_tail(path).splitlines()[0] == "line 420"
     write(path, b"y" * 5000)
     assert log_tail(path) == "y" * 2048
+
+
+def test_a_full_file_gives_way_and_who_follows_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(container_log, "LARGEST_FILE", 500)
+    path = tmp_path / "0.log"
+    writer, heard = LogWriter(path), []
+    reader = LogReader(path)
+    for number in range(100):
+        writer.feed(b"line %d\nand" % number)
+        if number % 3 == 0:
+            heard += reader.lines()
+    writer.close()
+    heard += reader.lines()
+    text = b"".join(shown(line, timestamps=False) for line in heard)
+    assert text == b"and".join(b"line %d\n" % number for number in range(100)) + b"and"
+    assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 3 * 500
+    newest = whole_lines(path.read_bytes())
+    assert heard[-len(newest) :] == newest
+    remove_log(path)
+    assert reader.lines() == []
+    reader.close()
+    assert not any(tmp_path.iterdir())

@@ -7,31 +7,11 @@ from typing import Any
 import pytest
 
 from diffusion_local.node.api_client import ApiClient
-from diffusion_local.node.container_start import NotStartable, PodPlace, container_binds, image_of, refuse_root
+from diffusion_local.node.attachments import Attachments
+from diffusion_local.node.container_start import NotStartable, PodPlace, container_binds, image_of
 from diffusion_local.node.log_server import no_log, since_moment, waiting_reason
 from diffusion_local.node.machine_files import Images
 from diffusion_local.node.volumes import PodVolumes
-
-
-@pytest.mark.parametrize(
-    ("pod", "container"),
-    [
-        ({"runAsNonRoot": True, "runAsUser": 0}, {}),
-        ({"runAsNonRoot": True, "runAsUser": 5}, {"runAsUser": 0}),
-        ({"runAsUser": 0}, {"runAsNonRoot": True}),
-    ],
-)
-def test_root_that_may_not_be_root(pod: dict[str, Any], container: dict[str, Any]) -> None:
-    with pytest.raises(NotStartable, match=r"CreateContainerConfigError: .*non-root"):
-        refuse_root({"spec": {"securityContext": pod}}, {"securityContext": container})
-
-
-@pytest.mark.parametrize(
-    ("pod", "container"),
-    [({}, {}), ({"runAsNonRoot": True, "runAsUser": 0}, {"runAsUser": 5}), ({"runAsUser": 0}, {})],
-)
-def test_others_may_start(pod: dict[str, Any], container: dict[str, Any]) -> None:
-    refuse_root({"spec": {"securityContext": pod}}, {"securityContext": container})
 
 
 def test_why_there_is_no_log() -> None:
@@ -55,7 +35,7 @@ def test_since() -> None:
 
 def place(folder: Path) -> PodPlace:
     pod = {"metadata": {"name": "p", "namespace": "n", "uid": "u"}, "spec": {}}
-    volumes = PodVolumes(ApiClient("", ssl.create_default_context()), pod, folder)
+    volumes = PodVolumes(ApiClient("", ssl.create_default_context()), Attachments(), pod, folder)
     volumes.paths = {"v": folder / "v"}
     return PodPlace(folder, "10.0.0.5", volumes)
 

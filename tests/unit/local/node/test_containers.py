@@ -1,11 +1,14 @@
 """Real containers: what their processes find when they start, and commands that are run beside them."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from contained import Order, contained
+from diffusion_local.launch import UNSHARE
 from diffusion_local.node.memory_watch import outgrew
 
 
@@ -125,3 +128,14 @@ def test_sigterm_reaches_the_whole_process_group(tmp_path: Path) -> None:
     outcome = contained(Order(str(tmp_path), container, commands=[wait], stop=True))
     assert sorted(outcome.log) == ["child", "parent"]
     assert outcome.exit_code == 7
+
+
+def test_users_are_held_or_it_is_said_why_not(tmp_path: Path) -> None:
+    asked = {"runAsUser": 1234, "runAsGroup": 3000, "supplementalGroups": [4000]}
+    script = "id -u; id -g; id -G; echo said > /dev/stdout"
+    outcome = contained(Order(str(tmp_path), shell(script, securityContext=asked), commands=[["id", "-u"]]))
+    program = "from diffusion_local.node.identity import users_not_held; print(users_not_held())"
+    told = subprocess.run([*UNSHARE, sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    held = ["1234", "3000", "3000 4000"]
+    assert (outcome.log[:3] == held) == (told == "\n"), told
+    assert outcome.log[3] == "said"

@@ -1,6 +1,7 @@
 """Variables of containers and `$(VAR)`."""
 
 import base64
+import dataclasses
 from typing import Any
 
 import pytest
@@ -152,3 +153,12 @@ def test_references_are_found_wherever_they_stand() -> None:
     found = {("configmap", "m1"), ("secret", "s1"), ("configmap", "m2"), ("secret", "s2")}
     assert referenced_objects(container) == found
     assert referenced_objects({}) == set()
+
+
+def test_binary_data_is_in_no_variable() -> None:
+    manifest = {"data": {"a": "x"}, "binaryData": {"b": encoded("y")}}
+    around_it = dataclasses.replace(around(), objects={("configmap", "c"): manifest})
+    assert environment(around_it, envFrom=[{"configMapRef": {"name": "c"}}]) == {"BASE": "b", "a": "x"}
+    source = {"configMapKeyRef": {"name": "c", "key": "b"}}
+    with pytest.raises(ConfigurationMissing, match="couldn't find key b"):
+        environment(around_it, env=[{"name": "B", "valueFrom": source}])

@@ -184,7 +184,7 @@ def test_statuses_are_whole_and_agree_with_themselves(pod: dict[str, Any], data:
         assert status == pod_status(pod, node.record, "10.0.0.1", status, node.now)
         assert {entry["type"] for entry in status["conditions"]} == OWNED
         names = [entry["name"] for entry in status["containerStatuses"]]
-        assert names == [entry["name"] for entry in pod["spec"]["containers"]]
+        assert names == sorted(entry["name"] for entry in pod["spec"]["containers"])
         for entry in [*status["containerStatuses"], *status.get("initContainerStatuses", [])]:
             assert len(entry["state"]) == 1
             assert not entry["ready"] or "running" in entry["state"] or entry["state"]["terminated"]["exitCode"] == 0

@@ -92,7 +92,7 @@ def test_what_cannot_be_asked_is_a_bad_answer() -> None:
     async def test() -> None:
         assert "no port named 'no'" in (await ask({"tcpSocket": {"port": "no"}}, target(), 1.0)).message
         assert not (await ask({"httpGet": {"port": 80, "host": "not a host"}}, target(), 1.0)).good
-        assert "not support" in (await ask({"grpc": {"port": 1}}, target(), 1.0)).message
+        assert "not support" in (await ask({"none": {}}, target(), 1.0)).message
         assert (await ask({"sleep": {"seconds": 0.01}}, target(), None)).good
 
     asyncio.run(test())
