@@ -35,6 +35,12 @@ Payload = dict[str, File]
 """Files by path relative to the volume."""
 
 
+def mode_in(entry: Manifest, field: str, otherwise: int) -> int:
+    """The permissions that are asked for; 0 asks for none."""
+    asked: int | None = entry.get(field)
+    return otherwise if asked is None else asked
+
+
 def object_files(kind: str, source: Manifest, name: str, mode: int, surroundings: Surroundings) -> Payload:
     """The chosen entries of a ConfigMap or Secret; VolumeNotReady when one that is not optional is missing."""
     manifest = surroundings.objects.get((kind, name))
@@ -49,7 +55,7 @@ def object_files(kind: str, source: Manifest, name: str, mode: int, surroundings
     files: Payload = {}
     for item in source["items"]:
         if item["key"] in data:
-            files[item["path"]] = File(data[item["key"]], item.get("mode") or mode)
+            files[item["path"]] = File(data[item["key"]], mode_in(item, "mode", mode))
         elif not optional:
             raise VolumeNotReady(f'{kind} "{name}" references non-existent config key: {item["key"]}')
     return files
@@ -63,13 +69,13 @@ def downward_files(items: list[Manifest], mode: int, surroundings: Surroundings)
             text = field_value(surroundings.pod, reference["fieldPath"], surroundings.pod_ip, surroundings.host_ip)
         else:
             text = resource_value(surroundings.pod, item["resourceFieldRef"], "", surroundings.allocatable)
-        files[item["path"]] = File(text.encode(), item.get("mode") or mode)
+        files[item["path"]] = File(text.encode(), mode_in(item, "mode", mode))
     return files
 
 
 def projected_files(source: Manifest, surroundings: Surroundings, token: Callable[[Manifest], str]) -> Payload:
     """All sources of a projected volume together; `token` gives the text for a serviceAccountToken source."""
-    mode = source.get("defaultMode") or DEFAULT_MODE
+    mode = mode_in(source, "defaultMode", DEFAULT_MODE)
     files: Payload = {}
     for part in source.get("sources") or []:
         if wanted := part.get("serviceAccountToken"):
@@ -88,15 +94,15 @@ def projected_files(source: Manifest, surroundings: Surroundings, token: Callabl
 def volume_files(volume: Manifest, surroundings: Surroundings, token: Callable[[Manifest], str]) -> Payload | None:
     """The files of a volume whose content comes from the API; None for a volume of another kind."""
     if source := volume.get("configMap"):
-        mode = source.get("defaultMode") or DEFAULT_MODE
+        mode = mode_in(source, "defaultMode", DEFAULT_MODE)
         return object_files("configmap", source, source["name"], mode, surroundings)
     if source := volume.get("secret"):
-        mode = source.get("defaultMode") or DEFAULT_MODE
+        mode = mode_in(source, "defaultMode", DEFAULT_MODE)
         return object_files("secret", source, source["secretName"], mode, surroundings)
     if source := volume.get("projected"):
         return projected_files(source, surroundings, token)
     if source := volume.get("downwardAPI"):
-        return downward_files(source.get("items") or [], source.get("defaultMode") or DEFAULT_MODE, surroundings)
+        return downward_files(source.get("items") or [], mode_in(source, "defaultMode", DEFAULT_MODE), surroundings)
     return None
 
 

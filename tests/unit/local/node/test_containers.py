@@ -132,10 +132,12 @@ def test_sigterm_reaches_the_whole_process_group(tmp_path: Path) -> None:
 
 def test_users_are_held_or_it_is_said_why_not(tmp_path: Path) -> None:
     asked = {"runAsUser": 1234, "runAsGroup": 3000, "supplementalGroups": [4000]}
-    script = "id -u; id -g; id -G; echo said > /dev/stdout"
-    outcome = contained(Order(str(tmp_path), shell(script, securityContext=asked), commands=[["id", "-u"]]))
+    script = "id -u; id -g; id -G; echo said > /dev/stdout; while ! test -e /tmp/over; do sleep 0.05; done"
+    orders = [["id", "-u"], ["touch", "/tmp/over"]]
+    outcome = contained(Order(str(tmp_path), shell(script, securityContext=asked), commands=orders))
     program = "from diffusion_local.node.identity import users_not_held; print(users_not_held())"
     told = subprocess.run([*UNSHARE, sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     held = ["1234", "3000", "3000 4000"]
     assert (outcome.log[:3] == held) == (told == "\n"), told
     assert outcome.log[3] == "said"
+    assert [answer["message"].strip() for answer in outcome.answers] == [outcome.log[0], ""]

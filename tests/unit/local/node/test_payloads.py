@@ -43,9 +43,11 @@ def test_a_config_map_is_one_file_a_key() -> None:
 
 
 def test_chosen_keys_with_modes() -> None:
-    items = [{"key": "a", "path": "x/y", "mode": 0o600}, {"key": "b", "path": "z"}]
-    volume = {"configMap": {"name": "m", "items": items, "defaultMode": 0o440}}
+    items: list[dict[str, Any]] = [{"key": "a", "path": "x/y", "mode": 0o600}, {"key": "b", "path": "z"}]
+    volume: dict[str, Any] = {"configMap": {"name": "m", "items": items, "defaultMode": 0o440}}
     assert files(volume) == {"x/y": File(b"1", 0o600), "z": File(b"2", 0o440)}
+    items[0]["mode"] = volume["configMap"]["defaultMode"] = 0
+    assert files(volume) == {"x/y": File(b"1", 0), "z": File(b"2", 0)}
 
 
 def test_a_secret_is_decoded() -> None:
