@@ -85,6 +85,10 @@ def _ddim_table(steps: int, diffusion: DiffusionSpec) -> SamplerTable:
     `use_clipped_model_output`). The times begin at the noisiest one that still says something (SMALLEST_SIGNAL; T - 1
     but for the cosine schedule) and are spread evenly from there ("trailing": Lin et al., arXiv 2305.08891, table 2),
     so the first step expects the pure noise that it gets. Of nearly T steps some stay where they are.
+
+    On a linear schedule, and where S divides T, that is diffusers' DDIMScheduler with `timestep_spacing="trailing"` and
+    `use_clipped_model_output`, number for number. Where S does not divide T, diffusers evaluates at the same times but
+    steps to t - T // S, which is not the time at which it evaluates next; here B is always that of the next time.
     """
     levels = alphas_cumprod(diffusion.schedule)
     total = max(1, int((levels >= SMALLEST_SIGNAL).sum()))

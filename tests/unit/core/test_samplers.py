@@ -106,6 +106,19 @@ def test_ddim_of_mixed_steps_and_arrivals_is_that_of_diffusers(diffusion: Diffus
         torch.testing.assert_close(row.x, ddim_oracle(diffusion, n, start(n)), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("steps", [1, 2, 10, 20, 50, 250, 1000])
+def test_ddim_is_that_of_diffusers_as_it_stands_where_the_steps_divide_the_times(steps: int) -> None:
+    scheduler = DDIMScheduler(beta_schedule="linear", timestep_spacing="trailing")
+    scheduler.set_timesteps(steps)
+    x = start(steps)
+    for t in scheduler.timesteps:
+        out = some_network(x, t.float().view(1))
+        x = scheduler.step(out, int(t), x, use_clipped_model_output=True).prev_sample
+    row = Row(sampler_table("DDIM", steps, EPSILON), start(steps), arrives=0)
+    run_mixed([row])
+    torch.testing.assert_close(row.x, x, atol=2e-5, rtol=0)
+
+
 @pytest.mark.parametrize("diffusion", [FLOW, SHIFTED_FLOW])
 def test_euler_of_mixed_steps_and_arrivals_is_that_of_diffusers(diffusion: DiffusionSpec) -> None:
     steps = [8, 15, 1, 33]
