@@ -3,19 +3,11 @@
 Everything is checked here, once, before the first step: that it is there and not empty, that its digest is the one
 asked for, that every image can be read, and that shapes and labels fit the model. What does not fit is refused with
 the field and the remedy. The whole dataset is held in memory, in the type in which it is stored.
-
-A refusal ends the run, so it is for data that is missing or malformed only. Where a volume fails (EIO, ESTALE and the
-like) the OSError goes up: one worker's glitch is a crash that is tried again.
 """
 
-import errno
-import struct
 import zipfile
-import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
@@ -24,38 +16,15 @@ from numpy.typing import NDArray
 from diffusion_contract.checkpoint_manifest import sha256_of
 from diffusion_contract.run_config import ModelSpec, RunConfig
 from diffusion_core.normalization import Normalization, measure_normalization
-from diffusion_trainer.dataset_digest import dataset_digest, relative_files
+from diffusion_trainer.dataset_digest import dataset_digest
+from diffusion_trainer.dataset_faults import MALFORMED, URI, raise_if_passing, read_or_refuse
+from diffusion_trainer.image_folder import read_folder
 from diffusion_trainer.refusal import ConfigurationRefused
 
-if TYPE_CHECKING:
-    from PIL import Image
-
-URI = "spec.dataset.uri"
 DIGEST = "spec.dataset.digest"
 Samples = tuple[NDArray[np.generic], NDArray[np.int64] | None]
 """Pixels [N, C, H, W] and labels [N], before anything was checked against the model."""
-_IMAGES = (".png", ".jpg", ".jpeg")
-_LASTING = frozenset(
-    {
-        errno.ENOENT,
-        errno.ENOTDIR,
-        errno.EISDIR,
-        errno.EACCES,
-        errno.EPERM,
-        errno.ELOOP,
-        errno.ENAMETOOLONG,
-        errno.EINVAL,
-    }
-)
-"""Errors that trying again does not mend: of a path, and of a place outside a file to which its content points."""
 _MOST_CLASSES = 2**31
-_Read = TypeVar("_Read")
-_MALFORMED = (
-    ValueError, EOFError, KeyError, TypeError, AttributeError, SyntaxError, NotImplementedError, RuntimeError,
-    MemoryError, OverflowError, zipfile.BadZipFile, zlib.error, struct.error,
-)  # fmt: skip
-"""What numpy, zipfile and Pillow raise for content that is torn or is something else; MemoryError for a shape in a
-header that no machine could hold."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +49,9 @@ def load_dataset(config: RunConfig) -> Dataset:
         digest = sha256_of(pixels.tobytes() + np.asarray(labels).tobytes())
     else:
         path = Path(unquote(urlsplit(uri).path))
-        digest = _read_or_refuse(dataset_digest, path)
+        digest = read_or_refuse(dataset_digest, path)
         _refuse_other_digest(config, digest)
-        pixels, labels = (_read_folder if path.is_dir() else _read_npz)(path, config.model)
+        pixels, labels = (read_folder if path.is_dir() else _read_npz)(path, config.model)
     _refuse_other_digest(config, digest)
     if len(pixels) == 0:
         raise ConfigurationRefused(URI, f"{uri} holds no samples: put at least one in, or name another dataset")
@@ -97,23 +66,6 @@ def read_digits() -> Samples:
 
     digits = load_digits()
     return digits.images.astype(np.float32)[:, None], digits.target.astype(np.int64)
-
-
-def _read_or_refuse(read: Callable[[Path], _Read], path: Path) -> _Read:
-    try:
-        return read(path)
-    except (OSError, ValueError) as error:
-        raise_if_passing(error)
-        why = f"cannot be read: {error}"
-        if isinstance(error, FileNotFoundError) and error.filename == str(path):
-            why = "does not exist: mount the volume that holds it (spec.workers.template), or correct the path"
-        raise ConfigurationRefused(URI, f"{path} {why}") from error
-
-
-def raise_if_passing(error: BaseException) -> None:
-    """Raise an OSError again that says something of the volume and not of the data."""
-    if isinstance(error, OSError) and error.errno is not None and error.errno not in _LASTING:
-        raise error
 
 
 def _refuse_other_digest(config: RunConfig, digest: str) -> None:
@@ -133,7 +85,7 @@ def _read_npz(path: Path, model: ModelSpec) -> Samples:
         arrays = _read_arrays(path, asked)
     except ConfigurationRefused:
         raise
-    except (OSError, *_MALFORMED) as error:
+    except (OSError, *MALFORMED) as error:
         raise_if_passing(error)
         words = "it holds Python objects, not numbers" if "allow_pickle" in str(error) else str(error)
         why = f"{path} is no complete .npz file ({words})"
@@ -152,7 +104,7 @@ def _read_npz(path: Path, model: ModelSpec) -> Samples:
 
 
 def _read_arrays(path: Path, asked: tuple[str, ...]) -> dict[str, NDArray[np.generic]]:
-    """Those of the arrays that are there, `images` among them. Raises OSError, or one of _MALFORMED."""
+    """Those of the arrays that are there, `images` among them. Raises OSError, or one of MALFORMED."""
     with path.open("rb") as stream:
         if not zipfile.is_zipfile(stream):  # numpy would take it for a pickle, and say how to open one
             raise ValueError("it is no zip archive")
@@ -199,54 +151,6 @@ def _whole_numbers(labels: NDArray[np.generic], path: Path) -> NDArray[np.int64]
             URI, f"`labels` in {path} goes from {labels.min()} to {labels.max()}: number the classes from 0"
         )
     return labels.astype(np.int64)
-
-
-def _read_folder(folder: Path, model: ModelSpec) -> Samples:
-    """Images of a folder; with subfolders each is a class, numbered in byte order of their names."""
-    names = [name for name in _read_or_refuse(relative_files, folder) if name.lower().endswith(_IMAGES)]
-    if not names:
-        raise ConfigurationRefused(URI, f"{folder} holds no .png or .jpg images: put some in, or correct the path")
-    classes = sorted({name.split("/")[0] for name in names if "/" in name})
-    loose = [name for name in names if "/" not in name]
-    if classes and loose:
-        raise ConfigurationRefused(
-            URI, f"{folder} has images beside its class folders ({loose[0]}): put each image into one class folder"
-        )
-    pixels = np.stack([_read_image(folder / name, model) for name in names])
-    if not classes:
-        return pixels, None
-    numbers = {name: number for number, name in enumerate(classes)}
-    return pixels, np.array([numbers[name.split("/")[0]] for name in names], np.int64)
-
-
-def _read_image(path: Path, model: ModelSpec) -> NDArray[np.uint8]:
-    """One image, cropped to its central square and scaled to the model's size: uint8 [C, H, W]."""
-    from PIL import Image, ImageOps
-
-    size = model.denoiser.sample_size
-    modes = {1: "L", 3: "RGB", 4: "RGBA"}
-    if model.denoiser.channels not in modes:
-        raise ConfigurationRefused("spec.model.denoiser.channels", "a folder of images needs 1, 3 or 4 channels")
-    try:
-        with Image.open(path) as image:
-            eight_bits = _in_eight_bits(image).convert(modes[model.denoiser.channels])
-            fitted = ImageOps.fit(eight_bits, (size, size), Image.Resampling.BOX)
-    except (OSError, Image.DecompressionBombError, *_MALFORMED) as error:
-        raise_if_passing(error)
-        raise ConfigurationRefused(
-            URI, f"{path} is no complete image ({error}): copy it again or remove it, and write the new digest"
-        ) from error
-    array = np.asarray(fitted, np.uint8)
-    return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
-
-
-def _in_eight_bits(image: "Image.Image") -> "Image.Image":
-    """An image of 16 bits a pixel (grey PNG), scaled to 8: Pillow would cut every value above 255 off."""
-    from PIL import Image
-
-    if not image.mode.startswith("I"):
-        return image
-    return Image.fromarray((np.asarray(image, np.uint32) * 255 // 65535).astype(np.uint8))
 
 
 def _check_shape(pixels: NDArray[np.generic], model: ModelSpec) -> None:
