@@ -44,10 +44,14 @@ class Pod:
     dropped: bool = False
     """Its poll was cut and a peer missed it: out until it polls again."""
 
+    def is_cut(self, now: float) -> bool:
+        """Nothing has been heard of it for longer than it takes to poll again."""
+        return self.polls_open == 0 and self.cut_at is not None and now - self.cut_at > LOST_SECONDS
+
     def is_live(self, now: float, broken: bool) -> bool:
         if self.gone or self.noticed or self.report is None or self.report.leaving:
             return False
-        if broken and self.polls_open == 0 and self.cut_at is not None and now - self.cut_at > LOST_SECONDS:
+        if broken and self.is_cut(now):
             self.dropped = True
         if self.dropped:
             return False
@@ -202,6 +206,8 @@ class FakeOperator:
         live = [pod for pod in self.pods.values() if pod.is_live(time.monotonic(), broken and pod.uid in members)]
         if self.stop_run:
             return current.model_copy(update={"stop": True}) if current else None
+        if current is not None and current.leaving and not (left := set(self._leaving())).issuperset(current.leaving):
+            current = current.model_copy(update={"leaving": tuple(left & set(current.leaving))})
         if current is None and len(live) < self.minimum:
             return None
         if len(live) < self.minimum or (current and not broken and {pod.uid for pod in live} == members):
@@ -211,15 +217,20 @@ class FakeOperator:
         if broken and any(pod.uid in members and reports[pod.uid].broken != self.generation for pod in live):
             return current  # A member that lives will say so too; one whose end has not been seen yet never will.
         live.sort(key=lambda pod: (-step_of(reports[pod.uid]), pod.uid))
-        leaving = [pod.uid for pod in self.pods.values() if not pod.gone and (pod.noticed or reports_leaving(pod))]
         return TrainerInstruction(
             attempt=self.attempt,
             generation=self.generation + 1,
             members=tuple(Member(pod=p.uid, uid=p.uid, address=p.address, processes=p.processes) for p in live),
             master_address=live[0].address,
             resume_step=self.resume_step,
-            leaving=tuple(leaving),
+            leaving=self._leaving(),
         )
+
+    def _leaving(self) -> tuple[str, ...]:
+        """Who still leaves: a pod that has ended is told of no more."""
+        now = time.monotonic()
+        live = [pod for pod in self.pods.values() if not pod.gone and not pod.is_cut(now)]
+        return tuple(pod.uid for pod in live if pod.noticed or reports_leaving(pod))
 
 
 def set_fields(target: object, fields: dict[str, object]) -> None:

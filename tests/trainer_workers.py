@@ -22,6 +22,10 @@ TINY_UNET = {
     "layers_per_block": 1,
     "norm_num_groups": 4,
 }
+LONG = {"targetSteps": 100_000, "globalBatchSize": 6, "seed": 3}
+"""A training that ends in no test."""
+NEVER = {"interval": {"steps": 1_000_000}, "retain": {"last": 3}}
+"""Checkpoints for no other reason than that somebody leaves."""
 
 
 def run_document(**changes: object) -> dict[str, Any]:

@@ -3,11 +3,10 @@
 import os
 import signal
 
-from deadline import wait_until
-from trainer_workers import MakeRun
+import pytest
 
-LONG = {"targetSteps": 100_000, "globalBatchSize": 6, "seed": 3}
-NEVER = {"interval": {"steps": 1_000_000}, "retain": {"last": 3}}
+from deadline import wait_until
+from trainer_workers import LONG, NEVER, MakeRun
 
 
 def test_a_peer_that_hangs_with_its_connections_open_is_left_behind(make_run: MakeRun) -> None:
@@ -35,3 +34,21 @@ def test_a_process_that_hangs_in_a_pod_that_answers_is_replaced(make_run: MakeRu
     hurt.wait_step(step + 3)
     assert (stays.exit_code, hurt.exit_code) == (None, None)
     assert {member.uid for member in run.operator.members} == {stays.uid, hurt.uid}
+
+
+@pytest.mark.parametrize("by_sigterm", [True, False])
+def test_a_worker_that_is_to_leave_saves_alone_where_its_peer_hangs(make_run: MakeRun, by_sigterm: bool) -> None:
+    run = make_run(minimum=2, training=LONG, checkpoint=NEVER)
+    hangs, leaves = run.start_worker(), run.start_worker()
+    hangs.wait_step(5)
+    os.killpg(hangs.pid, signal.SIGSTOP)
+    if by_sigterm:
+        leaves.send(signal.SIGTERM)
+    else:
+        run.operator.change(minimum=1)
+        run.operator.change_pod(leaves.uid, noticed=True)
+    assert leaves.wait_exit(60) == 75
+    words = leaves.last_words()
+    assert run.committed() == [words["step"]] == [words["committed"]["step"]]
+    assert run.shard_digests(words["step"])
+    os.killpg(hangs.pid, signal.SIGCONT)

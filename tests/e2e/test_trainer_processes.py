@@ -15,7 +15,7 @@ from diffusion_contract.model_reference import parse_model_reference
 from diffusion_registry.verification import read_model_version
 from diffusion_trainer.checkpoint.names import committed_name
 from diffusion_trainer.checkpoint.verification import find_newest
-from trainer_workers import MakeRun, run_document
+from trainer_workers import LONG, NEVER, MakeRun, run_document
 
 
 def test_two_workers_train_save_and_publish(make_run: MakeRun) -> None:
@@ -25,16 +25,12 @@ def test_two_workers_train_save_and_publish(make_run: MakeRun) -> None:
     assert run.committed() == [20, 15, 10]
     words = workers[0].last_words()
     assert words["reason"] == "Finished"
-    assert words["committed"]["step"] == 20
+    assert words["step"] == words["committed"]["step"] == 20
     reference = parse_model_reference(words["published"]["reference"])
     version = read_model_version(run.models, reference)
     assert version.lineage.checkpoint.digest == words["committed"]["digest"]
     assert version.lineage.samples_seen == 120
     assert json.loads((run.models / "models/tiny/index.json").read_text())["manifests"]
-
-
-LONG = {"targetSteps": 100_000, "globalBatchSize": 6, "seed": 3}
-NEVER = {"interval": {"steps": 1_000_000}, "retain": {"last": 3}}
 
 
 def test_a_worker_killed_with_everything_costs_at_most_the_step_in_flight(make_run: MakeRun) -> None:
@@ -87,6 +83,18 @@ def test_a_noticed_worker_saves_and_leaves_and_a_newcomer_gets_the_state(make_ru
     assert [report.step for report in stays.reports() if report.step is not None] == sorted(
         report.step for report in stays.reports() if report.step is not None
     ), "no step was done twice"
+
+
+def test_who_comes_as_all_others_leave_goes_on_from_what_they_save(make_run: MakeRun) -> None:
+    run = make_run(training=LONG, checkpoint=NEVER)
+    leaves = run.start_worker()
+    leaves.wait_step(20)
+    run.operator.change_pod(leaves.uid, noticed=True)
+    comes = run.start_worker()  # The generation that has only this one is the one that tells the other to leave.
+    assert leaves.wait_exit(60) == 75
+    step = leaves.last_words()["step"]
+    comes.wait_step(step + 3, 60)
+    assert min(report.step for report in comes.reports() if report.step is not None) >= step
 
 
 def test_when_all_die_the_newest_checkpoint_that_holds_is_read(make_run: MakeRun) -> None:

@@ -23,6 +23,15 @@ def test_the_newest_and_the_newest_verified_always_stay(steps: list[int], last: 
     assert removed == sorted(removed)
 
 
+@given(steps=steps_of, last=st.integers(2, 6), data=st.data())
+def test_what_was_passed_over_is_none_of_the_last(steps: list[int], last: int, data: st.DataObject) -> None:
+    passed_over = data.draw(st.sets(st.sampled_from(steps))) if steps else set()
+    good = sorted(set(steps) - passed_over)
+    kept = set(steps) - set(removable(steps, last, good[-1] if good else None, passed_over))
+    assert kept - passed_over == set(good[-last:])
+    assert kept & passed_over == {step for step in passed_over if not good or step > good[-1]}
+
+
 @given(steps=steps_of, last=st.integers(2, 6))
 def test_nothing_goes_while_nothing_is_known_to_hold(steps: list[int], last: int) -> None:
     assert removable(steps, last, None) == []

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from diffusion_contract.agent_messages import TrainerInstruction
 from diffusion_contract.exit_codes import ExitCode
-from diffusion_trainer.checkpoint.names import committed_name, committed_steps
-from diffusion_trainer.checkpoint.verification import CheckpointInvalid, read_manifest
+from diffusion_trainer.checkpoint.names import committed_name
+from diffusion_trainer.checkpoint.verification import CheckpointInvalid, commits_of_line, read_manifest
 from diffusion_trainer.group import Group
 from diffusion_trainer.inbox import Inbox, Reporter
 from diffusion_trainer.placement import must_leave
@@ -20,12 +20,29 @@ log = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.05
 
 
+def patience_with_peers(grace_seconds: float, longest_step: float) -> float:
+    """For how many seconds a worker that is to leave waits for peers who do not come to the end of the step.
+
+    They may hang. Half of its grace, so that as much is left for saving alone; longer where steps take long, since an
+    end that all agree on costs nobody the step in flight.
+    """
+    return min(max(grace_seconds / 2, 2 * longest_step), 0.75 * grace_seconds)
+
+
 class Departure:
     """How one process ends, or does not, when its generation does."""
 
-    def __init__(self, settings: Settings, inbox: Inbox, report: Reporter, snapshots: Snapshots, folder: Path) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        inbox: Inbox,
+        report: Reporter,
+        snapshots: Snapshots,
+        folder: Path,
+        local_rank: int = 0,
+    ) -> None:
         self.settings, self.inbox, self.report = settings, inbox, report
-        self.snapshots, self.folder = snapshots, folder
+        self.snapshots, self.folder, self.local_rank = snapshots, folder, local_rank
 
     def settle(self, group: Group, boundary: Boundary, target: int) -> int | None:
         """All ranks stand at the same step: save it if somebody leaves; None for those who go on. Collective.
@@ -51,7 +68,7 @@ class Departure:
         self.report.tell(state="Leaving", step=self.snapshots.state.step)
         group.close()
         if saves:
-            self._wait_for_commit(self.snapshots.state.step)
+            self._wait_for_commit(self.snapshots.state.step, trusting_seconds=self._turn_seconds(self.local_rank + 1))
         return ExitCode.RUN_AGAIN
 
     def _hear_from_peers(self, group: Group, boundary: Boundary) -> None:
@@ -62,31 +79,50 @@ class Departure:
             self.inbox.learn(TrainerInstruction.model_validate(instruction))
 
     def leave_alone(self) -> int:
-        """Leave outside of any generation. A state that no checkpoint has yet is saved by this process alone."""
+        """Leave outside of any generation. A state that no checkpoint has yet is saved by this pod alone."""
         step = self.snapshots.state.counters.step
         self.report.tell(state="Leaving", step=step)
-        newest = max(committed_steps(self.folder), default=-1)
-        if step is not None and step > newest and self.snapshots.live.current.checkpoint.on_preemption:
-            self.snapshots.take_alone(self.inbox.newest_generation)
-            self._wait_for_commit(step)
+        if step is not None and self.snapshots.live.current.checkpoint.on_preemption:
+            self._wait_for_commit(step, trusting_seconds=self._turn_seconds(self.local_rank))
         return ExitCode.RUN_AGAIN
+
+    def _turn_seconds(self, turn: int) -> float:
+        """How long to trust that another process saves: one after the other, so that no pod writes many copies."""
+        return turn * self.settings.grace_seconds / 2
 
     def _leaves(self) -> bool:
         orders = self.inbox.orders
         named = orders.instruction is not None and must_leave(orders.instruction, self.settings.uid)
         return named or orders.terminating
 
-    def _wait_for_commit(self, step: int) -> None:
-        """Wait until a checkpoint of this step or a later one is committed, whoever writes it; give up in the end."""
-        deadline = time.monotonic() + self.settings.leave_seconds
-        saver = self.snapshots.saver
-        while max(committed_steps(self.folder), default=-1) < step:
-            if time.monotonic() > deadline or self._grace_is_over() or (saver.failure is not None and not saver.busy):
+    def _wait_for_commit(self, step: int, trusting_seconds: float) -> None:
+        """Wait until a checkpoint of this step or a later one is committed, whoever writes it; give up in the end.
+
+        One that was to write it may be killed or hang before it has: after `trusting_seconds` this process saves, too.
+        """
+        began = time.monotonic()
+        saver, trusting = self.snapshots.saver, True
+        while self._newest_commit() < step:
+            waited = time.monotonic() - began
+            if trusting and waited >= trusting_seconds and not saver.busy:
+                trusting = False
+                self.snapshots.take_alone(self.inbox.newest_generation)
+            elif (
+                waited > self.settings.leave_seconds
+                or self._grace_is_over()
+                or (saver.failure is not None and not saver.busy)
+            ):
                 log.warning("leaving without a commit of step %d", step)
                 return
             time.sleep(_LOOK_SECONDS)
         self._tell_newest()
         log.info("step %d is committed; leaving", step)
+
+    def _newest_commit(self) -> int:
+        """The newest step that this line has committed, -1 for none: one that was passed over may stand ahead of it."""
+        return next(
+            (step for step, _digest in commits_of_line(self.folder, self.snapshots.state.counters.abandoned)), -1
+        )
 
     def _grace_is_over(self) -> bool:
         """True once this pod will soon be killed, and has nothing in hand itself: its exit code can still be told."""
@@ -96,6 +132,6 @@ class Departure:
 
     def _tell_newest(self) -> None:
         """Name the commit in this worker's last words as well: the one that wrote it may have no more time to."""
-        newest = max(committed_steps(self.folder), default=-1)
+        newest = self._newest_commit()
         with contextlib.suppress(CheckpointInvalid):  # Another worker's to report.
             self.report.tell(committed=read_manifest(self.folder / committed_name(newest)).reference())

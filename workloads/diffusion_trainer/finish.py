@@ -62,7 +62,7 @@ class Finish:
             if "refused" in outcome:
                 raise ConfigurationRefused("spec.publish", str(outcome["refused"]))
             if isinstance(done := outcome["done"], dict):
-                report.tell(state="Finished", message="", **done)
+                report.tell(state="Finished", message="", step=self.snapshots.state.step, **done)
                 return None
             time.sleep(_RETRY_SECONDS)
 

@@ -39,6 +39,7 @@ class Group:
     ) -> None:
         self.place, self._broken_off = place, broken_off or threading.Event()
         self.generation, self.rank, self.world = place.generation, place.rank, place.world
+        self.closed = False
         self._store = meet(place, address, why_stop, seconds) if place.world > 1 else None
 
     def __enter__(self) -> "Group":
@@ -54,6 +55,7 @@ class Group:
         forget_accelerate()
         leave_group()
         self._store = None
+        self.closed = True
 
     def confirm(self, device: torch.device) -> None:
         """Wait until the collectives on `device` are done, and only then use what they gave: else raises PeersLost."""

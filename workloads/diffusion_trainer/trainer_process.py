@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 import traceback
+from collections.abc import Callable
 
 import torch
 
@@ -22,7 +23,7 @@ from diffusion_trainer.accelerator import ForkPoisoned, choose_device
 from diffusion_trainer.checkpoint.fencing import Fenced
 from diffusion_trainer.checkpoint.names import run_folder
 from diffusion_trainer.dataset import load_dataset
-from diffusion_trainer.departure import Departure
+from diffusion_trainer.departure import Departure, patience_with_peers
 from diffusion_trainer.finish import Finish
 from diffusion_trainer.group import Group
 from diffusion_trainer.inbox import Inbox, Reporter
@@ -78,11 +79,14 @@ class TrainerProcess:
         self._members: frozenset[str] = frozenset()
         self._broken_off = threading.Event()
         """Set once the connections of that generation are broken off; a new one for each."""
+        self._training: Training | None = None
+        self._is_leaving = False
         self.live = LiveConfig(settings.config_file)
         config = self.live.current
         self.folder = run_folder(settings.checkpoints, config.name, config.uid)
         self.saver = Saver(writer, self.folder, report, inbox)
         inbox.on_orders(self._watch_for_hung_peers)
+        inbox.on_orders(self._watch_for_peers_that_hold_up_our_end)
         inbox.start()
         self.device = choose_device(local_rank)
         refuse_precision(config)
@@ -105,7 +109,7 @@ class TrainerProcess:
             self.inbox.wait(self._has_something_to_do)
             orders = self.inbox.orders
             place = self._place(orders)
-            departure = Departure(self.settings, self.inbox, self.report, self.snapshots, self.folder)
+            departure = Departure(self.settings, self.inbox, self.report, self.snapshots, self.folder, self.local_rank)
             if place is None:
                 return departure.leave_alone()
             code = self._take_part(place, orders, departure)
@@ -134,24 +138,24 @@ class TrainerProcess:
         self._gathering = True
         assert orders.instruction is not None
         self._members = frozenset(member.uid for member in orders.instruction.members)
-        training: Training | None = None
         try:
             with self._meet(place) as group:
                 self._gathering = False
-                training = self._begin(group, orders)
-                return self._train(training, departure)
+                self._training = self._begin(group, orders)
+                return self._train(self._training, departure)
         except Superseded as error:
             log.info("generation %d: %s", place.generation, error)
             return None
         except (PeersLost, RuntimeError, OSError) as error:
             if place.world == 1 or not is_peer_loss(error):
                 raise
-            self._note_broken(place, training, error)
+            self._note_broken(place, self._training, error)
             return None
         finally:
             self._generation = None
-            if training is not None:
-                training.close()
+            if self._training is not None:
+                self._training.close()
+                self._training = None
 
     def _meet(self, place: Placement) -> Group:
         why_stop = functools.partial(self.inbox.why_stop, place.generation)
@@ -162,6 +166,8 @@ class TrainerProcess:
         config = self.live.refresh()
         agreement = find_most_advanced(group, self.state)
         if agreement.source is None:
+            if group.rank == 0:
+                self._await_those_who_leave(group.generation)
             resume = orders.instruction.resume_step if orders.instruction is not None else None
             start_state(group, self.state, self.folder, config, self.data, self.report, resume, self.settings.attempt)
         elif not agreement.everyone_has_it:
@@ -173,6 +179,23 @@ class TrainerProcess:
         training = Training(group, self.state, self.data, self.live, self.saver, self.inbox, self.report, target)
         training.patience = self.settings.operator_patience_seconds
         return training
+
+    def _await_those_who_leave(self, generation: int) -> None:
+        """Nobody who stays holds a state, and who is leaving may: read no checkpoint before they have saved theirs.
+
+        A pod that never ends is not waited for longer than it may take to leave.
+        """
+
+        def have_left(orders: Orders) -> bool:
+            told = orders.instruction
+            others = told is not None and any(uid != self.settings.uid for uid in told.leaving)
+            return not others or self.inbox.why_stop(generation) is not None
+
+        if not have_left(self.inbox.orders):
+            log.info("generation %d: waiting for what those who leave save", generation)
+            self.inbox.wait(have_left, self.settings.leave_seconds)
+        if why := self.inbox.why_stop(generation):
+            raise Superseded(why)
 
     def _train(self, training: Training, departure: Departure) -> int | None:
         """Steps until the target or the generation's end; then finish, leave, or go on to the next."""
@@ -214,14 +237,36 @@ class TrainerProcess:
             return
         dropped = drops_without_notice(instruction, self._members)
         if dropped or self._gathering:
-            timer = threading.Timer(_HUNG_PEER_SECONDS, self._break_if_still_in, (generation, dropped))
-            timer.daemon = True
-            timer.start()
+            call_later(_HUNG_PEER_SECONDS, functools.partial(self._break_if_still_in, generation, dropped))
+
+    def _watch_for_peers_that_hold_up_our_end(self, orders: Orders) -> None:
+        """Once told to leave, wait for the agreed end of the step with patience, and then leave without one.
+
+        What this process holds then, the state of the last whole step, it saves by itself.
+        """
+        instruction = orders.instruction
+        told = orders.terminating or (instruction is not None and must_leave(instruction, self.settings.uid))
+        if told and not self._is_leaving:
+            self._is_leaving = True
+            longest = self._training.longest_step if self._training is not None else 0.0
+            call_later(patience_with_peers(self.settings.grace_seconds, longest), self._give_up_on_peers)
+
+    def _give_up_on_peers(self) -> None:
+        training, generation = self._training, self._generation
+        if generation is not None and (training is None or not training.group.closed):
+            self._break_if_still_in(generation, dropped=True)
 
     def _break_if_still_in(self, generation: int, dropped: bool) -> None:
         if self._generation == generation and (dropped or self._gathering):
             log.warning("generation %d: it has not ended by itself; breaking its connections", generation)
             break_connections(self._broken_off)
+
+
+def call_later(seconds: float, action: Callable[[], None]) -> None:
+    """Do this in a thread of its own, if the process still lives then."""
+    timer = threading.Timer(seconds, action)
+    timer.daemon = True
+    timer.start()
 
 
 def refuse_precision(config: RunConfig) -> None:

@@ -89,6 +89,8 @@ class Training:
         self.saver, self.inbox, self.report = saver, inbox, report
         self.patience = 0.0
         self.step_under_way = False
+        self.longest_step = 0.0
+        """Seconds that one step of this generation took at most."""
         self._overflows = 0
         self._losses: list[float] = []
         self._window = (time.monotonic(), state.counters.samples_seen)
@@ -115,7 +117,9 @@ class Training:
     def run(self, save: Callable[[], None], interruption: Interruption | None) -> Boundary | None:
         """Train until the target (None) or until the generation ends (the boundary at which all ranks stopped)."""
         while self.state.step < self.target:
+            began = time.monotonic()
             loss_sum = self._step()
+            self.longest_step = max(self.longest_step, time.monotonic() - began)
             boundary = self.agree(loss_sum)
             self.target = max(self.target, boundary.target)
             if interruption is not None:

@@ -9,8 +9,10 @@ from typing import Any, cast
 import pytest
 import torch
 
+from checkpoint_samples import commit_sample
 from diffusion_contract.agent_messages import Member, TrainerInstruction
-from diffusion_trainer.departure import Departure
+from diffusion_trainer.checkpoint.names import committed_steps
+from diffusion_trainer.departure import Departure, patience_with_peers
 from diffusion_trainer.group import Group
 from diffusion_trainer.inbox import Inbox, Reporter
 from diffusion_trainer.process_messages import Orders
@@ -42,13 +44,23 @@ class TwoRanks(Group):
         pass
 
 
-def departure(tmp_path: Path, inbox: Inbox, busy: bool = False, **settings: Any) -> Departure:
+def departure(
+    tmp_path: Path, inbox: Inbox, busy: bool = False, saves: bool = False, local_rank: int = 0, **settings: Any
+) -> Departure:
+    """Of a process at step 5; one that `saves` commits at once whatever it saves alone."""
     saver = SimpleNamespace(failure=None, busy=busy)
-    state = SimpleNamespace(step=5, counters=SimpleNamespace(step=5))
-    live = SimpleNamespace(current=SimpleNamespace(checkpoint=SimpleNamespace(on_preemption=False)))
-    snapshots = cast(Snapshots, SimpleNamespace(saver=saver, state=state, live=live))
+    state = SimpleNamespace(step=5, counters=SimpleNamespace(step=5, abandoned=[]))
+    live = SimpleNamespace(current=SimpleNamespace(checkpoint=SimpleNamespace(on_preemption=saves)))
+    snapshots = SimpleNamespace(
+        saver=saver,
+        state=state,
+        live=live,
+        take=lambda *_group_and_target, **_how: None,
+        take_alone=lambda _generation: commit_sample(tmp_path, 5) if saves else None,
+    )
     given = Settings(config_file=tmp_path / "run.json", uid="b", **settings)
-    return Departure(given, inbox, Reporter(lambda _packet: None), snapshots, tmp_path)
+    report = Reporter(lambda _packet: None)
+    return Departure(given, inbox, report, cast(Snapshots, snapshots), tmp_path, local_rank)
 
 
 def boundary(generation: int) -> Boundary:
@@ -90,7 +102,7 @@ def test_who_waits_for_another_ones_commit_leaves_before_it_is_killed(tmp_path: 
     inbox = Inbox(None, Orders())
     inbox.take(Orders(terminating=True))
     began = time.monotonic()
-    departure(tmp_path, inbox, grace_seconds=0.2)._wait_for_commit(5)
+    departure(tmp_path, inbox, grace_seconds=0.2)._wait_for_commit(5, trusting_seconds=100)
     assert time.monotonic() - began < 30, "leave_seconds is 60"
 
 
@@ -98,5 +110,37 @@ def test_who_writes_the_commit_itself_waits_for_it(tmp_path: Path) -> None:
     inbox = Inbox(None, Orders())
     inbox.take(Orders(terminating=True))
     began = time.monotonic()
-    departure(tmp_path, inbox, busy=True, grace_seconds=0, leave_seconds=0.5)._wait_for_commit(5)
+    departure(tmp_path, inbox, busy=True, grace_seconds=0, leave_seconds=0.5)._wait_for_commit(5, 0)
     assert time.monotonic() - began >= 0.5
+
+
+def test_who_leaves_saves_alone_where_the_one_that_was_to_write_is_lost(tmp_path: Path) -> None:
+    inbox = Inbox(None, Orders(instruction=instruction(1)))
+    leaving = departure(tmp_path, inbox, saves=True, grace_seconds=0.2)
+    assert leaving.settle(TwoRanks(instruction(2, leaving=("b",))), boundary(2), target=9) == 75
+    assert committed_steps(tmp_path) == [5]
+
+
+@pytest.mark.parametrize(
+    ("local_rank", "grace_seconds", "leave_seconds", "saved"),
+    [(0, 1000, 60, [5]), (1, 0.2, 60, [5]), (1, 1000, 0.1, [])],
+)
+def test_of_the_processes_of_a_pod_one_after_the_other_saves_alone(
+    tmp_path: Path, local_rank: int, grace_seconds: float, leave_seconds: float, saved: list[int]
+) -> None:
+    process = departure(
+        tmp_path,
+        Inbox(None, Orders()),
+        False,
+        True,
+        local_rank,
+        grace_seconds=grace_seconds,
+        leave_seconds=leave_seconds,
+    )
+    assert process.leave_alone() == 75
+    assert committed_steps(tmp_path) == saved
+
+
+@pytest.mark.parametrize(("longest", "patience"), [(0.0, 6), (0.1, 6), (4.0, 8), (60.0, 9)])
+def test_peers_get_half_of_the_grace_and_longer_where_steps_take_long(longest: float, patience: float) -> None:
+    assert patience_with_peers(12, longest) == patience

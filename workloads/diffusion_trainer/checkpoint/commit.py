@@ -11,7 +11,7 @@ latest                           a pointer for people and other tools (pointer.p
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from diffusion_contract.agent_messages import CheckpointReference, SaveFailure
@@ -28,11 +28,17 @@ MakeManifest = Callable[[dict[str, ShardFile]], CheckpointManifest]
 
 
 def commit_checkpoint(
-    folder: Path, step: int, attempt: int, shards: Mapping[str, bytes | memoryview], make_manifest: MakeManifest
+    folder: Path,
+    step: int,
+    attempt: int,
+    shards: Mapping[str, bytes | memoryview],
+    make_manifest: MakeManifest,
+    abandoned: Collection[str] = (),
 ) -> CheckpointReference:
     """Write and commit one checkpoint; returns its reference.
 
-    `make_manifest` is given the sizes and digests of the shards. Raises Fenced, or OSError (full, read-only, gone);
+    `make_manifest` is given the sizes and digests of the shards; `abandoned` are the digests of checkpoints that were
+    passed over: `latest` need not name those though they are newer. Raises Fenced, or OSError (full, read-only, gone);
     in both cases nothing was committed and the temporary folder is removed as far as the file system lets us.
     A checkpoint of the same step that holds is left as it is and its reference returned, also one that another writer
     commits meanwhile; one that does not hold is replaced.
@@ -40,7 +46,7 @@ def commit_checkpoint(
     raise_fence(folder, attempt)
     settle_asides(folder)
     if (standing := manifest_if_it_holds(folder / committed_name(step))) is not None:
-        return _committed(folder, standing, attempt)
+        return _committed(folder, standing, attempt, abandoned)
     _remove_superseded(folder, step, attempt)
     temporary = folder / temporary_name(step, attempt, os.urandom(4).hex())
     try:
@@ -52,13 +58,15 @@ def commit_checkpoint(
             remove_folder(temporary)
         check_fence(folder, attempt)  # A file that vanished under the writer is the work of a newer attempt.
         raise
-    return _committed(folder, standing or manifest, attempt)
+    return _committed(folder, standing or manifest, attempt, abandoned)
 
 
-def _committed(folder: Path, manifest: CheckpointManifest, attempt: int) -> CheckpointReference:
+def _committed(
+    folder: Path, manifest: CheckpointManifest, attempt: int, abandoned: Collection[str]
+) -> CheckpointReference:
     """What follows the rename: its process may have died before, so also where a checkpoint is found standing."""
     sync_folder(folder)
-    point_if_newest(folder, manifest.step, attempt)
+    point_if_newest(folder, manifest.step, attempt, abandoned)
     return manifest.reference()
 
 

@@ -5,18 +5,23 @@ A process may die between a commit and its pointer, so whoever finds that commit
 
 import logging
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from diffusion_trainer.checkpoint.durable import write_durably
 from diffusion_trainer.checkpoint.names import LATEST, committed_name, committed_steps, new_pointer_name
-from diffusion_trainer.checkpoint.verification import find_newest
+from diffusion_trainer.checkpoint.verification import find_newest, manifest_digest
 
 log = logging.getLogger(__name__)
 
 
-def point_if_newest(folder: Path, step: int, attempt: int) -> None:
-    """Let `latest` name the checkpoint of `step`, unless there is a newer one. Raises OSError."""
-    if step == max(committed_steps(folder), default=step):
+def point_if_newest(folder: Path, step: int, attempt: int, abandoned: Collection[str] = ()) -> None:
+    """Let `latest` name the checkpoint of `step`, unless a newer one was committed and not passed over. Raises OSError.
+
+    `abandoned` are the digests of those that were passed over.
+    """
+    newer = (each for each in committed_steps(folder) if each > step)
+    if all(manifest_digest(folder / committed_name(each)) in abandoned for each in newer):
         _point_at(folder, step, attempt)
 
 

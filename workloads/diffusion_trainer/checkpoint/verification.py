@@ -6,7 +6,7 @@ there. Nothing is parsed before its digest has been checked.
 
 import hashlib
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -119,9 +119,18 @@ def manifest_digest(folder: Path) -> str | None:
         return None
 
 
+def commits_of_line(folder: Path, abandoned: Collection[str] = ()) -> Iterator[tuple[int, str]]:
+    """Step and digest of the committed checkpoints, newest first, without those that were passed over.
+
+    `abandoned` are the digests of what was passed over when this line of training began. One whose manifest cannot be
+    read is of no line.
+    """
+    for step in committed_steps(folder):
+        digest = manifest_digest(folder / committed_name(step))
+        if digest is not None and digest not in abandoned:
+            yield step, digest
+
+
 def newest_digest_below(folder: Path, step: int, abandoned: Collection[str] = ()) -> str | None:
     """The parent of a checkpoint of `step` that is written now: the newest before it that was not passed over."""
-    digests = (
-        manifest_digest(folder / committed_name(earlier)) for earlier in committed_steps(folder) if earlier < step
-    )
-    return next((digest for digest in digests if digest is not None and digest not in abandoned), None)
+    return next((digest for earlier, digest in commits_of_line(folder, abandoned) if earlier < step), None)

@@ -122,6 +122,7 @@ def _commit(order: SaveOrder, shards: Shards) -> CheckpointReference:
         order.manifest.attempt,
         shards,
         lambda files: order.manifest.model_copy(update={"files": files, "parent": parent}),
+        order.abandoned,
     )
 
 
@@ -154,7 +155,7 @@ def _retain(order: SaveOrder) -> list[int]:
     try:
         if fence_level(folder) > order.manifest.attempt:
             return []
-        return apply_retention(folder, order.retain_last, order.manifest.step)
+        return apply_retention(folder, order.retain_last, order.manifest.step, order.abandoned)
     except OSError as error:
         log.warning("older checkpoints stay for now: %s", error)
         return []
