@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from diffusion_local.node.capabilities import capabilities
 from diffusion_local.node.configuration import Manifest
 from diffusion_local.node.machine_files import Image
 
@@ -105,12 +106,11 @@ def identity(pod: Manifest, container: Manifest, image: Image, mapped: MappedIds
     group = settings.get("runAsGroup", image.user if user == image.user else 0)
     groups = [*(settings.get("supplementalGroups") or []), *([settings["fsGroup"]] if "fsGroup" in settings else [])]
     known = lies_in(user, mapped.users)
-    dropped = "ALL" in ((settings.get("capabilities") or {}).get("drop") or [])
     return {
         "uid": user if known else None,
         "gid": group if lies_in(group, mapped.groups) else None,
         "groups": [g for g in groups if lies_in(g, mapped.groups)] if known and mapped.may_set_groups else None,
-        "dropCapabilities": dropped or (user != 0 and not settings.get("privileged")),
+        "capabilities": capabilities(settings) if known else [],
         "noNewPrivileges": settings.get("allowPrivilegeEscalation") is False,
     }
 

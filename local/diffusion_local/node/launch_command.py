@@ -36,9 +36,8 @@ def become(spec: dict[str, Any]) -> None:
         for descriptor in (1, 2):
             if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
                 os.fchown(descriptor, spec["uid"], -1)
-    if spec["dropCapabilities"]:
-        for capability in range(LAST_CAPABILITY + 1):
-            libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
+    for capability in set(range(LAST_CAPABILITY + 1)) - set(spec["capabilities"]):
+        libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
     if spec["groups"] is not None:
         os.setgroups(spec["groups"])
     if spec["gid"] is not None:

@@ -141,3 +141,11 @@ def test_users_are_held_or_it_is_said_why_not(tmp_path: Path) -> None:
     assert (outcome.log[:3] == held) == (told == "\n"), told
     assert outcome.log[3] == "said"
     assert [answer["message"].strip() for answer in outcome.answers] == [outcome.log[0], ""]
+
+
+def test_root_has_what_a_runtime_leaves_it(tmp_path: Path) -> None:
+    usual, more = "CapEff:\t00000000a80425fb", "CapEff:\t00000000aa0425fb"
+    for name, asked, mask in (("plain", {}, usual), ("clock", {"capabilities": {"add": ["SYS_TIME"]}}, more)):
+        (tmp_path / name).mkdir()
+        look = shell("grep CapEff /proc/self/status", securityContext=asked)
+        assert contained(Order(str(tmp_path / name), look)).log == [mask]
