@@ -1,10 +1,13 @@
 """The console scripts. Each imports its command when it is called: a missing extra is a line that names it."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
+
+from diffusion_contract.exit_codes import ExitCode
 
 SCRIPTS = {
     "diffusion-operator": ("diffusion_operator.cli.operator_command", "operator"),
@@ -19,8 +22,10 @@ SCRIPTS = {
 
 def _script(name: str) -> Callable[[], None]:
     module, extra = SCRIPTS[name]
+    nothing_begun = ExitCode.RUN_AGAIN if extra == "trainer" else 0
 
     def run() -> None:
+        _end_when_told(nothing_begun)
         try:
             with _standard_output():
                 import_module(module).main()
@@ -30,6 +35,15 @@ def _script(name: str) -> Callable[[], None]:
             sys.exit(f"Error: {name} needs {missing.name}: pip install 'diffusion-operator[{extra}]'")
 
     return run
+
+
+def _end_when_told(code: int) -> None:
+    """As process 1 of a container, end with `code` on a SIGTERM that comes before the command has its own handler.
+
+    The kernel has no default action for process 1: the signal would be lost, and the pod stay until its grace is over.
+    """
+    if os.getpid() == 1:
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(code))
 
 
 @contextmanager

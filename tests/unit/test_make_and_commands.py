@@ -1,6 +1,7 @@
 """What a newcomer types: the targets of make, and the console scripts."""
 
 import os
+import signal
 import subprocess
 import sys
 import tomllib
@@ -16,6 +17,8 @@ from click.testing import CliRunner
 from cluster_fixtures import is_portable
 from deadline import wait_until
 from diffusion_contract.console_scripts import SCRIPTS
+from diffusion_local.lifetimes import children_of
+from killed_at_the_end import started
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
@@ -109,10 +112,8 @@ def test_a_killed_make_ends_its_demo(tmp_path: Path) -> None:
     python = tmp_path / "python"
     python.write_text(PRETENDED_DEMO)
     python.chmod(0o755)
-    started = subprocess.Popen(["make", "demo", f"BIN={tmp_path}"], cwd=REPOSITORY, env=environment_of_make())
-    wait_until((tmp_path / "began").exists, 60, "the demo")
-    started.kill()
-    started.wait()
+    with started(["make", "demo", f"BIN={tmp_path}"], cwd=REPOSITORY, env=environment_of_make()):
+        wait_until((tmp_path / "began").exists, 60, "the demo")
     wait_until((tmp_path / "ended").exists, 60, "the end of the demo")
 
 
@@ -142,6 +143,29 @@ def test_a_console_script_whose_extra_is_missing_names_it(script: str, tmp_path:
     assert done.stderr.startswith(f"Error: {script} needs ")
     assert done.stderr.endswith(f": pip install 'diffusion-operator[{SCRIPTS[script][1]}]'\n")
     assert len(done.stderr.splitlines()) == 1
+
+
+AS_PROCESS_1 = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child")
+SLOW = """import os, pathlib, time
+assert os.getpid() == 1
+pathlib.Path(__file__).with_name("began").touch()
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize(("script", "code"), [("diffusion-trainer", 75), ("diffusion-server", 0)])
+def test_a_container_that_is_told_to_end_while_it_starts_ends_at_once(script: str, code: int, tmp_path: Path) -> None:
+    """The signal was lost, and the pod stayed until its grace was over."""
+    package = tmp_path / script.replace("-", "_")
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "command.py").write_text(SLOW)
+    command = [*AS_PROCESS_1, str(Path(sys.executable).parent / script)]
+    with started(command, env=os.environ | {"PYTHONPATH": str(tmp_path)}) as container:
+        wait_until((package / "began").exists, 60, "the command that is being imported")
+        (first,) = children_of(container.pid)
+        os.kill(first, signal.SIGTERM)
+        assert container.wait(60) == code
 
 
 @pytest.mark.parametrize("script", PROJECT["scripts"])
