@@ -51,17 +51,28 @@ class _End(asyncio.Protocol):
 
 
 class _Front(_End):
-    """The accepted end: reads nothing until the other end stands."""
+    """The accepted end: reads nothing until the other end stands.
+
+    Some Pythons (3.11.2, which Debian 12 has) begin to read after `connection_made` although that has paused it: what
+    arrives so early is kept, or a TLS client that speaks first would wait for ever.
+    """
 
     def __init__(self, choose: Choose) -> None:
         super().__init__()
         self._choose = choose
+        self._early = bytearray()
         self._task: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         cast(asyncio.Transport, transport).pause_reading()
         self._task = asyncio.create_task(self._join())
+
+    def data_received(self, data: bytes) -> None:
+        if self.peer is None:
+            self._early += data
+        else:
+            super().data_received(data)
 
     async def _join(self) -> None:
         assert self.transport is not None
@@ -77,11 +88,14 @@ class _Front(_End):
             self.transport.abort()
             return
         self.peer = back
+        assert back.transport is not None
         if self.transport.is_closing():
-            assert back.transport is not None
             back.transport.close()
-        else:
-            self.transport.resume_reading()
+            return
+        back.transport.write(bytes(self._early))
+        if self.ended:
+            back.transport.write_eof()
+        self.transport.resume_reading()
 
 
 async def serve_socket(listening: socket.socket, choose: Choose) -> asyncio.Server:
