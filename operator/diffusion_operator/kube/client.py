@@ -173,4 +173,5 @@ def _understood(reply: Reply, request: str) -> Raw:
     if reply.code < 400:
         return dict(body)
     message = f"{request}: {body.get('message', '')}"
-    raise refusal(reply.code, body.get("reason", ""), message)
+    causes = [cause.get("reason", "") for cause in (body.get("details") or {}).get("causes") or ()]
+    raise refusal(reply.code, body.get("reason", ""), message, causes)

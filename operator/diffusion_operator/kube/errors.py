@@ -7,7 +7,10 @@ NotFound         404
 Conflict         409: the object is not what we thought, or it exists already
 Gone             410: the watch or list position is too old
 TooManyRequests  429, after as many retries as were allowed
+NamespaceEnding  403 with this cause: the namespace is being deleted, and nothing can be made in it any more
 """
+
+from collections.abc import Collection
 
 
 class KubeError(Exception):
@@ -42,12 +45,18 @@ class TooManyRequests(ApiRefusal):
     """The API server is busy and stayed so."""
 
 
+class NamespaceEnding(ApiRefusal):
+    """The namespace is being deleted: nothing can be made in it any more."""
+
+
 FINAL_CODES = frozenset({400, 403, 409, 413, 422})
 """Answers that the same request will get again until somebody changes something (409: the name is taken)."""
 
 _BY_CODE = {404: NotFound, 409: Conflict, 410: Gone, 429: TooManyRequests}
 
 
-def refusal(code: int, reason: str, message: str) -> ApiRefusal:
-    """The exception for an answer with this code."""
+def refusal(code: int, reason: str, message: str, causes: Collection[str] = ()) -> ApiRefusal:
+    """The exception for an answer with this code; `causes` are its machine-readable details."""
+    if "NamespaceTerminating" in causes:
+        return NamespaceEnding(code, reason, message)
     return _BY_CODE.get(code, ApiRefusal)(code, reason, message)

@@ -12,7 +12,15 @@ from typing import Any, Protocol
 
 from diffusion_contract.agent_messages import Instruction
 from diffusion_operator.kube.cluster import REFUSED, Cluster
-from diffusion_operator.kube.errors import FINAL_CODES, ApiRefusal, Conflict, KubeError, NotFound, TooManyRequests
+from diffusion_operator.kube.errors import (
+    FINAL_CODES,
+    ApiRefusal,
+    Conflict,
+    KubeError,
+    NamespaceEnding,
+    NotFound,
+    TooManyRequests,
+)
 from diffusion_operator.kube.failing_writes import FailingWrites
 from diffusion_operator.kube.keys import Key
 from diffusion_operator.loop.clock import Clock
@@ -45,13 +53,17 @@ class ReportBook(Protocol):
 
 @dataclass(frozen=True)
 class Reconciler:
-    """Everything that a reconcile needs. `kinds` by the name of the kind."""
+    """Everything that a reconcile needs. `kinds` by the name of the kind.
+
+    `ending`: the UIDs of custom resources whose namespace is being deleted. What is in it goes as it is.
+    """
 
     cluster: Cluster
     kinds: Mapping[str, Kind[Any]]
     reports: ReportBook
     clock: Clock
     failing: FailingWrites = field(default_factory=FailingWrites)
+    ending: dict[Key, str] = field(default_factory=dict)
 
     async def reconcile(self, key: Key) -> float | None:
         """Look, decide, act. Returns the seconds until the next look, or None; raises KubeError to be called again."""
@@ -63,8 +75,15 @@ class Reconciler:
         if cluster.is_behind_our_last_write(key):
             return SOON
         seen = snapshot.custom_resource
+        if self.ending.get(key) == seen["metadata"]["uid"]:
+            return None
         plan = kind.decide(kind.observe(snapshot, self.reports.about(key)), self.clock.now())
-        applied = [await self._apply(key, manifest) for manifest in plan.apply]
+        try:
+            applied = [await self._apply(key, manifest) for manifest in plan.apply]
+        except NamespaceEnding:
+            _log.info("%s is left alone: its namespace is being deleted", _said(key))
+            self.ending[key] = seen["metadata"]["uid"]
+            return None
         refusals = tuple(refusal for refusal in applied if refusal is not None)
         unread = [refusal for refusal in snapshot.refusals if refusal.is_read]
         is_news = cluster.remember_refusals(key, refusals)
@@ -90,7 +109,7 @@ class Reconciler:
         what = f"{kind} {name}"
         try:
             why = await self.cluster.apply(key, manifest)
-        except (Conflict, NotFound, TooManyRequests):
+        except (Conflict, NamespaceEnding, NotFound, TooManyRequests):
             raise
         except ApiRefusal as refused:
             is_fact = refused.code in FINAL_CODES or (refused.code >= 500 and self.failing.failed(key, what))
@@ -116,6 +135,7 @@ class Reconciler:
     def _forget(self, key: Key) -> None:
         self.cluster.forget(key)
         self.failing.forget(key)
+        self.ending.pop(key, None)
         self.reports.forget(key)
 
 

@@ -1,8 +1,12 @@
+import json
+from typing import Any
+
 import pytest
 
 from diffusion_operator.kube.client import ApiClient
-from diffusion_operator.kube.errors import ApiRefusal, Conflict, NotFound, TooManyRequests, Unreachable
+from diffusion_operator.kube.errors import ApiRefusal, Conflict, NamespaceEnding, NotFound, TooManyRequests, Unreachable
 from diffusion_operator.kube.resources import CONFIG_MAP
+from diffusion_operator.kube.transport import Reply
 from diffusion_operator.plan.plan import ObjectReference
 from scripted_transport import Answer, ScriptedTransport, failure
 
@@ -99,9 +103,26 @@ async def test_a_refusal_says_what_was_asked_and_why_it_was_refused(code: int, e
         await api.replace(CONFIG_MAP, MANIFEST)
 
 
-async def test_an_answer_that_is_not_json_is_an_error_with_its_text() -> None:
-    from diffusion_operator.kube.transport import Reply
+@pytest.mark.parametrize(
+    ("details", "error"),
+    [
+        ({"causes": [{"reason": "NamespaceTerminating", "field": "metadata.namespace"}]}, NamespaceEnding),
+        ({"causes": [{"reason": "FieldValueInvalid"}, {}]}, ApiRefusal),
+        ({"causes": None}, ApiRefusal),
+        (None, ApiRefusal),
+    ],
+)
+async def test_the_cause_tells_a_namespace_that_ends_from_one_that_is_closed(
+    details: Any, error: type[ApiRefusal]
+) -> None:
+    said = {"code": 403, "reason": "Forbidden", "message": "no", "details": details}
+    api, _, _ = client(Reply(403, json.dumps(said).encode()), method="PUT")
+    with pytest.raises(ApiRefusal) as caught:
+        await api.replace(CONFIG_MAP, MANIFEST)
+    assert type(caught.value) is error
 
+
+async def test_an_answer_that_is_not_json_is_an_error_with_its_text() -> None:
     api, _, _ = client(Reply(502, b"<html>proxy</html>"), method="PUT")
     with pytest.raises(ApiRefusal, match="<html>proxy"):
         await api.replace(CONFIG_MAP, MANIFEST)

@@ -9,7 +9,7 @@ import pytest
 
 from diffusion_contract.agent_messages import Instruction, TrainerInstruction
 from diffusion_operator.kube.cluster import REFUSED, Cluster
-from diffusion_operator.kube.errors import ApiRefusal, Conflict
+from diffusion_operator.kube.errors import ApiRefusal, Conflict, NamespaceEnding
 from diffusion_operator.kube.failing_writes import PATIENCE
 from diffusion_operator.kube.keys import Key
 from diffusion_operator.loop.reconciler import SOON, Reconciler
@@ -21,7 +21,10 @@ from operator_harness import FACTS
 
 KEY = Key("DiffusionTraining", "ns", "digits")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-CUSTOM_RESOURCE = {"kind": "DiffusionTraining", "metadata": {"name": "digits", "namespace": "ns", "uid": "u"}}
+CUSTOM_RESOURCE: dict[str, Any] = {
+    "kind": "DiffusionTraining",
+    "metadata": {"name": "digits", "namespace": "ns", "uid": "u"},
+}
 REFERENCE = ObjectReference("v1", "ConfigMap", "ns", "old", "u2", "1")
 PLAN = Plan(
     apply=(
@@ -189,6 +192,18 @@ async def test_what_the_api_server_refuses_for_good_is_told_to_the_next_pass_and
     (told,) = recorder.refusals
     assert (told.kind, told.name, told.code, told.message) == ("ConfigMap", "first", 403, "exceeded quota")
     assert await reconciler(recorder).reconcile(KEY) == 7, "no news, and the plan wants to look again before long"
+
+
+async def test_a_custom_resource_in_a_namespace_that_ends_is_looked_at_once_and_its_namesake_anew() -> None:
+    ending = NamespaceEnding(403, "Forbidden", "unable to create new content")
+    recorder = Recorder(failing="apply first", error=ending)
+    one = reconciler(recorder)
+    assert [await one.reconcile(KEY) for _ in range(3)] == [None, None, None]
+    assert recorder.steps == ["apply first"]
+    recorder.failing, recorder.seen = "", {**CUSTOM_RESOURCE, "metadata": {**CUSTOM_RESOURCE["metadata"], "uid": "u9"}}
+    recorder.steps.clear()
+    assert await one.reconcile(KEY) == 7
+    assert recorder.steps == ORDER
 
 
 async def test_what_may_not_be_read_is_tried_again_before_long_whatever_the_plan_wants() -> None:
