@@ -28,7 +28,7 @@ def masked_name(name: str, kind: str) -> str:
     if kind == "Pod":
         name = _RANDOM.sub("-<random>", name)
     if kind in ("Pod", "ReplicaSet"):
-        name = _TEMPLATE_HASH.sub("-<template>", name)
+        name = _TEMPLATE_HASH.sub("-<hash>", name)
     return _HASH.sub("<hash>", name)
 
 

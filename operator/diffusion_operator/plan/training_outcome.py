@@ -69,6 +69,8 @@ def _too_many_restarts(training: TrainingCustomResource, restarts: Restarts) -> 
     words = last.pod.last_words if last else None
     how = f": the last worker ended with exit code {last.pod.exit_code}" if last else ""
     said = f" ({words.message})" if words and words.message else ""
+    if last and last.pod.oom_killed:
+        said = " (it used more memory than its limit: raise spec.workers.resources.limits.memory)"
     return Outcome(
         "Failed",
         "TooManyRestarts",

@@ -164,6 +164,15 @@ CASES: dict[str, tuple[tuple[Any, ...], dict[str, Any], str, str, str, str]] = {
         "the last worker ended with exit code 1 (out of ideas)",
         "Failed",
     ),
+    "too little memory": (
+        (*JOBS, pod("a", exit_code=137, ended="OOMKilled")),
+        {"status": training_status("a", restarts={"counted": 10})},
+        "Failed",
+        "TooManyRestarts",
+        "workers crashed 11 times, and failurePolicy.maxRestarts is 10: the last worker ended with exit code 137 "
+        "(it used more memory than its limit: raise spec.workers.resources.limits.memory)",
+        "Failed",
+    ),
 }
 
 
