@@ -76,6 +76,11 @@ def raise_target(world: Simulator, number: int) -> None:
         trainer.target = world.spec["training"]["targetSteps"]
 
 
+def turn_clock(world: Simulator, number: int) -> None:
+    """Somebody puts the clock of the operator's machine forward or back, by up to an hour."""
+    world.skew += timedelta(minutes=20 * (number - 3))
+
+
 def edit(world: Simulator, **changes: Any) -> None:
     """Somebody edits the spec."""
     world.spec = spec_with(world.spec, **changes)

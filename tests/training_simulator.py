@@ -36,7 +36,8 @@ class OperatorKilled(Exception):
 class Simulator:
     """The world. `deaths` counts down writes until the operator is killed; None is never.
 
-    `refused`: why the API server would refuse every new Job; empty where it would not.
+    `refused`: why the API server would refuse every new Job; empty where it would not. `skew`: how far the operator's
+    clock is ahead of everybody else's.
     """
 
     spec: dict[str, Any]
@@ -57,6 +58,7 @@ class Simulator:
     statuses: list[dict[str, Any]] = field(default_factory=list)
     rehearsals: dict[str, str] = field(default_factory=dict)
     refused: str = ""
+    skew: timedelta = timedelta()
 
     # --- the operator ---------------------------------------------------------------------------------------------
 
@@ -75,7 +77,7 @@ class Simulator:
 
     def plan(self) -> Plan:
         """What the operator decides now."""
-        return decide_training(observe_training(self.snapshot(), self.records), self.now)
+        return decide_training(observe_training(self.snapshot(), self.records), self.now + self.skew)
 
     def reconcile(self) -> Plan:
         """One pass of the operator; OperatorKilled where `deaths` runs out."""
@@ -237,9 +239,9 @@ class Simulator:
         """Every agent's poll reaches the operator."""
         for uid, one in self.records.items():
             if uid not in self.trainers and one.connected:
-                self.records[uid] = replace(one, connected=False, lost_at=self.now)
+                self.records[uid] = replace(one, connected=False, lost_at=self.now + self.skew)
         for uid, trainer in self.trainers.items():
-            self.records[uid] = AgentRecord(uid, trainer.report(self.volume), self.now)
+            self.records[uid] = AgentRecord(uid, trainer.report(self.volume), self.now + self.skew)
 
     def _moment(self) -> str:
         return to_timestamp(self.now)

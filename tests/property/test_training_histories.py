@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from simulated_pods import NO_IMAGE
-from training_disturbances import announce, crash, edit, evict, orphan, raise_target, refuse, vanish
+from training_disturbances import announce, crash, edit, evict, orphan, raise_target, refuse, turn_clock, vanish
 from training_simulator import Simulator
 from world_builders import TWO_POOLS, spec_with
 
@@ -23,6 +23,7 @@ DISTURBANCES: dict[str, Callable[[Simulator, int], None]] = {
     "orphan": orphan,
     "refuse": refuse,
     "raise target": raise_target,
+    "turn clock": turn_clock,
     "kill operator": lambda world, number: setattr(world, "deaths", number),
     "suspend": lambda world, _: edit(world, suspend=True),
     "resume": lambda world, _: edit(world, suspend=False),

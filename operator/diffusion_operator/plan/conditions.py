@@ -45,6 +45,18 @@ def from_timestamp(text: object) -> datetime | None:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
+def seconds_left(since: datetime | None, seconds: float, now: datetime) -> float:
+    """How much of the `seconds` after `since` is left, and never more than all; 0 where nobody knows since when.
+
+    A `since` that lies further ahead than they last was written before a clock was put back, perhaps by hours: it says
+    nothing any more, and nobody waits for it. One that is a little ahead comes of another machine's clock.
+    """
+    if since is None:
+        return 0.0
+    left = seconds - (now - since).total_seconds()
+    return min(left, seconds) if 0 < left <= 2 * seconds else 0.0
+
+
 def ready(reason: str, message: str) -> tuple[Condition, ...]:
     """The kstatus three of a resource that is as its spec asks: kstatus reads `Current`."""
     return _kstatus("True", "False", "False", reason, message)

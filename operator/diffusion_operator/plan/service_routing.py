@@ -9,7 +9,7 @@ and every arrow is an observation. A ready router that is silent is unknown: it 
 One that is not ready gets no requests, on a dead machine for instance: nobody waits for its word.
 """
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from diffusion_contract.agent_messages import Route, RouterInstruction
 from diffusion_operator.children.metadata import Owner
@@ -17,7 +17,7 @@ from diffusion_operator.children.serving_config_map import route_to
 from diffusion_operator.observe.service_history import RecordedRevision, RecordedRouting
 from diffusion_operator.observe.service_routers import RouterFacts
 from diffusion_operator.observe.service_world import RevisionObject, ServiceWorld
-from diffusion_operator.plan.conditions import from_timestamp, to_timestamp
+from diffusion_operator.plan.conditions import from_timestamp, seconds_left, to_timestamp
 from diffusion_operator.plan.revision import Rollout
 
 DRAIN_SECONDS = 10
@@ -87,10 +87,10 @@ def leftovers(world: ServiceWorld, rollout: Rollout) -> tuple[RevisionObject, ..
 
 
 def draining_seconds(world: ServiceWorld, rollout: Rollout, now: datetime) -> float:
-    """Seconds until what routers have left may go; 0 or less is now, or never while it is not known to be left."""
+    """Seconds until what routers have left may go; 0 is now, or never while it is not known to be left."""
     record = world.history.routing
     since = from_timestamp(record.since) if record and _proven(world, rollout) else None
-    return (since + timedelta(seconds=DRAIN_SECONDS) - now).total_seconds() if since else 0.0
+    return seconds_left(since, DRAIN_SECONDS, now)
 
 
 def _proven(world: ServiceWorld, rollout: Rollout) -> bool:

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from diffusion_operator.api.training_spec import TrainingCustomResource
 from diffusion_operator.observe.training_history import Rendezvous
 from diffusion_operator.observe.training_world import TrainingWorld, Worker
-from diffusion_operator.plan.conditions import from_timestamp, to_timestamp
+from diffusion_operator.plan.conditions import from_timestamp, seconds_left, to_timestamp
 from diffusion_operator.plan.membership import (
     Bounds,
     in_trouble,
@@ -158,8 +158,7 @@ def _nobody_is_active(world: TrainingWorld) -> bool:
 
 
 def _stopped_for_too_long(rendezvous: Rendezvous, now: datetime) -> bool:
-    since = from_timestamp(rendezvous.stop_since)
-    return since is None or now - since >= timedelta(seconds=STOP_SECONDS)
+    return not seconds_left(from_timestamp(rendezvous.stop_since), STOP_SECONDS, now)
 
 
 def _next_start(world: TrainingWorld, restarts: Restarts, no_progress: int, now: datetime) -> str:
@@ -187,4 +186,4 @@ def seconds_until_stop_ends(rendezvous: Rendezvous, now: datetime) -> float | No
     since = from_timestamp(rendezvous.stop_since)
     if not rendezvous.stop or since is None:
         return None
-    return max(1.0, STOP_SECONDS - (now - since).total_seconds())
+    return max(1.0, seconds_left(since, STOP_SECONDS, now))

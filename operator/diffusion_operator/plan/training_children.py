@@ -5,7 +5,7 @@ a higher one does.
 """
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from diffusion_contract.names import WORKER_HASH_ANNOTATION
@@ -18,7 +18,7 @@ from diffusion_operator.children.training_disruption_budget import training_disr
 from diffusion_operator.observe.image_trials import ImageTrial
 from diffusion_operator.observe.raw_values import condition_of, mapping_at, text_at
 from diffusion_operator.observe.training_world import TrainingJob, TrainingWorld
-from diffusion_operator.plan.conditions import from_timestamp
+from diffusion_operator.plan.conditions import from_timestamp, seconds_left
 from diffusion_operator.plan.plan import Manifest, ObjectReference
 from diffusion_operator.plan.training_attempt import seconds_until_start
 from diffusion_operator.plan.training_image_trial import superfluous_trials, wanted_trial
@@ -110,7 +110,7 @@ def _ending_by_themselves(world: TrainingWorld, now: datetime) -> frozenset[str]
     succeeded = world.history.phase == "Succeeded"
     end = condition_of({"status": world.history.raw}, "Complete" if succeeded else "Failed")
     since = from_timestamp(text_at(end, "lastTransitionTime"))
-    if since is None or now - since >= timedelta(seconds=LEFTOVER_SECONDS):
+    if not seconds_left(since, LEFTOVER_SECONDS, now):
         return frozenset()
     if succeeded:
         trained = (one for one in world.workers if one.report is None or one.report.generation > 0)

@@ -9,7 +9,7 @@ one while the present workers train, and they leave when its container has start
 node for a minute, proves nothing, and holds nobody up.
 """
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Literal
 
 from diffusion_operator.api.training_spec import TrainingCustomResource
@@ -18,7 +18,7 @@ from diffusion_operator.observe.image_trials import ImageTrial
 from diffusion_operator.observe.raw_values import condition_of, mapping_at, mappings_at, text_at
 from diffusion_operator.observe.snapshot import Raw
 from diffusion_operator.observe.training_world import TrainingWorld
-from diffusion_operator.plan.conditions import MEANWHILE, from_timestamp
+from diffusion_operator.plan.conditions import MEANWHILE, from_timestamp, seconds_left
 from diffusion_operator.plan.plan import Manifest
 from diffusion_operator.plan.training_obstacles import Obstacle, in_stored_words, not_started
 from diffusion_operator.plan.training_rehearsal import rehearsal, would_be_taken
@@ -110,5 +110,4 @@ def _answer(world: TrainingWorld, training: TrainingCustomResource, now: datetim
 
 
 def _seconds_left(trial: ImageTrial, now: datetime) -> float:
-    created = from_timestamp(trial.created)
-    return 0.0 if created is None else (created + timedelta(seconds=TRIAL_SECONDS) - now).total_seconds()
+    return seconds_left(from_timestamp(trial.created), TRIAL_SECONDS, now)

@@ -21,7 +21,7 @@ from diffusion_contract.agent_messages import (
 from diffusion_operator.observe.raw_values import integer_at, mapping_at, mappings_at, text_at
 from diffusion_operator.observe.training_history import TrainingHistory
 from diffusion_operator.observe.training_world import TrainingWorld
-from diffusion_operator.plan.conditions import from_timestamp, to_timestamp
+from diffusion_operator.plan.conditions import from_timestamp, seconds_left, to_timestamp
 
 PROGRESS_SECONDS = 10
 """Progress alone is written at most this often; a status that is written anyway carries the newest."""
@@ -169,10 +169,8 @@ def throttled(status: Mapping[str, Any], stored: Mapping[str, Any], now: datetim
     if _moved(mapping_at(status, "progress")) == _moved(mapping_at(stored, "progress")):
         return quiet, 0
     last = from_timestamp(text_at(stored, "progress", "lastReportTime"))
-    age = PROGRESS_SECONDS if last is None else (now - last).total_seconds()
-    if age >= PROGRESS_SECONDS:
-        return status, 0
-    return quiet, min(PROGRESS_SECONDS - age, PROGRESS_SECONDS)
+    held_back = seconds_left(last, PROGRESS_SECONDS, now)
+    return (quiet, held_back) if held_back > 0 else (status, 0)
 
 
 def _moved(progress: Mapping[str, Any]) -> dict[str, Any]:
