@@ -29,6 +29,11 @@ def silent(_: str) -> None:
     """Report nothing."""
 
 
+def _runs_other_code(folder: StateFolder, options: ClusterOptions) -> bool:
+    """Whether the cluster is of the environment of `options`, and was started from other code than is there now."""
+    return launch.environment(folder) == options.environment and launch.code(folder) != options.code
+
+
 @dataclass(frozen=True)
 class ClientAccess:
     """A client's certificate, its key, and a kubeconfig that uses them."""
@@ -63,17 +68,28 @@ class Cluster:
 
     @classmethod
     def join_or_start(
-        cls, folder: StateFolder, options: ClusterOptions, chosen: Collection[str], *, owned: bool, say: Say = silent
+        cls,
+        folder: StateFolder,
+        options: ClusterOptions,
+        chosen: Collection[str],
+        *,
+        owned: bool,
+        renewed: bool = False,
+        say: Say = silent,
     ) -> tuple[Self, bool]:
         """Return the cluster in `folder` once it is up, and whether it had to be started.
 
         One that runs must be as asked: in its environment, and in those fields of `options` that `chosen` names.
+        With `renewed` one of the same environment that runs other code than `options` is ended and started anew.
         Raises LocalClusterError when it is not, when its API server is stopped, or when it does not come up.
         """
         launch.check_machine()
         with locked(folder, say):
-            if launch.running(folder) is not None and (cluster := cls._join(folder, options, chosen, say)):
-                return cluster, False
+            if launch.running(folder) is not None:
+                if renewed and _runs_other_code(folder, options):
+                    say("the code has changed since it was started: ending it, and starting it anew")
+                elif cluster := cls._join(folder, options, chosen, say):
+                    return cluster, False
             return cls._start(folder, options, owned, say), True
 
     @classmethod

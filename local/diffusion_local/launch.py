@@ -103,10 +103,21 @@ def environment(folder: StateFolder) -> Path | None:
 
     Whatever version wrote them: who ends a cluster of another version must know whose it is.
     """
+    told = _told(folder, "environment")
+    return None if told is None else Path(told)
+
+
+def code(folder: StateFolder) -> str | None:
+    """Return the digest of the code that the cluster was started from; None when its files do not say."""
+    return _told(folder, "code")
+
+
+def _told(folder: StateFolder, field: str) -> str | None:
     try:
-        return Path(json.loads(folder.config.read_text())["environment"])
+        told = json.loads(folder.config.read_text())[field]
     except (OSError, ValueError, TypeError, KeyError):
         return None
+    return told if isinstance(told, str) else None
 
 
 def recorded(folder: StateFolder) -> ProcessIdentity | None:

@@ -56,6 +56,8 @@ class ClusterOptions(BaseModel):
     node_monitor_grace_seconds: int = Field(default=12, ge=3)
     environment: Path = Path(sys.prefix)
     """The Python environment whose programs the cluster's nodes run."""
+    code: str = ""
+    """The digest of the code that its processes were started from; empty where nobody wrote it down."""
     programs: dict[str, Path]
     images: dict[str, ImageCommands] = {}
     api_port: int = 0

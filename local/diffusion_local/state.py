@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusion_local.errors import LocalClusterError, make_folder
+from diffusion_local.user_folders import user_folder
 
 HOME_VARIABLE = "DIFFUSION_LOCAL_HOME"
 NAME_PATTERN = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?")
@@ -21,8 +22,7 @@ def state_home() -> Path:
     """Return the folder that holds one folder a cluster: $DIFFUSION_LOCAL_HOME, else the user's XDG state folder."""
     if chosen := os.environ.get(HOME_VARIABLE):
         return Path(chosen).absolute()
-    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(base).absolute() / "diffusion-local"
+    return user_folder("XDG_STATE_HOME", ".local/state") / "diffusion-local"
 
 
 @dataclass(frozen=True)

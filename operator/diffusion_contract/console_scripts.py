@@ -27,7 +27,7 @@ def _script(name: str) -> Callable[[], None]:
     def run() -> None:
         _end_when_told(nothing_begun)
         try:
-            with _standard_output():
+            with standard_output():
                 import_module(module).main()
         except ModuleNotFoundError as missing:
             if (missing.name or "").startswith("diffusion_"):
@@ -47,7 +47,7 @@ def _end_when_told(code: int) -> None:
 
 
 @contextmanager
-def _standard_output() -> Iterator[None]:
+def standard_output() -> Iterator[None]:
     """Say in one line that standard output takes no more (a full disk), and nothing where its reader has gone."""
     more = ""
     try:

@@ -11,7 +11,8 @@ from cluster_fixtures import embedded_cluster, get, wait_for
 from diffusion_local.binaries.find import ensure
 from diffusion_local.cluster import Cluster
 from diffusion_local.demo.cluster_commands import ClusterCommands, CommandFailed
-from diffusion_local.demo.operator_chart import NAMESPACE, RELEASE, SOURCE_ANNOTATION, OperatorChart, source_digest
+from diffusion_local.demo.operator_chart import NAMESPACE, RELEASE, SOURCE_ANNOTATION, OperatorChart
+from diffusion_local.source_digest import source_digest
 from killed_at_the_end import started
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -8,11 +8,13 @@ import pytest
 from rich.console import Console
 
 from cluster_fixtures import wait_for
+from diffusion_local import launch
 from diffusion_local.demo.narration import Narration
 from diffusion_local.demo.quickstart import Quickstart
 from diffusion_local.demo.worker_nodes import usable_nodes
 from diffusion_local.errors import LocalClusterError
 from diffusion_local.node_orders import ON_DEMAND, SPOT
+from diffusion_local.source_digest import own_code
 from diffusion_local.state import HOME_VARIABLE
 
 
@@ -24,6 +26,12 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
     demo.bring_up_the_cluster()
     yield demo
     demo.stop()
+
+
+def other(demo: Quickstart, **options: object) -> None:
+    """Have the cluster of `demo` on record as one that was started with other `options`."""
+    cluster = demo.cluster
+    cluster.folder.config.write_text(cluster.options.model_copy(update=options).to_json())
 
 
 def another_demo() -> Quickstart:
@@ -44,9 +52,23 @@ def test_what_left_or_died_is_replaced_and_counts_no_more(interrupted: Quickstar
 
 
 def test_a_demo_from_another_checkout_is_refused_with_the_way_out(interrupted: Quickstart) -> None:
-    config = interrupted.cluster.folder.config
-    config.write_text(interrupted.cluster.options.model_copy(update={"environment": Path("/other/.venv")}).to_json())
+    other(interrupted, environment=Path("/other/.venv"), code="other")
     with pytest.raises(
         LocalClusterError, match=r"not as asked \(environment is /other/\.venv, not .*: end it first with"
     ):
         another_demo().bring_up_the_cluster()
+
+
+def test_a_demo_after_an_update_begins_with_a_cluster_that_runs_the_code_of_now(interrupted: Quickstart) -> None:
+    """Nodes that were started from older code could not run what the newer asked of them."""
+    before = launch.running(interrupted.cluster.folder)
+    other(interrupted, code="other")
+    again = another_demo()
+    again.bring_up_the_cluster()
+    assert before is not None
+    assert not before.runs()
+    assert usable_nodes(again.commands.list("nodes"), SPOT) == ["spot-1"]
+    new = again.cluster.options.code
+    another_demo().bring_up_the_cluster()
+    assert launch.code(again.cluster.folder) == new == own_code(), "the same code joins it"
+    again.stop()

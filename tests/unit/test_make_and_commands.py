@@ -194,13 +194,22 @@ def test_wrong_arguments_are_exit_code_2_and_one_line(script: str, arguments: li
     assert refused.output.splitlines()[-1].startswith("Error: "), refused.output
 
 
+OUTPUT_IS_FULL = "Error: standard output cannot be written: No space left on device\n"
+
+
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("script", PROJECT["scripts"])
 def test_a_full_disk_behind_standard_output_is_one_line(script: str, unbuffered: str) -> None:
     with Path("/dev/full").open("w") as full:
-        done = _helped(script, full, PYTHONUNBUFFERED=unbuffered)
-    assert done.stderr == "Error: standard output cannot be written: No space left on device\n"
+        done = _helped([Path(sys.executable).parent / script], full, PYTHONUNBUFFERED=unbuffered)
+    assert done.stderr == OUTPUT_IS_FULL
     assert done.returncode == 1
+
+
+def test_a_full_disk_behind_the_story_of_the_demo_is_said_too() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = _helped([sys.executable, "-m", "diffusion_local.demo"], full)
+    assert (done.returncode, done.stderr) == (1, OUTPUT_IS_FULL)
 
 
 @pytest.mark.parametrize("script", PROJECT["scripts"])
@@ -208,13 +217,13 @@ def test_where_the_reader_has_gone_nothing_is_said(script: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "w") as pipe:
-        done = _helped(script, pipe)
+        done = _helped([Path(sys.executable).parent / script], pipe)
     assert (done.returncode, done.stderr) == (1, "")
 
 
-def _helped(script: str, output: IO[str], **variables: str) -> subprocess.CompletedProcess[str]:
+def _helped(command: list[str | Path], output: IO[str], **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [Path(sys.executable).parent / script, "--help"],
+        [*command, "--help"],
         env=os.environ | variables,
         stdout=output,
         stderr=subprocess.PIPE,

@@ -41,6 +41,7 @@ case "$*" in
     [ -e .venv/has-pip ] || { echo "No module named pip" >&2; exit 1; }
     held pip
     cp "$0" .venv/bin/uv ;;
+"cache dir") echo "${XDG_CACHE_HOME:-$PWD/cache}/uv" ;;
 "pip sync"*)
     [ ! -e .venv/half-linked ] || { touch .venv/spoilt; exit 0; }
     touch .venv/half-linked
@@ -238,6 +239,13 @@ def test_a_failure_ends_with_what_to_do(checkout: Checkout, step: str) -> None:
     assert code != 0
     assert said.splitlines()[-1].startswith("error: the environment is not ready"), said
     assert not checkout.stamp.exists()
+
+
+def test_a_cache_that_cannot_be_written_to_is_named_with_the_remedy(checkout: Checkout) -> None:
+    code, said = checkout.run(XDG_CACHE_HOME="/proc/nowhere")
+    assert code == 1
+    assert "error: the cache of the package installer, /proc/nowhere/uv, cannot be written to: set XDG_CACHE" in said
+    assert checkout.run()[0] == 0
 
 
 def test_a_missing_python_is_named_in_one_line(checkout: Checkout) -> None:

@@ -58,12 +58,21 @@ def build(module: Module, programs: tuple[str, ...], report: Report) -> None:
 
 
 def _run(module: Module, command: list[str], programs: tuple[str, ...], report: Report) -> None:
-    environment = os.environ | {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off", "GOFLAGS": "-mod=readonly"}
+    settings = {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off", "GOFLAGS": "-mod=readonly"}
+    environment = os.environ | settings | {"HOME": str(_home())}
     with _in_its_own_group(command, module.source, environment) as process:
         said = _await(process, programs, report)
     if process.returncode:
         reason = " | ".join(said.strip().splitlines()[-SHOWN_ERROR_LINES:])
         raise LocalClusterError(f"could not build {', '.join(programs)} ({' '.join(command[:2])} said: {reason})")
+
+
+def _home() -> Path:
+    """Where Go may keep modules: the user's home folder, else the cache, where there is none that can be written to."""
+    with suppress(RuntimeError):
+        if os.access(home := Path.home(), os.W_OK):
+            return home
+    return cache_home()
 
 
 @contextmanager

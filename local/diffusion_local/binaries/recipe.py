@@ -5,13 +5,13 @@ hash over all that shapes the result, so that every checkout with the same versi
 """
 
 import hashlib
-import os
 import platform
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from diffusion_local.errors import LocalClusterError
+from diffusion_local.user_folders import user_folder
 
 CACHE_VARIABLE = "XDG_CACHE_HOME"
 MODULES_FOLDER = Path(__file__).resolve().parents[2]
@@ -118,5 +118,4 @@ def architecture() -> str:
 
 def cache_home() -> Path:
     """Return the user's cache folder for these programs."""
-    base = os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache"
-    return Path(base).absolute() / "diffusion-local" / "binaries"
+    return user_folder(CACHE_VARIABLE, ".cache") / "diffusion-local" / "binaries"

@@ -8,6 +8,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from diffusion_contract.console_scripts import standard_output
 from diffusion_local import launch
 from diffusion_local.cluster_lock import one_at_a_time
 from diffusion_local.demo.cluster_commands import CommandFailed
@@ -87,4 +88,5 @@ def how_to_stop(folder: StateFolder) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    with standard_output():
+        main()

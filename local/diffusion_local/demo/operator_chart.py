@@ -1,12 +1,11 @@
 """The operator on the demo's cluster: installed from the chart, whatever an interrupted installation has left."""
 
-import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from diffusion_local.demo.cluster_commands import ClusterCommands
+from diffusion_local.source_digest import source_digest
 
 RELEASE = "diffusion-operator"
 NAMESPACE = "diffusion-system"
@@ -42,11 +41,3 @@ class OperatorChart:
         """Whether a Helm that was killed has left the release in a state that only an uninstallation ends."""
         listing = self.commands.helm("list", "--all", "--namespace", NAMESPACE, "--output", "json")
         return any(item["name"] == RELEASE and item["status"] in INTERRUPTED for item in json.loads(listing))
-
-
-def source_digest(root: Path, packages: Sequence[str]) -> str:
-    """Return 16 hex digits over the names and contents of every Python file of `packages` below `root`."""
-    digest = hashlib.sha256()
-    for file in sorted(path for package in packages for path in (root / package).rglob("*.py")):
-        digest.update(f"{file.relative_to(root)}\0".encode() + file.read_bytes() + b"\0")
-    return digest.hexdigest()[:16]

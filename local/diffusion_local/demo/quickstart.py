@@ -60,8 +60,8 @@ class Quickstart:
 
     @cached_property
     def cluster(self) -> Cluster:
-        """The cluster, joined or started."""
-        return bring_up(self.cluster_name, CLUSTER, CLUSTER, owned=self.owned)
+        """The cluster, joined or started; one that older code runs knows nothing of what this code asks for."""
+        return bring_up(self.cluster_name, CLUSTER, CLUSTER, owned=self.owned, renewed=True)
 
     @cached_property
     def commands(self) -> ClusterCommands:

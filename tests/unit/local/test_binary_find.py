@@ -90,6 +90,32 @@ def test_a_failed_build_leaves_nothing_and_can_be_repeated(tools: Path) -> None:
     assert os.access(find.ensure(["a"], print)["a"], os.X_OK)
 
 
+@pytest.mark.parametrize("home", [None, "/proc/no-home"])
+def test_go_has_a_home_where_the_user_has_none(tools: Path, monkeypatch: pytest.MonkeyPatch, home: str | None) -> None:
+    """It keeps its modules there, and would not begin without."""
+    needs_a_home = '[ "$1" = env ] || touch "${HOME:?}/it-can-be-written-to" || exit 1\n'
+    program(tools / "bin" / "go", GOOD_GO.replace("\n", f"\n{needs_a_home}", 1))
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(Path, "home", raise_no_home)
+    if home is not None:
+        monkeypatch.setenv("HOME", home)
+        monkeypatch.setattr(Path, "home", lambda: Path(home))
+    assert find.ensure(["a"], print)["a"].exists()
+
+
+def raise_no_home() -> Path:
+    raise RuntimeError("Could not determine home directory.")
+
+
+def test_a_user_without_a_home_hears_which_variable_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", raise_no_home)
+    with pytest.raises(
+        LocalClusterError, match=r"no home folder: set the environment variable HOME, or XDG_CACHE_HOME"
+    ):
+        recipe.cache_home()
+
+
 def test_what_a_killed_build_left_goes_with_the_next_one(tools: Path) -> None:
     left = tools / "cache" / "diffusion-local" / "binaries" / ".building-tool-x" / "a"
     others = left.parents[1] / ".building-other-x"

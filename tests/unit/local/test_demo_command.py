@@ -46,7 +46,8 @@ def events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))
     happened: list[str] = []
 
-    def bring_up(name: str, wanted: dict[str, Any], chosen: object, *, owned: bool) -> Cluster:
+    def bring_up(name: str, wanted: dict[str, Any], chosen: object, *, owned: bool, renewed: bool) -> Cluster:
+        assert renewed
         happened.append(f"up {name}, owned: {owned}, forward: {wanted['forward']}")
         folder = StateFolder.of(name)
         folder.create()

@@ -19,11 +19,12 @@ from diffusion_contract.names import POOL_LABEL, TRAINING_LABEL
 from diffusion_local.demo import training_scene
 from diffusion_local.demo.cluster_commands import ClusterCommands, CommandFailed
 from diffusion_local.demo.narration import Narration
-from diffusion_local.demo.operator_chart import OperatorChart, source_digest
+from diffusion_local.demo.operator_chart import OperatorChart
 from diffusion_local.demo.serving_scene import ImagesClient
 from diffusion_local.demo.training_scene import TrainingScene
 from diffusion_local.demo.worker_nodes import spot_worker_node, usable_nodes
 from diffusion_local.node_orders import CAPACITY_LABEL, ON_DEMAND, SPOT
+from diffusion_local.source_digest import source_digest
 
 
 def node(name: str, capacity_type: str = SPOT, ready: str = "True", **spec: Any) -> dict[str, Any]:
