@@ -129,6 +129,28 @@ def test_every_document_that_is_mentioned_exists() -> None:
         assert not missing, f"{path.relative_to(REPOSITORY)} points to what is not there: {missing}"
 
 
+MARKDOWN_ANCHOR = re.compile(r"\[[^\]]*\]\(([^)#\s]*)#([^)\s]+)\)")
+
+
+def anchors(document: Path) -> set[str]:
+    """What the headings of `document` can be referred to by, as GitHub makes it of them."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_section_that_is_referred_to_exists() -> None:
+    found = [
+        (path, path.parent / target if target else path, anchor)
+        for path in text_files()
+        if path.suffix == ".md"
+        for target, anchor in MARKDOWN_ANCHOR.findall(path.read_text())
+        if "://" not in target
+    ]
+    assert found
+    for path, document, anchor in found:
+        assert anchor in anchors(document), f"{path.relative_to(REPOSITORY)} refers to {document.name}#{anchor}"
+
+
 NAMED_TEST = re.compile(r"`(tests/[\w./*-]+)(?:::(\w+))?`")
 
 

@@ -68,6 +68,8 @@ class ClusterCommands:
             done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
         except subprocess.TimeoutExpired:
             raise CommandFailed(f"{said}: no answer within {timeout:.0f} s") from None
+        if done.returncode and not self.kubeconfig.exists():
+            raise CommandFailed("somebody has ended the cluster meanwhile")
         if done.returncode:
             raise CommandFailed(f"{said}: {done.stderr.strip() or done.stdout.strip()}")
         return done.stdout

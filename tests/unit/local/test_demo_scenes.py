@@ -73,11 +73,18 @@ def tool(path: Path, script: str) -> Path:
 
 class TestCommands:
     def commands(self, tmp_path: Path, kubectl: str = "", helm: str = "") -> ClusterCommands:
-        return ClusterCommands(tool(tmp_path / "kubectl", kubectl), tool(tmp_path / "helm", helm), tmp_path / "config")
+        kubeconfig = tmp_path / "config"
+        kubeconfig.touch()
+        return ClusterCommands(tool(tmp_path / "kubectl", kubectl), tool(tmp_path / "helm", helm), kubeconfig)
 
     def test_a_command_that_hangs_is_a_sentence(self, tmp_path: Path) -> None:
         with pytest.raises(CommandFailed, match=r"^kubectl get nodes: no answer within 0 s$"):
             self.commands(tmp_path, kubectl="exec sleep 100").kubectl("get", "nodes", timeout=0.1)
+
+    def test_a_cluster_that_was_ended_in_the_middle_is_said_to_be(self, tmp_path: Path) -> None:
+        commands = self.commands(tmp_path, kubectl=f"rm {tmp_path}/config; echo no such file >&2; exit 1")
+        with pytest.raises(CommandFailed, match=r"^somebody has ended the cluster meanwhile$"):
+            commands.kubectl("get", "nodes")
 
     def test_what_a_command_said_is_the_reason(self, tmp_path: Path) -> None:
         with pytest.raises(CommandFailed, match=r"kubectl get nodes: no such \[thing\]"):
