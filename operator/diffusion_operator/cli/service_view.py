@@ -26,8 +26,8 @@ def _summary(item: Raw, status: Mapping[str, Any]) -> Mapping[str, Any]:
         "Ready": coloured(ready_word(item)),
         "Message": status.get("message"),
         "URL": status.get("url"),
-        "Stable": _revision(status.get("stable")),
-        "Candidate": _revision(status.get("candidate")),
+        "Stable": _revision(status.get("stable"), "put in place"),
+        "Candidate": _revision(status.get("candidate"), "begun"),
         "Replicas": f"{replicas.get('ready', 0)} ready of {replicas.get('desired', 0)}" if replicas else None,
         "Age": age(item["metadata"].get("creationTimestamp")),
     }
@@ -41,10 +41,10 @@ def ready_word(item: Raw) -> str:
     return "Unknown"
 
 
-def _revision(revision: Mapping[str, Any] | None) -> str | None:
+def _revision(revision: Mapping[str, Any] | None, what_was_done: str) -> str | None:
     if not revision:
         return None
-    since = f", put in place {age(revision['since'])} ago" if revision.get("since") else ""
+    since = f", {what_was_done} {age(revision['since'])} ago" if revision.get("since") else ""
     return f"revision {revision.get('revision')} of {revision.get('model')}{since}"
 
 

@@ -90,6 +90,7 @@ def test_a_running_training_says_how_far_it_is_and_what_happened_to_it() -> None
 
 
 def test_a_service_says_where_it_is_and_what_it_serves() -> None:
+    long_ago = (datetime.now(UTC) - timedelta(days=3, hours=1)).isoformat()
     item = {
         "kind": "DiffusionService",
         "metadata": {"name": "draw", "namespace": "ns"},
@@ -97,7 +98,8 @@ def test_a_service_says_where_it_is_and_what_it_serves() -> None:
         "status": {
             "url": "http://draw.ns.svc:8080",
             "message": "all requests go to revision abc",
-            "stable": {"revision": "abc", "model": "pvc://m/d@sha256:1"},
+            "stable": {"revision": "abc", "model": "pvc://m/d@sha256:1", "since": long_ago},
+            "candidate": {"revision": "def", "model": "pvc://m/d@sha256:2", "since": long_ago},
             "replicas": {"ready": 1, "desired": 2},
             "conditions": [{"type": "Ready", "status": "True", "reason": "Serving", "message": "it serves"}],
         },
@@ -105,6 +107,8 @@ def test_a_service_says_where_it_is_and_what_it_serves() -> None:
     text = shown(service_view(item, [pod()], []))
     for told in ("http://draw.ns.svc:8080", "revision abc of pvc://m/d@sha256:1", "1 ready of 2", "it serves"):
         assert told in text, told
+    assert "@sha256:1, put in place 3d ago" in text
+    assert "@sha256:2, begun 3d ago" in text, "a candidate may never come up"
     assert "Unknown" in shown(service_view({**item, "status": {}}, [], []))
 
 
