@@ -1,6 +1,7 @@
 """Fixtures that more than one room's tests use; how clusters are made stands in cluster_fixtures.py."""
 
 import asyncio
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +16,12 @@ settings.register_profile("search", deadline=None, suppress_health_check=[Health
 # searches among new ones, each time.
 settings.register_profile("repeatable", settings.get_profile("search"), derandomize=True)
 settings.load_profile("repeatable")
+
+
+def pytest_configure() -> None:
+    """Hear Ctrl-C, and let what is started hear it, also where a script has begun us in its background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> list[str]:
