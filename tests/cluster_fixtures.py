@@ -113,6 +113,17 @@ def fresh_namespace(kubernetes: Kubernetes) -> Iterator[str]:
         kubernetes.kubectl("delete", "namespace", name, "--wait=false")
 
 
+@contextmanager
+def ended_afterwards(cluster: Cluster, node: str) -> Iterator[str]:
+    """A node of a test's own, by its name; in the end neither its processes nor its Node object are left."""
+    try:
+        yield node
+    finally:
+        if cluster.order("status")["nodes"][node]:
+            cluster.kill_node(node)
+        cluster.kubectl("delete", "node", node, "--ignore-not-found", "--wait=false")
+
+
 def wait_for(predicate: Callable[[], T], seconds: float, what: str) -> T:
     """`wait_until` for predicates that ask by kubectl: each look is a process, so they are fewer."""
     return wait_until(predicate, seconds, what, every=LOOK_SECONDS)

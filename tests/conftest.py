@@ -7,7 +7,14 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from cluster_fixtures import Kubernetes, embedded_cluster, fresh_namespace, given_cluster, is_portable
+from cluster_fixtures import (
+    Kubernetes,
+    embedded_cluster,
+    ended_afterwards,
+    fresh_namespace,
+    given_cluster,
+    is_portable,
+)
 from diffusion_local.cluster import Cluster
 
 # A busy machine is not a failing property: examples have no deadline of their own, the tests' time limit stands.
@@ -84,3 +91,10 @@ def embedded(cluster: Kubernetes) -> Cluster:
     """The cluster with nodes, for tests that take nodes away or use its command; they do not run on a given one."""
     assert isinstance(cluster, Cluster)
     return cluster
+
+
+@pytest.fixture
+def spot(embedded: Cluster) -> Iterator[str]:
+    """A spot node of the test's own."""
+    with ended_afterwards(embedded, embedded.add_node(spot=True)) as name:
+        yield name

@@ -2,15 +2,21 @@
 
 import base64
 import json
-import time
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 from cluster_fixtures import Kubernetes, apply, get, wait_for
+from object_history import ObjectHistory, object_history
 
 SHELL_IMAGE = "busybox:1.37"
 PYTHON_IMAGE = "python:3.11-slim"
 PATIENCE = 120.0
 """Seconds: a real cluster pulls images first."""
+ENDLESS_GRACE = 3600
+"""Seconds of grace that no test waits for."""
+PROMPT = {"periodSeconds": 1, "timeoutSeconds": 60}
+"""A probe that is asked often, and whose answer may take its time on a busy machine."""
 
 
 def shell(script: str, name: str = "main", **fields: Any) -> dict[str, Any]:
@@ -129,12 +135,14 @@ class Pods:
         about = ("events", "-n", self.namespace, "--field-selector", f"involvedObject.name={name}")
         return {event["reason"]: event for event in get(self.kubernetes, *about)["items"]}
 
-    def delete(self, name: str, seconds: float = PATIENCE) -> float:
-        """Delete a pod and wait until it is gone; how many seconds that took."""
-        begun = time.monotonic()
+    def delete(self, name: str) -> None:
+        """Delete a pod and wait until it is gone."""
         self.run("delete", "pod", name, "--wait=false")
-        wait_for(lambda: not self.exists(name), seconds, f"pod {name} is gone")
-        return time.monotonic() - begun
+        wait_for(lambda: not self.exists(name), PATIENCE, f"pod {name} is gone")
+
+    def history(self, folder: Path) -> AbstractContextManager[ObjectHistory]:
+        """All that is seen of the namespace's pods until left."""
+        return object_history(self.kubernetes, folder / "pods.json", "pods", "-n", self.namespace, empty=True)
 
     def patch(self, kind: str, name: str, change: dict[str, Any]) -> None:
         """Merge a change into an object."""

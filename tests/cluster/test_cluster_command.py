@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from cluster_fixtures import apply, get, wait_for
+from cluster_fixtures import apply, ended_afterwards, get, wait_for
 from cluster_objects import output_of, python_pod, wait_ready, web_pod
 from diffusion_local.cluster import Cluster
 from diffusion_local.state import HOME_VARIABLE
@@ -35,8 +35,8 @@ def local(embedded: Cluster, monkeypatch: pytest.MonkeyPatch) -> Local:
 def extra_node(local: Local, embedded: Cluster) -> Iterator[str]:
     """A node of the test's own, added by the command."""
     assert local("node", "add", "extra", "--gpus", "2").stdout == "node extra is ready\n"
-    yield "extra"
-    embedded.kubectl("delete", "node", "extra", "--ignore-not-found", "--wait=false")
+    with ended_afterwards(embedded, "extra") as name:
+        yield name
 
 
 def test_status_shows_every_part_and_the_addresses_to_whoever_reads_it(local: Local, embedded: Cluster) -> None:
@@ -85,7 +85,6 @@ def test_a_node_comes_is_cordoned_dies_and_recovers(local: Local, embedded: Clus
     assert local("node", "preempt", extra_node, "--notice", "1").stdout == "node extra goes in 1 s\n"
     wait_for(lambda: embedded.kubectl("get", "node", extra_node).returncode != 0, 20, "the end of the node")
     assert local("node", "recover", extra_node).stdout == "node extra is ready\n"
-    local("node", "kill", extra_node)
 
 
 def test_an_outage_of_the_api_server_begins_and_ends(local: Local, embedded: Cluster, cluster_namespace: str) -> None:

@@ -3,8 +3,6 @@
 from cluster_fixtures import Kubernetes, apply
 from cluster_objects import output_of, python_pod, wait_ready, web_pod
 
-READ = "import urllib.request as u; print(u.urlopen('http://{}', timeout=10).read().decode())"
-
 
 def service(namespace: str, name: str, **spec: object) -> dict[str, object]:
     return {
@@ -28,10 +26,10 @@ def test_a_service_is_reached_by_its_name_and_leads_to_every_ready_pod(
     wait_ready(cluster, cluster_namespace, "one", "two")
     program = f"""
 import socket, time, urllib.request
-seen, end = set(), time.monotonic() + 30
+seen, end = set(), time.monotonic() + 240
 while len(seen) < 2 and time.monotonic() < end:
     try:
-        seen.add(urllib.request.urlopen("http://web.{cluster_namespace}.svc", timeout=10).read().decode())
+        seen.add(urllib.request.urlopen("http://web.{cluster_namespace}.svc", timeout=60).read().decode())
     except OSError:
         time.sleep(0.1)
 print(sorted(seen))
@@ -49,7 +47,7 @@ def test_a_pod_behind_a_headless_service_has_a_name_of_its_own(cluster: Kubernet
     wait_ready(cluster, cluster_namespace, "first")
     program = f"""
 import socket, time
-def address(name, end=time.monotonic() + 30):
+def address(name, end=time.monotonic() + 240):
     while time.monotonic() < end:
         try:
             return socket.gethostbyname(name)
@@ -69,7 +67,7 @@ folder = "/var/run/secrets/kubernetes.io/serviceaccount/"
 context = ssl.create_default_context(cafile=folder + "ca.crt")
 url = f"https://{os.environ['KUBERNETES_SERVICE_HOST']}:{os.environ['KUBERNETES_SERVICE_PORT']}"
 request = urllib.request.Request(url + "/version", headers={"Authorization": "Bearer " + open(folder + "token").read()})
-print(urllib.request.urlopen(request, context=context, timeout=10).status)
+print(urllib.request.urlopen(request, context=context, timeout=60).status)
 """
     apply(cluster, python_pod(cluster_namespace, "asker", program))
     assert output_of(cluster, cluster_namespace, "asker").strip() == "200"

@@ -180,7 +180,7 @@ def test_an_unknown_image_is_an_error_and_then_backs_off(pods: Pods) -> None:
     status = pods.wait_waiting("imageless", "ImagePullBackOff")
     assert "registry.invalid/no/such/image:1" in status["state"]["waiting"]["message"]
     assert pods.get("imageless")["status"]["phase"] == "Pending"
-    assert pods.delete("imageless") < 30
+    pods.delete("imageless")
 
 
 def test_the_deadline_of_a_pod_ends_it(pods: Pods) -> None:

@@ -1,13 +1,17 @@
 """Probes and logs, as on any cluster."""
 
+import itertools
 import subprocess
-import threading
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cluster_fixtures import Kubernetes, wait_for
-from node_pods import Pods, conditions, pod, python, shell
+from diffusion_local.cluster import Cluster
+from node_pods import PROMPT, Pods, conditions, pod, python, shell
+from object_history import started_kubectl
 
 POD_IP = {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
 SERVER = """
@@ -25,6 +29,12 @@ def pods(cluster: Kubernetes, cluster_namespace: str) -> Pods:
 def wait_ready(pods: Pods, name: str, ready: bool) -> None:
     wanted = "True" if ready else "False"
     wait_for(lambda: conditions(pods.get(name)).get("Ready") == wanted, 120, f"Ready of {name} is {wanted}")
+
+
+def turns_of(kind: str, states: list[dict[str, Any]]) -> tuple[str, ...]:
+    """What a condition was over time, each value once where it stayed so."""
+    values = (conditions(state).get(kind) for state in states)
+    return tuple(value for value, _ in itertools.groupby(value for value in values if value is not None))
 
 
 def test_http_readiness_over_a_named_port(pods: Pods) -> None:
@@ -53,20 +63,22 @@ def test_tcp_readiness(pods: Pods) -> None:
     wait_ready(pods, "listens", True)
 
 
-def test_exec_readiness_comes_and_goes(pods: Pods) -> None:
-    probe = {"exec": {"command": ["test", "-e", "/tmp/ready"]}, "periodSeconds": 1, "failureThreshold": 1}
-    pods.apply(pod("turns", shell("touch /tmp/ready; sleep 4; rm /tmp/ready; sleep 300", readinessProbe=probe)))
-    wait_ready(pods, "turns", True)
-    wait_ready(pods, "turns", False)
+def test_exec_readiness_comes_and_goes(pods: Pods, tmp_path: Path) -> None:
+    probe = {"exec": {"command": ["test", "-e", "/tmp/ready"]}, "failureThreshold": 1, **PROMPT}
+    with pods.history(tmp_path) as seen:
+        pods.apply(pod("turns", shell("touch /tmp/ready; sleep 4; rm /tmp/ready; sleep 300", readinessProbe=probe)))
+        was = "True", "False"
+        wait_for(lambda: turns_of("Ready", seen.states())[-2:] == was, 120, "it is ready, and then it is not")
     ready = next(entry for entry in pods.get("turns")["status"]["conditions"] if entry["type"] == "Ready")
     assert ready["reason"] == "ContainersNotReady"
     assert ready["message"] == "containers with unready status: [main]"
 
 
 def test_a_failing_liveness_probe_restarts_the_container(pods: Pods) -> None:
-    probe = {"exec": {"command": ["test", "-e", "/tmp/alive"]}, "periodSeconds": 1, "failureThreshold": 2}
+    probe = {"exec": {"command": ["test", "-e", "/tmp/alive"]}, "failureThreshold": 2, **PROMPT}
     script = "trap 'exit 5' TERM; touch /tmp/alive; sleep 2; rm /tmp/alive; while true; do sleep 0.2; done"
-    pods.apply(pod("ails", shell(script, livenessProbe=probe), restartPolicy="Always"))
+    end = {"restartPolicy": "Always", "terminationGracePeriodSeconds": 60}
+    pods.apply(pod("ails", shell(script, livenessProbe=probe), **end))
     wait_for(lambda: pods.main("ails").get("restartCount", 0) >= 1, 120, "the container was restarted")
     assert pods.main("ails")["lastState"]["terminated"]["exitCode"] == 5
 
@@ -75,7 +87,8 @@ def test_a_failing_liveness_probe_restarts_the_container(pods: Pods) -> None:
 def test_liveness_over_the_network_restarts_what_does_not_listen(pods: Pods, kind: str) -> None:
     probe = {kind: {"port": 9999}, "periodSeconds": 1, "failureThreshold": 2, "initialDelaySeconds": 1}
     name = f"deaf-{kind.lower()}"
-    pods.apply(pod(name, shell("trap 'exit 5' TERM; sleep 300 & wait", livenessProbe=probe), restartPolicy="Always"))
+    end = {"restartPolicy": "Always", "terminationGracePeriodSeconds": 60}
+    pods.apply(pod(name, shell("trap 'exit 5' TERM; sleep 300 & wait", livenessProbe=probe), **end))
     wait_for(lambda: pods.main(name).get("restartCount", 0) >= 1, 120, "the container was restarted")
     assert pods.main(name)["lastState"]["terminated"]["exitCode"] == 5
 
@@ -88,21 +101,27 @@ def test_a_probe_that_takes_too_long_has_failed(pods: Pods) -> None:
 
 
 def test_probes_run_in_the_working_folder(pods: Pods) -> None:
-    probe = {"exec": {"command": ["test", "-e", "here"]}, "periodSeconds": 1}
+    probe = {"exec": {"command": ["test", "-e", "here"]}, **PROMPT}
     container = shell("touch here; sleep 300", workingDir="/opt/some/where", readinessProbe=probe)
     pods.apply(pod("placed", container))
     wait_ready(pods, "placed", True)
 
 
-def test_a_startup_probe_holds_the_others_back(pods: Pods) -> None:
-    startup = {"exec": {"command": ["test", "-e", "/tmp/up"]}, "periodSeconds": 1, "failureThreshold": 60}
-    liveness = {"exec": {"command": ["test", "-e", "/tmp/up"]}, "periodSeconds": 1, "failureThreshold": 1}
-    container = shell("sleep 3; touch /tmp/up; sleep 300", startupProbe=startup, livenessProbe=liveness)
-    pods.apply(pod("slow", container, restartPolicy="Always"))
-    wait_for(lambda: pods.main("slow").get("state", {}).get("running"), 60, "the container runs")
-    assert not pods.main("slow")["ready"]
-    wait_for(lambda: pods.main("slow").get("started"), 60, "the container is started")
-    wait_ready(pods, "slow", True)
+def test_a_startup_probe_holds_the_others_back(pods: Pods, tmp_path: Path) -> None:
+    ask = {"exec": {"command": ["test", "-e", "/tmp/up"]}, **PROMPT}
+    probes: dict[str, Any] = {
+        "startupProbe": {**ask, "failureThreshold": 60},
+        "livenessProbe": {**ask, "failureThreshold": 1},
+    }
+    with pods.history(tmp_path) as seen:
+        pods.apply(pod("slow", shell("sleep 3; touch /tmp/up; sleep 300", **probes), restartPolicy="Always"))
+        wait_ready(pods, "slow", True)
+        wait_for(lambda: turns_of("Ready", seen.states())[-1:] == ("True",), 60, "it was seen to be ready")
+    statuses = [state["status"].get("containerStatuses") or [{}] for state in seen.states()]
+    running = [status[0] for status in statuses if "running" in status[0].get("state", {})]
+    assert (running[0]["started"], running[0]["ready"]) == (False, False)
+    assert (running[-1]["started"], running[-1]["ready"]) == (True, True)
+    assert not [status for status in running if status["ready"] and not status["started"]]
     assert pods.main("slow")["restartCount"] == 0
 
 
@@ -134,16 +153,16 @@ def test_logs_tail_since_bytes_and_timestamps(pods: Pods) -> None:
 
 
 def test_logs_follow_until_the_container_ends(pods: Pods) -> None:
-    pods.apply(pod("counts", shell("for i in 1 2 3; do echo $i; sleep 1; done")))
-    wait_for(lambda: "running" in (pods.main("counts").get("state") or {}), 60, "the container runs")
-    heard: list[subprocess.CompletedProcess[str]] = []
-    follow = threading.Thread(
-        target=lambda: heard.append(pods.kubernetes.kubectl("-n", pods.namespace, "logs", "-f", "counts")), daemon=True
-    )
-    follow.start()
-    follow.join(60)
-    assert not follow.is_alive()
-    assert heard[0].stdout == "1\n2\n3\n"
+    script = "trap 'echo last; exit 0' TERM; echo first; while true; do sleep 0.1; done"
+    pods.apply(pod("counts", shell(script), terminationGracePeriodSeconds=60))
+    pods.wait_log("counts", "first")
+    follow = ("logs", "-n", pods.namespace, "-f", "counts")
+    with started_kubectl(pods.kubernetes, *follow, stdout=subprocess.PIPE, text=True) as following:
+        assert following.stdout is not None
+        assert following.stdout.readline() == "first\n"
+        pods.delete("counts")
+        rest, _ = following.communicate(timeout=240)
+    assert rest.endswith("last\n")
 
 
 def test_logs_of_a_container_that_was_never_restarted_have_no_previous(pods: Pods) -> None:
@@ -152,3 +171,19 @@ def test_logs_of_a_container_that_was_never_restarted_have_no_previous(pods: Pod
     done = pods.kubernetes.kubectl("-n", pods.namespace, "logs", "--previous", "single")
     assert done.returncode != 0
     assert "previous terminated container" in done.stderr
+
+
+def test_what_a_node_of_processes_does_not_do_is_refused_clearly(embedded: Cluster, pods: Pods) -> None:
+    pods.apply(pod("runs", shell("sleep 300")))
+    pods.wait_phase("runs", "Running")
+    copied, debugged = ("cp", "runs:/etc/hosts", "/dev/null"), ("debug", "runs", "-i", "--image", "busybox:1.37")
+    for words, said in {
+        ("exec", "runs", "--", "true"): "exec is not supported by this development node",
+        ("attach", "runs"): "attach is not supported by this development node",
+        ("port-forward", "runs", ":80"): "port-forward is not supported by this development node",
+        copied: "exec is not supported by this development node",
+        debugged: "this development node runs no ephemeral containers",
+    }.items():
+        done = embedded.kubectl("-n", pods.namespace, *words)
+        assert done.returncode != 0
+        assert said in done.stderr

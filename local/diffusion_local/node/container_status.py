@@ -19,6 +19,8 @@ from diffusion_local.node.pod_record import (
 ID_SCHEME = "process://"
 PROCESS_LOST = 137
 """Exit code that Kubernetes gives to a container whose end nobody saw."""
+NOT_STARTED = 128
+NO_EPHEMERAL_CONTAINERS = "this development node runs no ephemeral containers (kubectl debug)"
 LOST_MESSAGE = "The container could not be located when the pod was terminated"
 
 
@@ -63,6 +65,15 @@ def container_status(container: Manifest, known: ContainerRecord | None, untried
     if record.container_id:
         entry["containerID"] = ID_SCHEME + record.container_id
     return entry
+
+
+def ephemeral_statuses(pod: Manifest) -> list[Manifest]:
+    """The statuses of containers that somebody added to debug the pod: they are not run, and that is said of them."""
+    ended = {"terminated": {"exitCode": NOT_STARTED, "reason": "NotSupported", "message": NO_EPHEMERAL_CONTAINERS}}
+    return [
+        container_status(container, None, Waiting("NotSupported"), init=False) | {"state": ended}
+        for container in pod["spec"].get("ephemeralContainers") or []
+    ]
 
 
 def container_statuses(pod: Manifest, containers: Sequence[Manifest], record: PodRecord) -> list[Manifest]:

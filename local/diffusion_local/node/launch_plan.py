@@ -110,7 +110,16 @@ def machine_name(pod: Manifest) -> str:
 
 def etc_files(pod: Manifest) -> dict[str, str]:
     """The files of /etc that are the pod's own, by name."""
-    return {"hostname": f"{machine_name(pod)}\n", "resolv.conf": resolver(pod)}
+    return {"hostname": f"{machine_name(pod)}\n", "resolv.conf": resolver(pod), "nsswitch.conf": sources(pod)}
+
+
+def sources(pod: Manifest) -> str:
+    """/etc/nsswitch.conf: names come from /etc/hosts, and from a name server only where the pod brings one.
+
+    So a name that is not known is said to be unknown; without a server to ask it would be a failure to try again.
+    """
+    servers = (pod["spec"].get("dnsConfig") or {}).get("nameservers")
+    return f"passwd: files\ngroup: files\nhosts: files{' dns' if servers else ''}\n"
 
 
 def resolver(pod: Manifest) -> str:

@@ -11,12 +11,24 @@ from aiohttp import web
 
 from diffusion_local.node.configuration import Manifest, NodeConfiguration
 from diffusion_local.node.container_log import LogReader, shown, since
+from diffusion_local.node.container_status import NO_EPHEMERAL_CONTAINERS, ephemeral_statuses
 from diffusion_local.node.moments import parse_moment
 from diffusion_local.node.pod_worker import PodWorker
 
 LOOK_SECONDS = 0.15
 GONE_BECAUSE = "only the newest runs since the node's last start are kept"
-NOT_DONE = "is not supported by this development node: its containers are processes; see `diffusion-local logs`\n"
+LOGS_INSTEAD = "`kubectl logs` shows what they say"
+FORWARD_INSTEAD = (
+    "`diffusion-local status` names the address of the router, or of what `up --forward NAMESPACE/SERVICE:PORT` chose"
+)
+NOT_DONE = {
+    "exec": ("exec", LOGS_INSTEAD),
+    "attach": ("attach", LOGS_INSTEAD),
+    "run": ("run", LOGS_INSTEAD),
+    "checkpoint": ("checkpoint", LOGS_INSTEAD),
+    "portForward": ("port-forward", FORWARD_INSTEAD),
+}
+"""What the kubelet's port calls it, what a user calls it, and what there is instead."""
 
 
 class LogServer:
@@ -32,7 +44,7 @@ class LogServer:
         application.router.add_get("/healthz", self.healthz)
         application.router.add_get("/pods", self.pods)
         application.router.add_get("/containerLogs/{namespace}/{pod}/{container}", self.logs)
-        for verb in ("exec", "attach", "portForward", "run", "checkpoint"):
+        for verb in NOT_DONE:
             application.router.add_route("*", f"/{verb}/{{rest:.*}}", self.not_done)
         return application
 
@@ -59,7 +71,9 @@ class LogServer:
 
     async def not_done(self, request: web.Request) -> web.Response:
         """What this node does not do."""
-        return web.Response(status=501, text=f"{request.path.split('/')[1]} {NOT_DONE}")
+        verb, instead = NOT_DONE[request.path.split("/")[1]]
+        why = "is not supported by this development node, whose containers are processes of your machine"
+        return web.Response(status=501, text=f"{verb} {why}: {instead}\n")
 
     async def logs(self, request: web.Request) -> web.StreamResponse:
         """The log of the newest run of a container, or of the one before."""
@@ -67,6 +81,8 @@ class LogServer:
         worker = next((w for w in self.workers.values() if w.name == f"{names['namespace']}/{names['pod']}"), None)
         if worker is None:
             return web.Response(status=404, text=f'pod "{names["pod"]}" is not on this node\n')
+        if names["container"] in {status["name"] for status in ephemeral_statuses(worker.pod)}:
+            return web.Response(status=400, text=f"{NO_EPHEMERAL_CONTAINERS}\n")
         known = worker.record.containers.get(names["container"])
         run = None if known is None or not known.container_id else int(known.container_id.rpartition("-")[2])
         previous = request.query.get("previous") == "true"

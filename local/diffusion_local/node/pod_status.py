@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from diffusion_local.node.configuration import Manifest
-from diffusion_local.node.container_status import container_statuses
+from diffusion_local.node.container_status import container_statuses, ephemeral_statuses
 from diffusion_local.node.moments import rfc3339
 from diffusion_local.node.pod_decisions import ended_for_good, init_done, init_failed, initialized, policy_of
 from diffusion_local.node.pod_record import (
@@ -153,6 +153,8 @@ def pod_status(pod: Manifest, record: PodRecord, host_ip: str, before: Manifest,
     }
     if init_containers(pod):
         status["initContainerStatuses"] = container_statuses(pod, init_containers(pod), record)
+    if ephemeral := ephemeral_statuses(pod):
+        status["ephemeralContainerStatuses"] = ephemeral
     if generation is not None:
         status["observedGeneration"] = generation
     if record.ip:

@@ -10,9 +10,9 @@ from diffusion_local.node.launch_plan import (
     MountRefused,
     base_environment,
     command_line,
+    etc_files,
     hostname_of,
     launch_spec,
-    resolver,
     sub_path,
     volume_binds,
 )
@@ -85,22 +85,26 @@ CLUSTERS = "search n.svc.cluster.local svc.cluster.local cluster.local"
 
 
 @pytest.mark.parametrize(
-    ("spec", "lines"),
+    ("spec", "lines", "hosts"),
     [
-        ({}, [CLUSTERS, "options ndots:5"]),
-        ({"dnsPolicy": "Default"}, []),
+        ({}, [CLUSTERS, "options ndots:5"], "hosts: files"),
+        ({"dnsPolicy": "Default"}, [], "hosts: files"),
         (
             {"dnsConfig": {"searches": ["svc.cluster.local", "far"], "options": [{"name": "ndots", "value": "2"}]}},
             [f"{CLUSTERS} far", "options ndots:2"],
+            "hosts: files",
         ),
         (
             {"dnsPolicy": "None", "dnsConfig": {"nameservers": ["10.0.0.9"], "options": [{"name": "edns0"}]}},
             ["nameserver 10.0.0.9", "options edns0"],
+            "hosts: files dns",
         ),
     ],
 )
-def test_names_are_resolved_as_the_pod_wishes(spec: dict[str, Any], lines: list[str]) -> None:
-    assert resolver({"metadata": {"namespace": "n"}, "spec": spec}).splitlines() == lines
+def test_names_are_resolved_as_the_pod_wishes(spec: dict[str, Any], lines: list[str], hosts: str) -> None:
+    files = etc_files({"metadata": {"namespace": "n", "name": "p"}, "spec": spec})
+    assert files["resolv.conf"].splitlines() == lines
+    assert files["nsswitch.conf"].splitlines()[-1] == hosts
 
 
 def test_a_sub_path_of_an_unknown_variable_is_refused(tmp_path: Path) -> None:

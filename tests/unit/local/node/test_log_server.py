@@ -16,16 +16,31 @@ def client(stage: Stage) -> TestClient[Any, Any]:
     return TestClient(TestServer(LogServer(configuration, {"u": stage.worker}).application()))
 
 
-@pytest.mark.parametrize("verb", ["exec", "attach", "portForward", "run"])
-def test_what_this_node_does_not_do_is_501(play: Play, verb: str) -> None:
+@pytest.mark.parametrize(
+    ("verb", "said"),
+    [("exec", "exec"), ("attach", "attach"), ("portForward", "port-forward"), ("run", "run")],
+)
+def test_what_this_node_does_not_do_is_501(play: Play, verb: str, said: str) -> None:
     async def test(stage: Stage) -> None:
         async with client(stage) as asking:
             for ask in (asking.get, asking.post):
                 answer = await ask(f"/{verb}/n/p/main")
                 assert answer.status == 501
-                assert f"{verb} is not supported by this development node" in await answer.text()
+                assert (await answer.text()).startswith(f"{said} is not supported by this development node")
 
     play(test, plain_pod())
+
+
+def test_a_container_for_debugging_has_no_log_and_is_said_not_to_run(play: Play) -> None:
+    pod = plain_pod()
+    pod["spec"]["ephemeralContainers"] = [{"name": "debugger", "image": "image"}]
+
+    async def test(stage: Stage) -> None:
+        async with client(stage) as asking:
+            answer = await asking.get("/containerLogs/n/p/debugger")
+            assert (answer.status, "no ephemeral containers" in await answer.text()) == (400, True)
+
+    play(test, pod)
 
 
 def test_a_log_that_is_gone_is_no_empty_one(play: Play) -> None:

@@ -89,6 +89,18 @@ def test_a_container_that_is_not_ready_is_named() -> None:
     assert node.condition("ContainersReady")["status"] == "False"
 
 
+def test_containers_for_debugging_are_said_not_to_run_and_change_nothing_else() -> None:
+    simulation = Simulation(plain_pod())
+    simulation.turn()
+    before = simulation.status
+    simulation.pod["spec"]["ephemeralContainers"] = [{"name": "debugger", "image": "image"}]
+    simulation.turn()
+    (said,) = simulation.status.pop("ephemeralContainerStatuses")
+    assert (said["name"], said["ready"]) == ("debugger", False)
+    assert said["state"]["terminated"]["reason"] == "NotSupported"
+    assert simulation.status == before
+
+
 def test_readiness_gates_hold_ready_back() -> None:
     pod = plain_pod()
     pod["spec"]["readinessGates"] = [{"conditionType": "x/y"}]
