@@ -22,6 +22,14 @@ TINY_UNET = {
     "layers_per_block": 1,
     "norm_num_groups": 4,
 }
+DIVERGING: dict[str, Any] = {
+    "model": {
+        "denoiser": {"type": "DiT", "sampleSize": 8, "channels": 1, "config": {"hidden_size": 32, "num_heads": 2}},
+        "conditioning": {"type": "Class", "classes": 10},
+    },
+    "training": {"targetSteps": 100_000, "globalBatchSize": 6, "seed": 3, "optimizer": {"learningRate": 1}},
+}
+"""Sections of a run whose weights grow until, in a few steps, the gradient is beyond fp32."""
 LONG = {"targetSteps": 100_000, "globalBatchSize": 6, "seed": 3}
 """A training that ends in no test."""
 NEVER = {"interval": {"steps": 1_000_000}, "retain": {"last": 3}}

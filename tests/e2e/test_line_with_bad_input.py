@@ -20,7 +20,7 @@ from cluster_fixtures import Kubernetes, access_mode, apply, wait_for
 from custom_resource_tables import DIGEST
 from line_objects import placed, small_service, small_training
 from line_story import MODEL, Line, condition, is_true, line_in_a_namespace, step_of
-from trainer_workers import TINY_UNET
+from trainer_workers import DIVERGING, TINY_UNET
 
 FULL = bool(os.environ.get("E2E_FULL"))
 
@@ -48,22 +48,27 @@ def dataset(name: str, digest: str = "") -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Changes that make a training impossible, the field that is to be named, and words of the message."""
+    """Changes that make a training impossible, how its message is to begin, words of it, and the pod's exit code."""
 
     changes: dict[str, Any]
-    field: str
+    beginning: str
     words: str
+    code: int = 64
 
 
 DENOISER = {"type": "UNet2DModel", "sampleSize": 8, "channels": 1, "config": {**TINY_UNET, "no_such_key": 1}}
+DIVERGED = "the training has diverged, the gradient of step "
 EVERY_REFUSAL = {
+    "diverging": Refusal(
+        {f"spec__{section}": changed for section, changed in DIVERGING.items()}, DIVERGED, "learningRate", code=93
+    ),
     "truncated": Refusal(dataset("truncated.npz"), "spec.dataset.uri", "is no complete .npz file"),
     "denoiser": Refusal({"spec__model": {"denoiser": DENOISER}}, "spec.model.denoiser.config", "no_such_key"),
     "missing": Refusal(dataset("nowhere.npz", DIGEST), "spec.dataset.uri", "/data/nowhere.npz does not exist"),
     "empty": Refusal(dataset("empty.npz"), "spec.dataset.uri", "holds no samples"),
     "digest": Refusal(dataset("whole.npz", DIGEST), "spec.dataset.digest", "has the digest sha256:"),
 }
-REFUSALS = EVERY_REFUSAL if FULL else {name: EVERY_REFUSAL[name] for name in ("truncated", "denoiser")}
+REFUSALS = EVERY_REFUSAL if FULL else {name: EVERY_REFUSAL[name] for name in ("diverging", "truncated", "denoiser")}
 LOCKED = "locked"
 
 
@@ -85,17 +90,18 @@ def tried(served: Line) -> Line:
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-def test_a_configuration_that_cannot_work_fails_once_and_names_the_field(tried: Line, name: str) -> None:
+def test_a_configuration_that_cannot_work_fails_once_and_says_what_to_change(tried: Line, name: str) -> None:
     status = tried.wait(name, lambda now: now.get("phase") in ("Failed", "Succeeded"), 240, "the end")
     failed = condition(status, "Failed")
-    assert failed["reason"] == "ConfigurationRefused"
-    assert failed["message"].startswith(REFUSALS[name].field)
+    assert failed["reason"] == {64: "ConfigurationRefused", 93: "DoNotRetry"}[REFUSALS[name].code]
+    assert failed["message"].startswith(REFUSALS[name].beginning)
     assert REFUSALS[name].words in failed["message"]
     assert is_true(status, "Stalled")
     assert (status["attempt"], status["restarts"]["counted"]) == (1, 0), "it is not tried again"
+    assert "preemptions" not in status, "nobody took it away"
     wait_for(lambda: not tried.living_pods(name), 60, "no worker is left")
     codes = wait_for(lambda: tried.pods.exit_codes(name), 60, "an exit code")
-    assert list(codes.values()) == [64]
+    assert list(codes.values()) == [REFUSALS[name].code]
     pods = {pod["metadata"]["uid"]: pod["metadata"]["name"] for pod in tried.pods.of_training(name)}
     assert set(pods) == set(codes), "one pod, and no other"
     log = tried.kubectl("logs", *pods.values())

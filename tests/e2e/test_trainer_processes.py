@@ -15,7 +15,7 @@ from diffusion_contract.model_reference import parse_model_reference
 from diffusion_registry.verification import read_model_version
 from diffusion_trainer.checkpoint.names import committed_name
 from diffusion_trainer.checkpoint.verification import find_newest
-from trainer_workers import LONG, NEVER, MakeRun, run_document
+from trainer_workers import DIVERGING, LONG, NEVER, MakeRun, run_document
 
 
 def test_two_workers_train_save_and_publish(make_run: MakeRun) -> None:
@@ -31,6 +31,15 @@ def test_two_workers_train_save_and_publish(make_run: MakeRun) -> None:
     assert version.lineage.checkpoint.digest == words["committed"]["digest"]
     assert version.lineage.samples_seen == 120
     assert json.loads((run.models / "models/tiny/index.json").read_text())["manifests"]
+
+
+def test_workers_whose_training_diverges_both_say_so_and_leave_for_good(make_run: MakeRun) -> None:
+    run = make_run(minimum=2, **DIVERGING, checkpoint=NEVER)
+    workers = [run.start_worker(), run.start_worker()]
+    assert [worker.wait_exit(60) for worker in workers] == [93, 93]
+    for words in (worker.last_words() for worker in workers):
+        assert words["reason"] == "DoNotRetry"
+        assert "the training has diverged" in words["message"]
 
 
 def test_a_worker_killed_with_everything_costs_at_most_the_step_in_flight(make_run: MakeRun) -> None:

@@ -184,7 +184,8 @@ class Training:
         self._overflows = 0 if math.isfinite(norm) else self._overflows + 1
         if self._overflows > (0 if self._accelerator.scaler is None else _MOST_OVERFLOWS):
             raise Diverged(
-                f"the gradient is not finite at step {self.state.step + 1}: lower the learning rate or the clip"
+                f"the training has diverged, the gradient of step {self.state.step + 1} is not finite: create another "
+                "DiffusionTraining with a lower learningRate or gradientClip in spec.training.optimizer"
             )
 
     def _count(self, batch: int) -> None:

@@ -2,7 +2,8 @@
 
 An entry is opened when a member leaves a generation against our will, or its end is announced. The cause may be known
 only later: an entry that says ConnectionLost is corrected when the pod tells how it ended, and taken back when that was
-a crash, which `restarts.counted` tells instead. What it cost is filled in by the first survivor that reports a regroup.
+a crash, which `restarts.counted` tells instead, or the end of the whole run. What it cost is filled in by the first
+survivor that reports a regroup.
 """
 
 import math
@@ -34,8 +35,8 @@ def preemptions(world: TrainingWorld, rendezvous: Rendezvous, restarts: Restarts
         if entry.notice_seconds is None:
             entry = replace(entry, notice_seconds=_notice(workers.get(uid), entry.time))
         entries[uid] = entry
-    crashed = {worker.pod.uid for worker in world.workers if ending(worker, world) == "Crash"}
-    kept = [entry for uid, entry in entries.items() if uid not in crashed]
+    failed = {worker.pod.uid for worker in world.workers if _fails(worker, world)}
+    kept = [entry for uid, entry in entries.items() if uid not in failed]
     return [_costed(entry, world) for entry in kept]
 
 
@@ -62,11 +63,19 @@ def _opened(world: TrainingWorld, rendezvous: Rendezvous, restarts: Restarts, no
         dead = worker is not None and worker.node.state == "Unreachable"
         dropped = member.uid not in rendezvous.uids and (regrouped or dead)
         announced = worker is not None and not worker.pod.terminal and is_leaving(worker)
-        unwanted = worker is not None and is_superfluous(worker, world)
-        if (member.uid in taken or dropped or announced) and not unwanted:
+        by_itself = worker is not None and (is_superfluous(worker, world) or _fails(worker, world))
+        if (member.uid in taken or dropped or announced) and not by_itself:
             # One that stays in this generation, because too few would be left, is missing from the next.
             without = rendezvous.generation + (not (regrouped and dropped))
             yield _entry(member, worker, without, now)
+
+
+def _fails(worker: Worker, world: TrainingWorld) -> bool:
+    """Whether a worker ends for a reason of the run's, and nobody takes it away: it says so, or its exit code does."""
+    if worker.pod.terminal:
+        return ending(worker, world) in ("Crash", "Refused")
+    taken_away = worker.noticed or worker.pod.deleting or bool(worker.pod.disruption)
+    return not taken_away and worker.report is not None and worker.report.state == "Failed"
 
 
 def _entry(member: StoredMember, worker: Worker | None, generation: int, now: datetime) -> Preemption:

@@ -84,8 +84,16 @@ def _skipped(history: TrainingHistory, reports: Iterable[TrainerReport]) -> tupl
     return tuple(dict.fromkeys([*stored, *told]))[-SKIPPED_LIMIT:]
 
 
-def progress(world: TrainingWorld, learned: Learned, target: int, batch: int) -> dict[str, Any]:
-    """`status.progress`, from the most advanced worker; `batch` is the global batch size."""
+def progress(world: TrainingWorld, learned: Learned, target: int, batch: int, trains: bool) -> dict[str, Any]:
+    """`status.progress`, from the most advanced worker; `batch` is the global batch size.
+
+    While nobody `trains`, because the run has ended, is suspended or begins anew, no end is in sight to be estimated.
+    """
+    known = _progress(world, learned, target, batch)
+    return known if trains else {name: value for name, value in known.items() if name != "estimatedRemainingSeconds"}
+
+
+def _progress(world: TrainingWorld, learned: Learned, target: int, batch: int) -> dict[str, Any]:
     stored = dict(mapping_at(world.history.raw, "progress"))
     best = _most_advanced(world)
     committed = learned.committed.step if learned.committed else 0

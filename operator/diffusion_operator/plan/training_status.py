@@ -36,7 +36,9 @@ def training_status(outlook: Outlook, verdict: Verdict, now: datetime) -> dict[s
         "phase": verdict.phase,
         "message": verdict.message,
         "conditions": stamped(conditions, stored_conditions(world.history.raw), world.generation, now),
-        "progress": progress(world, learned, spec.training.target_steps, spec.training.global_batch_size),
+        "progress": progress(
+            world, learned, spec.training.target_steps, spec.training.global_batch_size, bool(rendezvous.members)
+        ),
         "attempt": outlook.attempt,
         "identity": identity(world, outlook.training),
         "generation": rendezvous.generation,

@@ -65,6 +65,31 @@ def test_a_lost_worker_that_turns_out_to_have_crashed_is_no_preemption() -> None
     assert (second.get("preemptions"), second["restarts"]["counted"]) == (None, 1)
 
 
+FAILED: dict[str, Any] = {"state": "Failed", "generation": 1, "step": 7}
+
+
+def test_a_run_that_fails_by_itself_is_no_preemption() -> None:
+    both = (record("a", **FAILED), record("b", **FAILED))
+    first = status_of(preempted(records=both))
+    ended = (*JOBS, pod("a", exit_code=93), pod("b", pool="spot", node="n2"))
+    last = status_of(decided(*ended, status=first, records=both))
+    assert (first.get("preemptions"), last.get("preemptions"), last["phase"]) == (None, None, "Failed")
+
+
+def test_a_peer_that_was_lost_is_no_preemption_once_it_is_known_to_have_refused() -> None:
+    broken = record("a", state="Regrouping", generation=0, broken=1, step=7, received=NOW - timedelta(seconds=1))
+    first = status_of(preempted(records=(broken, record("b", connected=False))))
+    refused = (*JOBS, pod("a"), pod("b", pool="spot", node="n2", exit_code=93))
+    last = status_of(decided(*refused, status=first, records=(BOTH[0],)))
+    assert [entry["source"] for entry in first["preemptions"]] == ["ConnectionLost"]
+    assert (last.get("preemptions"), last["phase"]) == (None, "Failed")
+
+
+def test_who_fails_while_it_is_taken_away_is_a_preemption() -> None:
+    plan = preempted(records=(BOTH[0], record("b", **FAILED)), nodes={"n2": node(TAKEN)})
+    assert [entry["source"] for entry in status_of(plan)["preemptions"]] == [TAKEN]
+
+
 def test_a_lost_worker_whose_node_died_keeps_its_entry_with_the_cause() -> None:
     broken = record("a", state="Regrouping", generation=0, broken=1, step=7, received=NOW - timedelta(seconds=1))
     first = status_of(preempted(records=(broken, record("b", connected=False))))

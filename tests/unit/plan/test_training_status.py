@@ -35,6 +35,16 @@ def test_progress_stays_while_nobody_reports() -> None:
     assert found["progress"] == stored
 
 
+def test_no_end_is_estimated_while_nobody_trains() -> None:
+    records = (record("a", **AT_WORK, state="Failed"), record("b", **AT_WORK, state="Failed"))
+    ended = (*JOBS, pod("a", exit_code=93), pod("b", pool="spot", node="n2", exit_code=93))
+    stored = {"step": 7, "targetSteps": 20, "display": "7/20", "percentage": 35, "estimatedRemainingSeconds": 26}
+    for told in (records, ()):
+        found = status_of(decided(*ended, status=training_status("a", "b", progress=stored), records=told))
+        assert found["phase"] == "Failed"
+        assert "estimatedRemainingSeconds" not in found["progress"]
+
+
 def test_a_checkpoint_is_progress_when_the_reports_of_it_were_lost() -> None:
     found = status_of(decided(*PAIR, status=training_status("a", "b", checkpoint={"lastCommitted": COMMITTED})))
     assert found["progress"]["display"] == "20/20"

@@ -16,7 +16,7 @@ from diffusion_trainer.inbox import Inbox
 from diffusion_trainer.process_messages import ProcessUpdate
 from diffusion_trainer.training_loop import Diverged, Training
 from trainer_in_process import EVERY_FOUR, SHORT, steps_folder, train_here
-from trainer_workers import run_document
+from trainer_workers import DIVERGING, run_document
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -35,9 +35,17 @@ def test_a_gradient_that_is_not_finite_ends_with_93_and_keeps_the_state(
     code, said = train_here(tmp_path, training=SHORT, checkpoint=EVERY_FOUR)
     assert code == 93
     assert [update.message for update in said if update.state == "Failed"] == [
-        "the gradient is not finite at step 7: lower the learning rate or the clip"
+        "the training has diverged, the gradient of step 7 is not finite: create another DiffusionTraining with a "
+        "lower learningRate or gradientClip in spec.training.optimizer"
     ]
     assert committed_steps(steps_folder(tmp_path)) == [4]
+
+
+def test_a_learning_rate_that_is_far_too_high_ends_with_93_in_a_few_steps(tmp_path: Path) -> None:
+    code, said = train_here(tmp_path, **DIVERGING, checkpoint=EVERY_FOUR)
+    assert code == 93
+    (message,) = (update.message or "" for update in said if update.state == "Failed")
+    assert "the training has diverged" in message
 
 
 def test_a_configuration_that_the_network_refuses_ends_with_64(tmp_path: Path) -> None:
@@ -79,7 +87,7 @@ def test_gradients_that_are_not_finite_end_the_run_at_once_or_under_fp16_after_m
         training._judge(1.0)
     for _ in range(bearable):
         training._judge(math.nan)
-    with pytest.raises(Diverged, match="not finite at step 5"):
+    with pytest.raises(Diverged, match="the gradient of step 5 is not finite"):
         training._judge(math.nan)
 
 
