@@ -20,6 +20,10 @@ SCRIPTS = {
 """By its name: the module whose `main` it is, and the extra of the distribution that has all it imports."""
 
 
+ONE_MORE_LINE = "\n"
+"""Tells after an OSError whether standard output failed: a stream without a buffer has forgotten what was refused."""
+
+
 def _script(name: str) -> Callable[[], None]:
     module, extra = SCRIPTS[name]
     nothing_begun = ExitCode.RUN_AGAIN if extra == "trainer" else 0
@@ -53,16 +57,16 @@ def standard_output() -> Iterator[None]:
     try:
         yield
     except OSError:
-        more = "\n"  # tells whether it is this stream that failed: one without a buffer has forgotten what was refused
+        more = ONE_MORE_LINE
         raise
     finally:
-        if broken := _refusal_of_output(more):
+        if broken := refusal_of_output(more):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is written at the exit
             silent = isinstance(broken, BrokenPipeError)
             sys.exit(1 if silent else f"Error: standard output cannot be written: {broken.strerror}")
 
 
-def _refusal_of_output(more: str) -> OSError | None:
+def refusal_of_output(more: str = ONE_MORE_LINE) -> OSError | None:
     """Why what was printed, and `more`, cannot be written; None where it was, or where nobody listens at all."""
     try:
         if sys.stdout is not None:

@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from diffusion_contract.console_scripts import standard_output
+from diffusion_contract.console_scripts import refusal_of_output, standard_output
 from diffusion_local import launch
 from diffusion_local.cluster_lock import one_at_a_time
 from diffusion_local.demo.cluster_commands import CommandFailed
@@ -63,6 +63,8 @@ def play(quickstart: Quickstart, turn: contextlib.ExitStack) -> int:
         turn.enter_context(one_at_a_time(lock, lambda: quickstart.narration.explain(waiting)))
         quickstart.play()
     except (CommandFailed, LocalClusterError, OSError) as error:
+        if isinstance(error, OSError) and refusal_of_output():
+            raise  # `standard_output` says it, and there is nobody whom more could be told
         Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "red"), str(error)))
         return 1
     except (KeyboardInterrupt, SystemExit) as interruption:

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -187,6 +188,26 @@ def test_a_cluster_of_another_checkout_is_not_said_to_end_with_make_down(
 def test_an_error_is_one_sentence_with_all_its_brackets(play: Play) -> None:
     result = play(fail(CommandFailed("kubectl: [Errno 2] [a/b]")))
     assert "error: kubectl: [Errno 2] [a/b]\n" in result.output
+
+
+TELLING = """
+from diffusion_contract.console_scripts import standard_output
+from diffusion_local.demo import __main__ as demo
+demo.Quickstart.play = lambda self: self.narration.tell("once upon a time")
+with standard_output():
+    demo.main(["--name", "never-started"])
+"""
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_behind_the_story_is_told_once(tmp_path: Path, unbuffered: str) -> None:
+    variables = os.environ | {HOME_VARIABLE: str(tmp_path), "PYTHONUNBUFFERED": unbuffered}
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", TELLING], stdout=full, stderr=subprocess.PIPE, env=variables, text=True, timeout=120
+        )
+    assert done.stderr == "Error: standard output cannot be written: No space left on device\n"
+    assert done.returncode == 1
 
 
 def test_a_cluster_that_did_not_come_up_is_not_said_to_be_up(
