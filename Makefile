@@ -5,9 +5,9 @@ SHELL := /bin/bash
 BIN := .venv/bin
 KEEP ?= 1
 unexport PYTHONPATH PYTHONHOME  # of other projects; the environment has all that is needed
-PYTEST := $(BIN)/python -m pytest
-SOURCES := operator workloads local tests bench
 UNTIL_MAKE_ENDS := $(if $(shell command -v setpriv),setpriv --pdeathsig TERM)
+PYTEST := $(UNTIL_MAKE_ENDS) $(BIN)/python -m pytest
+SOURCES := operator workloads local tests bench
 
 .PHONY: help demo test check crash e2e bench up down clean lock environment control-plane
 .NOTPARALLEL:

@@ -26,9 +26,19 @@ settings.load_profile("repeatable")
 
 
 def pytest_configure() -> None:
-    """Hear Ctrl-C, and let what is started hear it, also where a script has begun us in its background."""
+    """Hear Ctrl-C, and let what is started hear it, also where a script has begun us in its background.
+
+    SIGTERM is heard as Ctrl-C is, so that clusters end and their folders go before we do; once, because make sends its
+    own where somebody ends the whole group of processes.
+    """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _end)
+
+
+def _end(*_: object) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    raise KeyboardInterrupt
 
 
 def pytest_report_header() -> list[str]:

@@ -107,14 +107,49 @@ signal.pause()
 """
 
 
-def test_a_killed_make_ends_its_demo(tmp_path: Path) -> None:
-    """It went on unseen, and the next one took its namespace and its node away."""
+@pytest.mark.parametrize("target", [["demo"], ["e2e", "KUBECONFIG=kind.yaml"]], ids=["demo", "tests"])
+def test_a_killed_make_ends_what_it_runs(tmp_path: Path, target: list[str]) -> None:
+    """A demo went on unseen, and the next one took its namespace and its node away."""
     python = tmp_path / "python"
     python.write_text(PRETENDED_DEMO)
     python.chmod(0o755)
-    with started(["make", "demo", f"BIN={tmp_path}"], cwd=REPOSITORY, env=environment_of_make()):
-        wait_until((tmp_path / "began").exists, 60, "the demo")
-    wait_until((tmp_path / "ended").exists, 60, "the end of the demo")
+    with started(["make", *target, f"BIN={tmp_path}"], cwd=REPOSITORY, env=environment_of_make()):
+        wait_until((tmp_path / "began").exists, 60, "its beginning")
+    wait_until((tmp_path / "ended").exists, 60, "its end")
+
+
+WAITING_TEST = """
+import pathlib, signal, time, pytest
+
+here = pathlib.Path(__file__)
+
+@pytest.fixture
+def cluster():
+    here.with_name("up").touch()
+    yield
+    here.with_name("ending").touch()
+    while not here.with_name("asked twice").exists():
+        time.sleep(0.05)
+    here.with_name("down").touch()
+
+def test_that_waits(cluster):
+    signal.pause()
+"""
+
+
+def test_a_test_run_that_is_told_to_end_ends_its_clusters_first(tmp_path: Path) -> None:
+    """Processes ended by themselves; the folders stayed."""
+    (tmp_path / "test_waiting.py").write_text(WAITING_TEST)
+    run = [sys.executable, "-m", "pytest", "-p", "conftest", "-p", "no:cacheprovider", str(tmp_path)]
+    path = {"PYTHONPATH": str(REPOSITORY / "tests")}
+    with started(run, cwd=tmp_path, env=os.environ | path, stdout=subprocess.DEVNULL) as tests:
+        wait_until((tmp_path / "up").exists, 60, "the fixture")
+        tests.terminate()
+        wait_until((tmp_path / "ending").exists, 60, "the end of the fixture")
+        tests.terminate()
+        (tmp_path / "asked twice").touch()
+        assert tests.wait(60) == 2
+    assert (tmp_path / "down").exists()
 
 
 def command_of(script: str) -> click.Command:
