@@ -65,7 +65,7 @@ def train_here(
     config_file.write_text(json.dumps(run_document(**changes)))
     settings = Settings(
         config_file=config_file, checkpoints=folder / "checkpoints", models=folder / "models", scratch=folder,
-        attempt=attempt, leave_seconds=10,
+        attempt=attempt, leave_seconds=60,
     )  # fmt: skip
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     writer = threading.Thread(target=serve_and_close, args=(theirs,), daemon=True)
@@ -82,8 +82,8 @@ def train_here(
     report.PROGRESS_SECONDS = 0.0  # Every step is told, however fast the machine is.
     code = run_trainer(settings, 0, inbox, report, ours)
     ours.shutdown(socket.SHUT_WR)
-    writer.join(10)
-    assert inbox.join(10), "the inbox ends"
+    writer.join(60)
+    assert inbox.join(60), "the inbox ends"
     ours.close()
     return code, said
 

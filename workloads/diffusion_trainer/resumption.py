@@ -47,9 +47,8 @@ def start_state(
             table = _load(state, checkpoint)
         passed_over = (manifest_digest(folder / committed_name(passed.step)) for passed in search.passed_over)
         state.counters.abandoned = [digest for digest in passed_over if digest is not None]
-    share_state(group, state, source=0, seed=config.training.seed)
+    share_state(group, state, source=0)
     table = group.broadcast_json(table, source=0)
-    rng.seed_all(config.training.seed, state.step, group.rank)
     if group.rank < len(table):
         _restore_generators(table[group.rank])
 
@@ -75,7 +74,7 @@ def _restore_generators(row: list[int]) -> None:
     try:
         rng.restore(torch.tensor(row, dtype=torch.uint8))
     except ValueError as error:
-        log.warning("the random generators start anew from the seed: %s", error)
+        log.warning("the random generators are not those of the checkpoint: %s", error)
 
 
 def _open_newest(folder: Path, config: RunConfig, report: Reporter, resume_step: int | None, attempt: int) -> Search:

@@ -1,7 +1,8 @@
 """All random generators of one process as one uint8 vector of fixed length: python, numpy, torch and the accelerator.
 
 The noise of a training step comes from none of them (it is a function of the seed and the sample's position); they
-feed drop-out inside networks and whatever else a library draws.
+feed drop-out inside networks and whatever else a library draws. Each step seeds them, so that the masks of a step are
+the same whatever happened before it; a checkpoint has them for what draws in between.
 """
 
 import random
@@ -40,7 +41,7 @@ def restore(state: Tensor) -> None:
 
 
 def seed_all(seed: int, step: int, rank: int) -> None:
-    """Start all generators of a rank that has no earlier state, from (seed, step, rank)."""
+    """Start all generators of a rank for one step: a function of (seed, step, rank)."""
     words = np.random.SeedSequence((seed, step, rank)).generate_state(2)
     random.seed(int(words[0]))
     np.random.seed(int(words[0]))

@@ -52,6 +52,7 @@ class Saver:
         self._unverified: int | None = None
         self._postponed = False
         self.committed: CheckpointReference | None = None
+        self._newest_verified = -1
         self.failure: SaveFailure | None = None
         self.last_started = time.monotonic()
         self.counts = SaveCounts()
@@ -175,7 +176,9 @@ class Saver:
                 self._seconds.append(result.seconds)
                 longest = percentile_99(self._seconds)
                 self._report.tell(committed=result.committed, save_failure=None, save_seconds=longest)
-            elif result.verified is not None:
+            elif result.verified is not None and result.step > self._newest_verified:
+                # An older one may be read back after an urgent one: what was said is not taken back.
+                self._newest_verified = result.step
                 self._report.tell(verified=result.verified)
             self._condition.notify_all()
 

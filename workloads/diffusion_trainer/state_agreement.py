@@ -2,7 +2,6 @@
 
 from dataclasses import asdict, dataclass
 
-from diffusion_trainer import rng
 from diffusion_trainer.group import Group
 from diffusion_trainer.training_state import Counters, TrainingState
 
@@ -44,17 +43,14 @@ def find_most_advanced(group: Group, state: TrainingState) -> Agreement:
     return agree([Standing(int(step), int(made_in), checksum) for step, made_in, checksum in rows])
 
 
-def share_state(group: Group, state: TrainingState, source: int, seed: int) -> None:
-    """Send the whole state of `source` to every rank; collective. Ranks that had none seed their random generators.
+def share_state(group: Group, state: TrainingState, source: int) -> None:
+    """Send the whole state of `source` to every rank; collective.
 
     Where the source is lost in the middle, the others hold no state any more: half of one is none to go on with.
     """
-    had_state = state.counters.step is not None
     counters = Counters(**group.broadcast_json(asdict(state.counters), source))
     if group.rank != source:
         state.tear()
     group.broadcast_tensors(state.tensors(), source)
     if group.rank != source:
         state.apply_counters(counters)
-    if not had_state:
-        rng.seed_all(seed, state.step, group.rank)

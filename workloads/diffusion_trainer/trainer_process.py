@@ -171,7 +171,7 @@ class TrainerProcess:
             resume = orders.instruction.resume_step if orders.instruction is not None else None
             start_state(group, self.state, self.folder, config, self.data, self.report, resume, self.settings.attempt)
         elif not agreement.everyone_has_it:
-            share_state(group, self.state, agreement.source, config.training.seed)
+            share_state(group, self.state, agreement.source)
         # One target for all: the file that it stands in reaches the pods at different times.
         target = int(group.gather([config.training.target_steps]).max())
         log.info("generation %d: rank %d of %d, step %d", group.generation, group.rank, group.world, self.state.step)

@@ -15,6 +15,7 @@ from diffusion_contract.agent_messages import Recovery
 from diffusion_contract.run_config import RunConfig
 from diffusion_core.objectives import training_loss
 from diffusion_core.randomness import RowRandomness
+from diffusion_trainer import rng
 from diffusion_trainer.dataset import Dataset
 from diffusion_trainer.group import Group, make_accelerator, unwrap
 from diffusion_trainer.inbox import Inbox, Reporter
@@ -163,10 +164,15 @@ class Training:
         return self.saver.is_due(self.state.step, interval.steps, interval.seconds)
 
     def _step(self) -> float:
-        """One optimizer step. Nothing of the state changes before the gradients of all ranks have arrived."""
+        """One optimizer step. Nothing of the state changes before the gradients of all ranks have arrived.
+
+        What a network draws (drop-out) is a function of the seed, the step and the rank: a step that is made again
+        after a peer was lost, or by a process that came in the middle, draws what it would have drawn.
+        """
         config = self.live.current
         training, counters = config.training, self.state.counters
         self.step_under_way = True
+        rng.seed_all(training.seed, self.state.step, self.group.rank)
         losses = self._backward(config, counters.samples_seen)
         self.group.confirm(self.device)  # A broken collective must show here, not after the update.
         norm = self._accelerator.clip_grad_norm_(self._model.parameters(), training.optimizer.gradient_clip)

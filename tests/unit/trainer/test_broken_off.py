@@ -91,7 +91,7 @@ def test_half_of_a_received_state_is_none(live: LiveConfig, tmp_path: Path, step
     initial = copied(state)
     state.apply_counters(Counters(step=step))
     with pytest.raises(PeersLost):
-        share_state(LostInTheMiddle(), state, source=0, seed=0)
+        share_state(LostInTheMiddle(), state, source=0)
     assert state.counters.step is None
     report = Reporter(lambda _packet: None)
     with alone() as group:

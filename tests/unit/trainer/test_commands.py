@@ -74,6 +74,8 @@ class ScriptedChannel(AgentChannel):
         end = self.ends.pop(0) if self.ends else None
         if isinstance(end, Exception):
             raise end
+        if end is None and request.wait_seconds == 0:
+            return PollAnswer()
         if end is None:
             self.interrupted.wait(20)
             self.interrupted.clear()

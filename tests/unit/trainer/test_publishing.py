@@ -110,7 +110,7 @@ def test_a_target_that_is_raised_while_the_run_publishes_is_the_new_end(
     goes_on, publish = threading.Event(), publish_checkpoint
 
     def publish_slowly(*given: Any) -> PublishedVersion:
-        goes_on.wait(30)
+        goes_on.wait(60)
         return publish(*given)
 
     def raise_target(update: ProcessUpdate, _inbox: Inbox) -> None:

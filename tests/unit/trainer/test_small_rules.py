@@ -135,7 +135,7 @@ def test_all_random_generators_go_on_where_they_were() -> None:
         rng.restore(state[:-1])
 
 
-def test_ranks_without_a_state_draw_different_numbers() -> None:
+def test_ranks_draw_different_numbers_in_the_same_step() -> None:
     draws = set()
     for rank in range(4):
         rng.seed_all(0, 10, rank)

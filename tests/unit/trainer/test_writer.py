@@ -29,7 +29,7 @@ Ends = tuple[socket.socket, socket.socket]
 def ends() -> Iterator[Ends]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
-        ours.settimeout(5)
+        ours.settimeout(60)
         yield ours, theirs
 
 
@@ -125,7 +125,7 @@ def test_an_urgent_save_does_not_wait_until_the_one_before_is_read_back(
     original, go_on = writer_module._read_back, threading.Event()
 
     def slowly(folder: Path, *given: Any) -> CheckpointReference:
-        assert folder.name != "step-00000003" or go_on.wait(10)
+        assert folder.name != "step-00000003" or go_on.wait(60)
         return original(folder, *given)
 
     monkeypatch.setattr(writer_module, "_read_back", slowly)
@@ -140,7 +140,7 @@ def test_an_urgent_save_does_not_wait_until_the_one_before_is_read_back(
     finally:
         go_on.set()
         ends[0].shutdown(socket.SHUT_WR)
-        writer.join(10)
+        writer.join(60)
     assert verified_step(answer_from(ends)) == 3
 
 
