@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from deadline import wait_until
-from trainer_workers import LONG, NEVER, MakeRun
+from trainer_workers import LONG, NEVER, MakeRun, descendants, title
 
 
 def test_a_peer_that_hangs_with_its_connections_open_is_left_behind(make_run: MakeRun) -> None:
@@ -52,3 +52,18 @@ def test_a_worker_that_is_to_leave_saves_alone_where_its_peer_hangs(make_run: Ma
     assert run.committed() == [words["step"]] == [words["committed"]["step"]]
     assert run.shard_digests(words["step"])
     os.killpg(hangs.pid, signal.SIGCONT)
+
+
+def test_training_goes_on_while_the_process_that_writes_its_checkpoints_hangs(make_run: MakeRun) -> None:
+    run = make_run(training=LONG, checkpoint={"interval": {"steps": 3}, "retain": {"last": 1000}}, publish=None)
+    worker = run.start_worker()
+    wait_until(run.committed, 60, "a first checkpoint")
+    (writer,) = (pid for pid in descendants(worker.pid) if "checkpoint writer" in title(pid))
+    os.kill(writer, signal.SIGSTOP)
+    worker.wait_step(worker.step + 3, 60)  # What it had finished before it was stopped is there now.
+    saved = run.committed()
+    worker.wait_step(worker.step + 20, 60)
+    assert run.committed() == saved, "nothing is written by the one that trains"
+    os.kill(writer, signal.SIGCONT)
+    wait_until(lambda: run.committed()[0] > saved[0], 60, "it goes on writing")
+    assert run.shard_digests(run.committed()[0])

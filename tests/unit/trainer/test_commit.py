@@ -51,6 +51,32 @@ def test_the_manifest_is_written_after_everything_else(tmp_path: Path, monkeypat
     assert written == ["model.safetensors", "ema.safetensors", "MANIFEST.json"]
 
 
+def test_content_and_names_are_durable_before_what_relies_on_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a power cut would find them: each file, then the folder of their names, then the commit, then the pointer."""
+    fsync, rename, done = os.fsync, os.rename, list[str]()
+
+    def note_sync(descriptor: int) -> None:
+        fsync(descriptor)
+        done.append(f"sync {Path(f'/proc/self/fd/{descriptor}').readlink().name}")
+
+    def note_rename(source: Path, target: Path) -> None:
+        rename(source, target)
+        done.append(f"{Path(source).name} -> {Path(target).name}")
+
+    commit_sample(tmp_path, 1)
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(os, "rename", note_rename)
+    commit_sample(tmp_path, 2)
+    temporary, pointer = done[3].removeprefix("sync "), done[6].removeprefix("sync ")
+    assert temporary.startswith(".tmp-00000002-")
+    assert pointer.startswith(".latest-")
+    files = ["sync model.safetensors", "sync ema.safetensors", "sync MANIFEST.json"]
+    commit = [f"sync {temporary}", f"{temporary} -> step-00000002", f"sync {tmp_path.name}"]
+    assert done == [*files, *commit, f"sync {pointer}", f"{pointer} -> latest", f"sync {tmp_path.name}"]
+
+
 def test_latest_never_moves_back(tmp_path: Path) -> None:
     commit_sample(tmp_path, 10)
     commit_sample(tmp_path, 5)

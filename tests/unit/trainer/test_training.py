@@ -7,20 +7,23 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from diffusion_contract.checkpoint_manifest import run_digest
+from diffusion_contract.checkpoint_manifest import identity_digest, run_digest
 from diffusion_contract.model_reference import parse_model_reference
 from diffusion_contract.run_config import TrainingSpec
+from diffusion_core.schedules import noise_schedule_hash
 from diffusion_registry.verification import read_model_version
-from diffusion_trainer import finish, live_config, training_loop
+from diffusion_trainer import finish, live_config, rng, training_loop
 from diffusion_trainer.checkpoint.names import committed_name, committed_steps
 from diffusion_trainer.checkpoint.verification import read_manifest, verify_checkpoint
+from diffusion_trainer.code_version import code_version
 from diffusion_trainer.group import Group
 from diffusion_trainer.inbox import Inbox
 from diffusion_trainer.learning_rate import learning_rate
 from diffusion_trainer.live_config import LiveConfig, read_config
 from diffusion_trainer.process_messages import Orders, ProcessUpdate
-from diffusion_trainer.training_state import RNG, build_state
+from diffusion_trainer.training_state import RNG, SHARDS, build_state
 from trainer_in_process import ALONE, EVERY_FOUR, SHORT, OneOf, alone, steps_folder, train_here, training_without_saves
 from trainer_workers import run_document
 
@@ -96,8 +99,16 @@ def test_a_checkpoint_holds_every_state_there_is(tmp_path: Path) -> None:
     assert (manifest.step, manifest.samples_seen, manifest.world_size, manifest.attempt) == (8, 40, 1, 0)
     assert (manifest.ema.updates, manifest.optimizer.updates, manifest.learning_rate.step) == (8, 8, 8)
     assert (manifest.data.epoch, manifest.data.offset, manifest.data.dataset_size) == (0, 40, 1797)
-    assert manifest.code.version
+    config = read_config(tmp_path / "run.json")
+    assert (manifest.config_digest, manifest.code) == (identity_digest(config), code_version())
+    assert manifest.noise_schedule == noise_schedule_hash(config.diffusion)
+    assert (manifest.ema.decay, manifest.learning_rate.learning_rate) == (0.999, 0.001)
     assert "loss" in manifest.metrics
+    model, average, optimizer, generators = (load_file(folder / name) for name in SHARDS)
+    assert {tensor.dtype for tensor in (model | average | optimizer).values()} == {torch.float32}
+    assert average.keys() == model.keys()
+    assert optimizer.keys() == {f"{moment}.{name}" for moment in ("exp_avg", "exp_avg_sq") for name in model}
+    assert generators["rng"].shape == (1, len(rng.capture()))
     assert sorted(entry.name for entry in folder.iterdir()) == sorted([*manifest.files, "MANIFEST.json"])
 
 
@@ -125,10 +136,18 @@ def test_the_mean_over_uneven_slices_is_the_mean_over_the_batch(tmp_path: Path, 
     assert sum(part for _gradient, part in parts) == pytest.approx(loss, rel=1e-5)
 
 
-def test_bf16_trains(tmp_path: Path) -> None:
-    code, said = train_here(tmp_path, training={**SHORT, "targetSteps": 2, "precision": "BF16"}, publish=None)
-    assert code == 0
-    assert any(update.loss for update in said)
+def test_bf16_computes_in_another_precision_and_keeps_every_state_in_fp32(tmp_path: Path) -> None:
+    states = []
+    for precision in ("FP32", "BF16"):
+        training = {**SHORT, "targetSteps": 2, "precision": precision}
+        assert train_here(tmp_path / precision, training=training, publish=None)[0] == 0
+        folder = steps_folder(tmp_path / precision) / committed_name(2)
+        states.append({name: tensor for shard in SHARDS[:3] for name, tensor in load_file(folder / shard).items()})
+    assert {tensor.dtype for state in states for tensor in state.values()} == {torch.float32}
+    changed = [name for name in states[0] if not torch.equal(states[0][name], states[1][name])]
+    assert changed
+    for name in changed:
+        torch.testing.assert_close(states[1][name], states[0][name], rtol=0.1, atol=0.02)
 
 
 def test_a_damaged_final_checkpoint_is_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
