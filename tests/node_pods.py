@@ -130,10 +130,18 @@ class Pods:
         """Whether the object is still in the API."""
         return self.kubernetes.kubectl("-n", self.namespace, "get", kind, name).returncode == 0
 
+    def all_events(self, name: str) -> list[dict[str, Any]]:
+        """Every event about a pod."""
+        about = ("events", "-n", self.namespace, "--field-selector", f"involvedObject.name={name}")
+        return list(get(self.kubernetes, *about)["items"])
+
     def events(self, name: str) -> dict[str, dict[str, Any]]:
         """The newest event about a pod for each reason."""
-        about = ("events", "-n", self.namespace, "--field-selector", f"involvedObject.name={name}")
-        return {event["reason"]: event for event in get(self.kubernetes, *about)["items"]}
+        return {event["reason"]: event for event in self.all_events(name)}
+
+    def told(self, name: str) -> list[str]:
+        """The messages of every event about a pod."""
+        return [event["message"] for event in self.all_events(name)]
 
     def delete(self, name: str) -> None:
         """Delete a pod and wait until it is gone."""

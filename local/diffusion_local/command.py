@@ -17,7 +17,7 @@ from diffusion_local.cluster_lock import locked
 from diffusion_local.cluster_name import cluster_option, default_cluster_option, meant
 from diffusion_local.errors import LocalClusterError
 from diffusion_local.images import DISTRIBUTION, add_image
-from diffusion_local.log_files import follow_file, tail
+from diffusion_local.log_files import read_log
 from diffusion_local.node_command import node
 from diffusion_local.options import ForwardTarget
 from diffusion_local.own_command import own_command
@@ -154,9 +154,7 @@ def logs(
     """
     file = StateFolder.of(cluster_name).logs / f"{what}.log"
     if file.exists():
-        click.echo(tail(file, lines), nl=False)
-        if follow:
-            follow_file(file, lambda text: click.echo(text, nl=False))
+        read_log(file, lines, lambda text: click.echo(text, nl=False), follow=follow)
         return
     cluster = Cluster.find(cluster_name)
     args = ["logs", what]

@@ -7,20 +7,21 @@ from pathlib import Path
 FOLLOW_SECONDS = 0.2
 
 
-def tail(file: Path, lines: int | None) -> str:
-    """Return the last `lines` lines of `file`; all of it for None."""
-    text = file.read_text(errors="replace")
-    if lines is None:
-        return text
-    return "".join(text.splitlines(keepends=True)[-lines:]) if lines else ""
+def read_log(file: Path, lines: int | None, show: Callable[[str], None], *, follow: bool) -> None:
+    """Pass the last `lines` lines of `file`, all of it for None, to `show`.
 
-
-def follow_file(file: Path, show: Callable[[str], None]) -> None:
-    """Pass what is added to `file` from now on to `show`, until the file is removed (the cluster is down)."""
+    With `follow` go on with all that is added, until the file is removed (the cluster is down).
+    """
     with file.open(errors="replace") as stream:
-        stream.seek(0, 2)
-        while file.exists():
+        show(_last(stream.read(), lines))
+        while follow and file.exists():
             if text := stream.read():
                 show(text)
             else:
                 time.sleep(FOLLOW_SECONDS)
+
+
+def _last(text: str, lines: int | None) -> str:
+    if lines is None:
+        return text
+    return "".join(text.splitlines(keepends=True)[-lines:]) if lines else ""

@@ -23,13 +23,7 @@ from diffusion_local.state import HOME_VARIABLE, StateFolder
 from killed_at_the_end import started
 
 GONE_SECONDS = 10
-OWNER = """
-import sys, signal
-from cluster_fixtures import embedded_cluster
-with embedded_cluster(nodes=0, spot=0) as cluster:
-    print(cluster.folder.root, flush=True)
-    signal.pause()
-"""
+FOREGROUND = [sys.executable, "-m", "diffusion_local", "up", "--nodes", "0", "--spot", "0", "--foreground"]
 
 
 @pytest.fixture
@@ -89,14 +83,14 @@ def test_after_a_crash_nothing_runs_and_up_works_again_and_down_removes_all(home
     assert local("down").stdout == "no cluster 'default' was up\n"
 
 
-def test_a_cluster_that_is_owned_dies_with_its_owner(tmp_path_factory: pytest.TempPathFactory) -> None:
-    tmp_path = tmp_path_factory.mktemp("o")
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "TMPDIR": str(tmp_path)}
-    with started([sys.executable, "-c", OWNER], stdout=subprocess.PIPE, text=True, env=environment) as owner:
-        assert owner.stdout is not None
-        family = processes(StateFolder(Path(owner.stdout.readline().strip())))
-        owner.kill()
-    wait_until(lambda: all_gone(family), GONE_SECONDS, "the end of every process after its owner's")
+def test_in_the_foreground_it_dies_with_its_killed_parent(home: StateFolder) -> None:
+    with started(FOREGROUND, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline().startswith("kubeconfig")
+        family = processes(home)
+        assert len(family) >= 6
+        parent.kill()
+    wait_until(lambda: all_gone(family), GONE_SECONDS, "the end of every process after its parent's")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
@@ -135,8 +129,7 @@ def test_up_begins_anew_where_an_earlier_start_failed_and_names_a_stopped_api_se
 
 
 def test_in_the_foreground_ctrl_c_ends_it(home: StateFolder) -> None:
-    command = [sys.executable, "-m", "diffusion_local", "up", "--nodes", "0", "--spot", "0", "--foreground"]
-    with started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as foreground:
+    with started(FOREGROUND, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as foreground:
         assert foreground.stdout is not None
         assert foreground.stdout.readline().startswith("kubeconfig")
         family = processes(home)
@@ -150,8 +143,7 @@ def test_in_the_foreground_ctrl_c_ends_it(home: StateFolder) -> None:
 
 
 def test_in_the_foreground_it_ends_well_when_another_command_ends_it(home: StateFolder) -> None:
-    command = [sys.executable, "-m", "diffusion_local", "up", "--nodes", "0", "--spot", "0", "--foreground"]
-    with started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as foreground:
+    with started(FOREGROUND, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as foreground:
         assert foreground.stdout is not None
         assert foreground.stdout.readline().startswith("kubeconfig")
         assert local("down").stdout == "the cluster 'default' is down\n"

@@ -1,9 +1,11 @@
 """Nodes that come, are taken away, die and come back; needs a cluster whose nodes may be killed."""
 
+from typing import Any
+
 import psutil
 import pytest
 
-from cluster_fixtures import Kubernetes, apply, get, wait_for
+from cluster_fixtures import Kubernetes, apply, ended_afterwards, get, wait_for
 from cluster_objects import python_pod, wait_ready
 from diffusion_local.cluster import Cluster
 from diffusion_local.errors import LocalClusterError
@@ -16,6 +18,15 @@ def start_pod(cluster: Kubernetes, namespace: str, node: str) -> None:
     place = {"kubernetes.io/hostname": node}
     apply(cluster, python_pod(namespace, "pod", SLEEP, nodeSelector=place, terminationGracePeriodSeconds=20))
     wait_ready(cluster, namespace, "pod")
+
+
+def for_gpus(namespace: str, name: str, number: int) -> dict[str, Any]:
+    return python_pod(
+        namespace,
+        name,
+        "import signal; signal.pause()",
+        container={"resources": {"limits": {"nvidia.com/gpu": number}}},
+    )
 
 
 def node_ready(cluster: Kubernetes, name: str) -> str:
@@ -32,6 +43,21 @@ def test_a_new_node_says_what_kind_it_is_and_takes_pods(embedded: Cluster, spot:
     assert labels[CAPACITY_TYPE] == "spot"
     assert labels["kubernetes.io/hostname"] == spot
     start_pod(embedded, cluster_namespace, spot)
+
+
+def test_pretend_gpus_are_given_out_until_none_is_left(embedded: Cluster, cluster_namespace: str) -> None:
+    def waits_for_a_gpu(name: str) -> bool:
+        conditions = get(embedded, "pod", name, "-n", cluster_namespace)["status"].get("conditions") or []
+        return any("Insufficient nvidia.com/gpu" in part.get("message", "") for part in conditions)
+
+    with ended_afterwards(embedded, embedded.add_node(spot=True, gpus=2)) as node:
+        apply(embedded, for_gpus(cluster_namespace, "both", 2))
+        wait_ready(embedded, cluster_namespace, "both")
+        assert get(embedded, "pod", "both", "-n", cluster_namespace)["spec"]["nodeName"] == node
+        apply(embedded, for_gpus(cluster_namespace, "third", 1))
+        wait_for(lambda: waits_for_a_gpu("third"), 60, "it has to wait")
+        embedded.kubectl("delete", "pod", "both", "-n", cluster_namespace, "--wait=false")
+        wait_ready(embedded, cluster_namespace, "third")
 
 
 def test_a_killed_node_stays_as_an_object_turns_unknown_and_recovers(embedded: Cluster, spot: str) -> None:
@@ -88,14 +114,3 @@ def test_orders_for_nodes_that_are_not_there_are_refused_with_the_reason(embedde
         embedded.add_node("node-1")
     with pytest.raises(LocalClusterError, match="cannot name a node"):
         embedded.add_node("Not_A_Name")
-
-
-def test_an_unknown_image_is_a_pull_error_as_anywhere(cluster: Kubernetes, cluster_namespace: str) -> None:
-    apply(cluster, python_pod(cluster_namespace, "pod", "", image="nowhere.invalid/no/such:image"))
-
-    def reason() -> str:
-        statuses = get(cluster, "pod", "pod", "-n", cluster_namespace)["status"].get("containerStatuses") or [{}]
-        return str(statuses[0].get("state", {}).get("waiting", {}).get("reason"))
-
-    wait_for(lambda: reason() in ("ErrImagePull", "ImagePullBackOff"), 60, "ErrImagePull")
-    wait_for(lambda: reason() == "ImagePullBackOff", 60, "ImagePullBackOff")

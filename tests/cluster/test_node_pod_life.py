@@ -169,14 +169,7 @@ def test_an_unknown_command_cannot_be_started(pods: Pods) -> None:
 
 def test_an_unknown_image_is_an_error_and_then_backs_off(pods: Pods) -> None:
     pods.apply(pod("imageless", {**shell("true"), "image": "registry.invalid/no/such/image:1"}))
-    wait_for(
-        lambda: (
-            ((pods.main("imageless").get("state") or {}).get("waiting") or {}).get("reason")
-            in ("ErrImagePull", "ImagePullBackOff")
-        ),
-        60,
-        "the image cannot be had",
-    )
+    wait_for(lambda: any("Error: ErrImagePull" in said for said in pods.told("imageless")), 60, "the image is missed")
     status = pods.wait_waiting("imageless", "ImagePullBackOff")
     assert "registry.invalid/no/such/image:1" in status["state"]["waiting"]["message"]
     assert pods.get("imageless")["status"]["phase"] == "Pending"

@@ -125,15 +125,17 @@ def test_a_startup_probe_holds_the_others_back(pods: Pods, tmp_path: Path) -> No
     assert pods.main("slow")["restartCount"] == 0
 
 
-def test_a_startup_probe_that_never_passes_kills(pods: Pods) -> None:
+@pytest.mark.parametrize("kind", ["httpGet", "tcpSocket"])
+def test_a_startup_probe_that_never_passes_kills(pods: Pods, kind: str) -> None:
     startup = {
-        "tcpSocket": {"port": 9999},
+        kind: {"port": 9999},
         "periodSeconds": 1,
         "failureThreshold": 2,
         "terminationGracePeriodSeconds": 1,
     }
-    pods.apply(pod("never", shell("sleep 300", startupProbe=startup), restartPolicy="Never"))
-    found = pods.wait_phase("never", "Failed")
+    name = f"never-{kind.lower()}"
+    pods.apply(pod(name, shell("sleep 300", startupProbe=startup), restartPolicy="Never"))
+    found = pods.wait_phase(name, "Failed")
     assert found["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] in (137, 143)
 
 

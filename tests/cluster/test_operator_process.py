@@ -111,7 +111,7 @@ def test_a_custom_resource_deleted_while_it_is_down_is_gone_with_all_children_an
         apply(served, place(training(), namespace), place(service(), namespace))
         wait_until(lambda: len(children(served, namespace)) > 4, 20, "children")
         running.kill()
-    done = served.kubectl("delete", "dt/digits", "dsv/digits", "-n", namespace, "--timeout=20s")
+    done = served.kubectl("delete", "dt/digits", "dsv/digits", "-n", namespace, "--timeout=240s")
     assert done.returncode == 0, done.stderr
     # Claims carry a finalizer while pods use them, and no kubelet ends these pods; everything else goes at once.
     wait_until(lambda: not children(served, namespace), 60, "the garbage collector")

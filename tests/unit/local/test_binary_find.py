@@ -258,6 +258,8 @@ class TestDownload:
         self.pin(monkeypatch, url, server.digest)
         assert find.ensure(["a"], said.append)["a"].read_text() == "#!/bin/sh\n"
         assert said == [f"downloading a from {url}"]
+        assert find.ensure(["a"], said.append)["a"].is_relative_to(tools / "cache")
+        assert len(said) == 1, "the cache comes before the download"
         server.shutdown()
         server.server_close()
 

@@ -237,6 +237,12 @@ class TestWordsOfAnotherProgram:
         CliRunner().invoke(main, ["--name", "two", "kubectl", "get", "--name=three"])
         assert became == [("one", ("get",)), ("two", ("get", "--name=three"))]
 
+    def test_logs_of_pods_are_those_of_kubectl(self, became: list[tuple[str, tuple[str, ...]]]) -> None:
+        asked = ["logs", "web-1", "-f", "--tail", "3", "-n", "shop", "-c", "main", "-p"]
+        assert CliRunner().invoke(main, asked).exit_code == 0
+        said = ["logs", "web-1", "-f", "-p", "--tail", "3", "-n", "shop", "-c", "main"]
+        assert [(name, list(args)) for name, args in became] == [("default", said)]
+
     def test_commands_of_our_own_take_it_at_either_place(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def said(*words: str) -> str:
             return CliRunner().invoke(main, words).output

@@ -11,7 +11,6 @@ import pytest
 
 from diffusion_local.errors import LocalClusterError, make_folder
 from diffusion_local.images import add_image, default_images
-from diffusion_local.log_files import tail
 from diffusion_local.state import HOME_VARIABLE, StateFolder, state_home, write_atomically
 
 
@@ -95,10 +94,3 @@ def test_an_image_is_added_with_its_words(tmp_path: Path) -> None:
 def test_another_form_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(LocalClusterError, match=r"NAME=COMMAND|cannot be read: No closing quotation"):
         add_image(tmp_path / "images.json", text)
-
-
-@pytest.mark.parametrize(("lines", "expected"), [(None, "a\nb\nc"), (0, ""), (1, "c"), (2, "b\nc"), (9, "a\nb\nc")])
-def test_the_tail_of_a_log(tmp_path: Path, lines: int | None, expected: str) -> None:
-    file = tmp_path / "log"
-    file.write_text("a\nb\nc")
-    assert tail(file, lines) == expected

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import socket
-import threading
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -11,10 +10,8 @@ from typing import Any
 
 import pytest
 
-from deadline import wait_until
 from diffusion_local import control, forward
 from diffusion_local.errors import LocalClusterError
-from diffusion_local.log_files import follow_file
 from diffusion_local.process import Component, Reaper
 
 DEADLINE_SECONDS = 60.0
@@ -222,22 +219,3 @@ class TestForward:
         with socket.create_server(("127.0.0.1", 0)) as unused:
             port = unused.getsockname()[1]
         assert self.exchange(lambda _: port, b"x") in (b"", b"refused")
-
-
-def test_following_a_log_ends_with_the_file(tmp_path: Path) -> None:
-    file = tmp_path / "log"
-    shown: list[str] = []
-    file.write_text("old\n")
-    thread = threading.Thread(target=follow_file, args=(file, shown.append), daemon=True)
-    thread.start()
-
-    def grown() -> bool:
-        with file.open("a") as stream:
-            stream.write("new\n")
-        return bool(shown)
-
-    wait_until(grown, 5, "a shown line", every=0.3)
-    file.unlink()
-    thread.join(5)
-    assert not thread.is_alive()
-    assert "old" not in "".join(shown)

@@ -49,10 +49,10 @@ def test_the_notice_is_one_that_the_operator_knows() -> None:
 
 def test_the_notice_is_stored_first_and_the_node_is_deleted_last(tmp_path: Path) -> None:
     async def test(server: TinyApi, agent: Agent) -> None:
-        await agent.preemption.begin(0.5)
-        assert sent(server) == [("PATCH", f"{NODE}/status"), ("GET", NODE), ("PATCH", NODE)]
-        assert [taint["key"] for taint in server.requests[-1][2]["spec"]["taints"]] == ["other", preemption.TAINT_KEY]
+        await agent.preemption.begin(2)
         await eventually(agent.finished.is_set, "the agent is done")
+        assert sent(server)[:3] == [("PATCH", f"{NODE}/status"), ("GET", NODE), ("PATCH", NODE)]
+        assert [taint["key"] for taint in server.requests[2][2]["spec"]["taints"]] == ["other", preemption.TAINT_KEY]
         assert sent(server)[-2:] == [("PATCH", f"{NODE}/status"), ("DELETE", NODE)]
         assert ready(server.requests[-2][2]) == "False"
 
