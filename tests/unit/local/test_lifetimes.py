@@ -119,7 +119,7 @@ class TestLock:
             thread.start()
             wait_until(lambda: said, 5, "a word about the wait")
             held.append("first")
-        thread.join(5)
+        thread.join(120)
         assert held == ["first", "second"]
         assert said == ["another command starts or ends the cluster 'c'; waiting for it"]
         assert list(tmp_path.iterdir()) == []
@@ -144,6 +144,6 @@ class TestLock:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(20)
+            thread.join(120)
         assert not any(thread.is_alive() for thread in threads)
         assert not folder.lock.exists()

@@ -6,10 +6,11 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from diffusion_local.node.closing_time import ClosingTime
+from skipped_time import run_skipping
 
 
 def timed(test: Callable[[ClosingTime], Awaitable[None]]) -> float:
-    """How many seconds a test takes."""
+    """How many seconds of waiting a test asks for."""
 
     async def run() -> float:
         loop = asyncio.get_running_loop()
@@ -17,7 +18,7 @@ def timed(test: Callable[[ClosingTime], Awaitable[None]]) -> float:
         await test(ClosingTime())
         return loop.time() - begun
 
-    return asyncio.run(run())
+    return run_skipping(run())
 
 
 async def never() -> None:
@@ -31,9 +32,9 @@ def after(seconds: float) -> float:
 def test_it_only_comes_nearer() -> None:
     async def test(closing: ClosingTime) -> None:
         closing.bring(after(100))
-        assert 99 < closing.left <= 100
+        assert closing.left == 100
         closing.bring(after(200))
-        assert closing.left <= 100
+        assert closing.left == 100
         closing.bring(after(-1))
         assert closing.left == 0
 
@@ -44,7 +45,7 @@ def test_an_event_ends_the_wait() -> None:
     async def test(closing: ClosingTime) -> None:
         await closing.wait(never(), asyncio.sleep(0.1))
 
-    assert 0.1 <= timed(test) < 5
+    assert timed(test) == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize(("left", "at_least", "expected"), [(0.2, 0.0, 0.2), (0.0, 0.2, 0.2), (0.3, 0.1, 0.3)])
@@ -53,7 +54,7 @@ def test_it_ends_the_wait_but_not_too_soon(left: float, at_least: float, expecte
         closing.bring(after(left))
         await closing.wait(never(), at_least=at_least)
 
-    assert expected <= timed(test) < expected + 5
+    assert timed(test) == pytest.approx(expected)
 
 
 def test_a_wait_hears_that_it_came_nearer() -> None:
@@ -62,4 +63,4 @@ def test_a_wait_hears_that_it_came_nearer() -> None:
         asyncio.get_running_loop().call_later(0.1, closing.bring, after(0.2))
         await closing.wait(never())
 
-    assert 0.2 <= timed(test) < 5
+    assert timed(test) == pytest.approx(0.2)
