@@ -16,7 +16,7 @@ from PIL import Image
 from rich.console import Console
 
 from diffusion_contract.names import POOL_LABEL, TRAINING_LABEL
-from diffusion_local.demo import training_scene
+from diffusion_local.demo import cluster_commands
 from diffusion_local.demo.cluster_commands import ClusterCommands, CommandFailed
 from diffusion_local.demo.narration import Narration
 from diffusion_local.demo.operator_chart import OperatorChart
@@ -37,6 +37,14 @@ def pod(node_name: str, pool: str = "spot", phase: str = "Running", **metadata: 
     labels = {TRAINING_LABEL: "digits", POOL_LABEL: pool}
     meta = {"labels": labels} | metadata
     return {"metadata": meta, "spec": {"nodeName": node_name}, "status": {"phase": phase}}
+
+
+def skip_waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Have commands wait for nothing in earnest; returns the seconds of each wait, of which their clock is the sum."""
+    slept: list[float] = []
+    clock = SimpleNamespace(sleep=slept.append, monotonic=lambda: sum(slept))
+    monkeypatch.setattr(cluster_commands, "time", clock)
+    return slept
 
 
 class TestNodes:
@@ -91,15 +99,10 @@ class TestCommands:
             self.commands(tmp_path, kubectl="echo 'no such [thing]' >&2; exit 1").kubectl("get", "nodes")
 
     def test_waiting_lasts_while_anything_moves(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        steps = iter(range(20))
-        commands = self.commands(tmp_path)
-        slept: list[float] = []
-        clock = SimpleNamespace(sleep=slept.append, monotonic=lambda: sum(slept))
-        monkeypatch.setattr("diffusion_local.demo.cluster_commands.time", clock)
-        seen: list[int] = []
+        slept, commands, seen = skip_waits(monkeypatch), self.commands(tmp_path), list[int]()
 
         def look() -> bool:
-            seen.append(next(steps))
+            seen.append(len(seen))
             return seen[-1] == 19
 
         assert commands.wait_for("it", look, 0.1, every=0.03, sign_of_life=lambda: seen[-1:])
@@ -171,8 +174,7 @@ class TestTraining:
     @pytest.fixture
     def play(self, monkeypatch: pytest.MonkeyPatch) -> Play:
         """Play the scene on statuses, of which the last one lasts; returns what was told and done to the cluster."""
-        monkeypatch.setattr("time.sleep", lambda _: None)
-        monkeypatch.setattr(training_scene, "STILL_SECONDS", 0.2)
+        skip_waits(monkeypatch)
 
         def play(
             statuses: list[Status], spot_node: Callable[[], str | None] = lambda: "spot-2"

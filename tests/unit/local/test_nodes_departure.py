@@ -80,11 +80,11 @@ async def until(predicate: Callable[[], object], what: str) -> None:
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Run `body(machines)` with one spot node, spot-1; nothing waits as long as in life."""
-    monkeypatch.setattr(nodes, "ORDER_SECONDS", 0.1)
     monkeypatch.setattr(nodes, "RETRY_SECONDS", 0.01)
 
     def run(body: Callable[[Machines], Awaitable[None]], answer: dict[str, Any] | None, takes_orders: bool) -> None:
         async def story() -> None:
+            monkeypatch.setattr(nodes, "ORDER_SECONDS", 0.1 if answer is None else DEADLINE_SECONDS)
             machines = Machines(StateFolder(tmp_path), answer)
             server = await machines.serve("spot-1") if takes_orders else None
             try:
