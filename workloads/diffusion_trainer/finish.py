@@ -44,6 +44,8 @@ class Finish:
 
         It ends the generation, or has a higher target: then training goes on.
         """
+        # Progress is told now and then, so the last step may not have been; what was said on the way is over.
+        self.training.report.tell(step=self.snapshots.state.step, message="")
         try:
             return self._try_until_done()
         finally:
@@ -123,7 +125,10 @@ class Finish:
             )
         except OSError as error:
             log.warning("not published yet: %s", error)
-            self._tell(message=f"the model version could not be published: {error}")
+            why = error.strerror or type(error).__name__  # The whole might name other files each time.
+            claim = training.live.current.publish.claim if training.live.current.publish else ""
+            remedy = f"see that the claim {claim} can be written to and has room"
+            self._tell(message=f"its model version cannot be written ({why}): {remedy}")
             return None
         log.info("published %s", published.reference)
         return published

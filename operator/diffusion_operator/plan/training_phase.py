@@ -120,8 +120,12 @@ def _stopping(outlook: Outlook) -> Verdict | None:
 
 
 def _publishing(outlook: Outlook) -> Verdict | None:
-    if not any(worker.report is not None and worker.report.state == "Publishing" for worker in outlook.members):
+    reports = [worker.report for worker in outlook.members if worker.report and worker.report.state == "Publishing"]
+    if not reports:
         return None
+    if trouble := next((report.message for report in reports if report.message), ""):
+        said = f"the target step is committed, but {trouble}; it is tried again and again"
+        return Verdict("Publishing", "PublishFailing", said, "Stalled")
     return Verdict("Publishing", "Publishing", "the target step is committed, and its model version is being written")
 
 
@@ -187,6 +191,16 @@ def _resizing(outlook: Outlook) -> Verdict | None:
     return Verdict("Resizing", "Regrouping", f"{outlook.rendezvous.why}; {_together(outlook)}")
 
 
+def _not_committing(outlook: Outlook) -> Verdict | None:
+    """Nothing is left to be trained, and what was cannot be saved."""
+    target, failure = outlook.training.spec.training.target_steps, outlook.learned.save_failure
+    arrived = any(worker.report is not None and (worker.report.step or 0) >= target for worker in outlook.members)
+    if not arrived or failure is None:
+        return None
+    said = f"step {target} is reached, and waits to be committed: {failure.message}"
+    return Verdict("Running", failure.reason, said, "Stalled")
+
+
 def _standing_still(outlook: Outlook) -> Verdict | None:
     same = outlook.rendezvous.generation == outlook.world.history.rendezvous.generation
     if not same or not stands_still(outlook.world, outlook.now):
@@ -219,6 +233,7 @@ CHECKS: tuple[Check, ...] = (
     _starting,
     _draining,
     _resizing,
+    _not_committing,
     _standing_still,
     _running,
 )

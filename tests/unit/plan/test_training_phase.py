@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 
 from decided_trainings import BOTH, COMMITTED, IMAGE, JOBS, PAIR, PUBLISHED, decided, kstatus, said
+from diffusion_contract.agent_messages import SaveFailure
 from world_builders import TWO_POOLS, job, node, pod, record, spec_with, training_status
 
+FULL = SaveFailure(reason="StorageFull", message="the checkpoint volume is full")
 UNPLACED = {"type": "PodScheduled", "status": "False", "message": "0/2 nodes are available"}
 CASES: dict[str, tuple[tuple[Any, ...], dict[str, Any], str, str, str, str]] = {
     "new": ((), {}, "Pending", "Creating", "workers are being created", "InProgress"),
@@ -97,6 +99,28 @@ CASES: dict[str, tuple[tuple[Any, ...], dict[str, Any], str, str, str, str]] = {
         "Publishing",
         "the target step is committed, and its model version is being written",
         "InProgress",
+    ),
+    "cannot publish": (
+        PAIR,
+        {
+            "status": training_status("a", "b"),
+            "records": (record("a", state="Publishing", generation=1, message="its model version cannot be written"),),
+        },
+        "Publishing",
+        "PublishFailing",
+        "the target step is committed, but its model version cannot be written; it is tried again and again",
+        "Failed",
+    ),
+    "cannot commit the target": (
+        PAIR,
+        {
+            "status": training_status("a", "b"),
+            "records": (record("a", generation=1, step=20, save_failure=FULL), record("b", generation=1, step=20)),
+        },
+        "Running",
+        "StorageFull",
+        "step 20 is reached, and waits to be committed: the checkpoint volume is full",
+        "Failed",
     ),
     "target committed": (
         PAIR,

@@ -27,14 +27,16 @@ def test_a_models_volume_that_cannot_be_written_is_told_and_tried_again(
     (tmp_path / "models").write_text("a file where the volume should be")
 
     def repair_when_told(update: ProcessUpdate, inbox: Inbox) -> None:
-        if update.message and "could not be published" in update.message:
+        if update.message and "cannot be written" in update.message:
             (tmp_path / "models").unlink(missing_ok=True)
 
     code, said = train_here(tmp_path, repair_when_told, training=SHORT, checkpoint=EVERY_FOUR)
     assert code == 0
-    assert any(update.message and "could not be published" in update.message for update in said)
+    assert any(update.message and "cannot be written" in update.message for update in said)
     assert said[-1].published is not None
     assert said[-1].message == ""
+    states = [update.state for update in said]
+    assert 8 in [update.step for update in said[: states.index("Publishing")]], "it has told that all steps are made"
 
 
 def test_a_models_volume_with_something_else_on_it_is_refused_and_not_tried_for_ever(tmp_path: Path) -> None:
