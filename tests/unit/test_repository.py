@@ -115,6 +115,13 @@ def test_the_repository_stands_alone() -> None:
         assert not found, f"{path.relative_to(REPOSITORY)} refers to {found and found.group(0)}, which is not here"
 
 
+def test_documents_can_be_read_in_120_columns() -> None:
+    for path in text_files():
+        lines = enumerate(path.read_text(errors="replace").splitlines(), 1) if path.suffix == ".md" else ()
+        wide = [number for number, line in lines if len(line) > 120 and not line.startswith("| ")]
+        assert not wide, f"{path.relative_to(REPOSITORY)} has lines that are too long, and no rows of a table: {wide}"
+
+
 MARKDOWN_LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
 MENTIONED_DOCUMENT = re.compile(r"(?<![\w/])docs/[\w./-]+\.md\b")
 
