@@ -33,7 +33,23 @@ def pytest_configure() -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, _end)
+    _hear_sigterm()
+
+
+def pytest_runtest_setup() -> None:
+    """Hear SIGTERM again where asyncio has given it back, after a test of what handles it."""
+    _hear_sigterm()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown() -> None:
+    """Likewise for the end of clusters, which may begin here."""
+    _hear_sigterm()
+
+
+def _hear_sigterm() -> None:
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _end)
 
 
 def _end(*_: object) -> None:

@@ -123,16 +123,19 @@ import pathlib, signal, time, pytest
 
 here = pathlib.Path(__file__)
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def cluster():
-    here.with_name("up").touch()
     yield
     here.with_name("ending").touch()
     while not here.with_name("asked twice").exists():
         time.sleep(0.05)
     here.with_name("down").touch()
 
+def test_that_gives_the_signal_back(cluster):
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
 def test_that_waits(cluster):
+    here.with_name("up").touch()
     signal.pause()
 """
 
