@@ -3,7 +3,7 @@
 import json
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +23,7 @@ from diffusion_trainer.settings import Settings
 from diffusion_trainer.trainer_process import run_trainer
 from diffusion_trainer.training_loop import Data, Training
 from diffusion_trainer.training_state import TrainingState
+from diffusion_trainer.worker_report import Known, merged
 from trainer_workers import run_document
 
 SHORT: dict[str, Any] = {"targetSteps": 8, "globalBatchSize": 5, "seed": 1}
@@ -86,6 +87,14 @@ def train_here(
     assert inbox.join(60), "the inbox ends"
     ours.close()
     return code, said
+
+
+def in_the_end(said: Iterable[ProcessUpdate]) -> ProcessUpdate:
+    """What its agent knows of a trainer after all that it said; a checkpoint may be read back after its last words."""
+    known: Known = {}
+    for update in said:
+        known = merged(known, update)
+    return ProcessUpdate.model_validate(known)
 
 
 def steps_folder(folder: Path) -> Path:

@@ -14,7 +14,7 @@ from diffusion_trainer import finish, live_config
 from diffusion_trainer.inbox import Inbox
 from diffusion_trainer.process_messages import ProcessUpdate
 from diffusion_trainer.publication import publish_checkpoint
-from trainer_in_process import EVERY_FOUR, SHORT, train_here
+from trainer_in_process import EVERY_FOUR, SHORT, in_the_end, train_here
 from trainer_workers import run_document
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -33,8 +33,8 @@ def test_a_models_volume_that_cannot_be_written_is_told_and_tried_again(
     code, said = train_here(tmp_path, repair_when_told, training=SHORT, checkpoint=EVERY_FOUR)
     assert code == 0
     assert any(update.message and "cannot be written" in update.message for update in said)
-    assert said[-1].published is not None
-    assert said[-1].message == ""
+    assert in_the_end(said).published is not None
+    assert in_the_end(said).message == ""
     states = [update.state for update in said]
     assert 8 in [update.step for update in said[: states.index("Publishing")]], "it has told that all steps are made"
 
@@ -44,9 +44,9 @@ def test_a_models_volume_with_something_else_on_it_is_refused_and_not_tried_for_
     layout.mkdir(parents=True)
     (layout / "index.json").write_text("[]")
     code, said = train_here(tmp_path, training=SHORT, checkpoint=EVERY_FOUR)
-    assert (code, said[-1].refused_path) == (64, "spec.publish")
-    assert "index.json is not an OCI image index" in (said[-1].message or "")
-    assert "volume models" in (said[-1].message or "")
+    assert (code, in_the_end(said).refused_path) == (64, "spec.publish")
+    assert "index.json is not an OCI image index" in (in_the_end(said).message or "")
+    assert "volume models" in (in_the_end(said).message or "")
 
 
 def test_a_worker_that_publishes_hears_that_it_must_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,8 +64,9 @@ def test_a_worker_that_publishes_hears_that_it_must_end(tmp_path: Path, monkeypa
 
     code, said = train_here(tmp_path, end_while_publishing, training=SHORT, checkpoint=EVERY_FOUR)
     assert code == 75
-    assert said[-1].committed is not None
-    assert said[-1].committed.step == 8
+    committed = in_the_end(said).committed
+    assert committed is not None
+    assert committed.step == 8
     told = len(said)
     over.set()
     wait_until(lambda: "finish" not in {thread.name for thread in threading.enumerate()}, 20, "the thread ends")
@@ -102,7 +103,7 @@ def test_a_fault_of_our_own_while_publishing_is_a_crash(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(finish, "publish_checkpoint", fail)
     code, said = train_here(tmp_path, training=SHORT, checkpoint=EVERY_FOUR)
-    assert (code, said[-1].message) == (1, "KeyError: 'a bug'")
+    assert (code, in_the_end(said).message) == (1, "KeyError: 'a bug'")
 
 
 def test_a_target_that_is_raised_while_the_run_publishes_is_the_new_end(
@@ -125,7 +126,8 @@ def test_a_target_that_is_raised_while_the_run_publishes_is_the_new_end(
     monkeypatch.setattr(finish, "publish_checkpoint", publish_slowly)
     code, said = train_here(tmp_path, raise_target, training=SHORT, checkpoint=EVERY_FOUR)
     assert code == 0
-    published, committed = said[-1].published, said[-1].committed
+    known = in_the_end(said)
+    published, committed = known.published, known.committed
     assert published is not None
     assert committed is not None
     assert published.step == committed.step == 11

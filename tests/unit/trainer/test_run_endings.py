@@ -15,7 +15,7 @@ from diffusion_trainer.checkpoint.names import committed_steps
 from diffusion_trainer.inbox import Inbox
 from diffusion_trainer.process_messages import ProcessUpdate
 from diffusion_trainer.training_loop import Diverged, Training
-from trainer_in_process import EVERY_FOUR, SHORT, steps_folder, train_here
+from trainer_in_process import EVERY_FOUR, SHORT, in_the_end, steps_folder, train_here
 from trainer_workers import DIVERGING, run_document
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -44,8 +44,7 @@ def test_a_gradient_that_is_not_finite_ends_with_93_and_keeps_the_state(
 def test_a_learning_rate_that_is_far_too_high_ends_with_93_in_a_few_steps(tmp_path: Path) -> None:
     code, said = train_here(tmp_path, **DIVERGING, checkpoint=EVERY_FOUR)
     assert code == 93
-    (message,) = (update.message or "" for update in said if update.state == "Failed")
-    assert "the training has diverged" in message
+    assert "the training has diverged" in (in_the_end(said).message or "")
 
 
 def test_a_configuration_that_the_network_refuses_ends_with_64(tmp_path: Path) -> None:
@@ -53,13 +52,13 @@ def test_a_configuration_that_the_network_refuses_ends_with_64(tmp_path: Path) -
     model["denoiser"]["config"] = {"no_such_key": 1}
     code, said = train_here(tmp_path, model=model)
     assert code == 64
-    assert (said[-1].refused_path or "").startswith("spec.model.denoiser.config")
+    assert (in_the_end(said).refused_path or "").startswith("spec.model.denoiser.config")
 
 
 def test_fp16_without_an_accelerator_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     code, said = train_here(tmp_path, training={**SHORT, "precision": "FP16"})
-    assert (code, said[-1].refused_path) == (64, "spec.training.precision")
+    assert (code, in_the_end(said).refused_path) == (64, "spec.training.precision")
 
 
 def test_a_checkpoint_folder_that_may_not_be_read_is_refused_and_not_trained_over(
@@ -70,8 +69,8 @@ def test_a_checkpoint_folder_that_may_not_be_read_is_refused_and_not_trained_ove
 
     monkeypatch.setattr(resumption, "find_newest", closed)
     code, said = train_here(tmp_path, training=SHORT)
-    assert (code, said[-1].refused_path) == (64, "spec.checkpoint.storage")
-    assert "may not be read (Permission denied)" in (said[-1].message or "")
+    assert (code, in_the_end(said).refused_path) == (64, "spec.checkpoint.storage")
+    assert "may not be read (Permission denied)" in (in_the_end(said).message or "")
 
 
 @pytest.mark.parametrize(("scaler", "bearable"), [(None, 0), (object(), training_loop._MOST_OVERFLOWS)])
@@ -99,8 +98,8 @@ def test_a_checkpoint_of_another_configuration_is_refused_and_not_trained_over(t
     ):
         fields: dict[str, Any] = {"training": SHORT, "checkpoint": EVERY_FOUR, **changes}
         code, said = train_here(tmp_path, attempt=1, **fields)
-        assert (code, said[-1].refused_path) == (64, path)
-        assert "create another DiffusionTraining" in (said[-1].message or "")
+        assert (code, in_the_end(said).refused_path) == (64, path)
+        assert "create another DiffusionTraining" in (in_the_end(said).message or "")
 
 
 def test_a_newer_attempt_shuts_this_one_out(tmp_path: Path) -> None:
@@ -110,5 +109,5 @@ def test_a_newer_attempt_shuts_this_one_out(tmp_path: Path) -> None:
 
     code, said = train_here(tmp_path, newer_attempt_opens, training=SHORT, checkpoint=EVERY_FOUR)
     assert code == 75
-    assert "attempt 7 has taken over" in (said[-1].message or "")
+    assert "attempt 7 has taken over" in (in_the_end(said).message or "")
     assert committed_steps(steps_folder(tmp_path)) == []
