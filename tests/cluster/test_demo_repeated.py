@@ -40,7 +40,7 @@ def another_demo() -> Quickstart:
 
 
 def test_what_left_or_died_is_replaced_and_counts_no_more(interrupted: Quickstart) -> None:
-    interrupted.cluster.preempt_node("spot-1", 60)
+    interrupted.cluster.preempt_node("spot-1", 3600)
     interrupted.cluster.kill_node("node-1")
     nodes = interrupted.commands
     wait_for(lambda: not usable_nodes(nodes.list("nodes"), ON_DEMAND), 60, "a dead machine that is seen to be dead")
