@@ -147,7 +147,7 @@ def pods_without_a_node(stage: Scene, sentence: str) -> list[str]:
     return told
 
 
-async def tried_again(stage: Scene, sentence: str, seconds: float = 60) -> None:
+async def tried_again(stage: Scene, sentence: str, seconds: float = 240) -> None:
     """Make the scheduler try both workers again, after its back-off, which grows, until it says `sentence`.
 
     Another toleration is what makes it try. It may have done so before it saw the newest node: then once more.
@@ -189,13 +189,11 @@ async def test_at_rest_nothing_is_written_however_often_it_looks(control_plane: 
         await until(lambda: len(pods_without_a_node(stage, "0/1 nodes")) == 2, 30, "two workers without a node")
         await until(lambda: stage.reason("DiffusionTraining") == "Unschedulable", 20, "that in the status")
         await stage.settled()
-        writes, began = list(stage.transport.writes), time.monotonic()
-        while time.monotonic() - began < 10:
-            nodes = await one_more()
-            await tried_again(stage, f"0/{nodes} nodes")
+        writes = list(stage.transport.writes)
+        for _ in range(3):  # the scheduler tries again so often
+            await tried_again(stage, f"0/{await one_more()} nodes")
             await stage.engine.resync()
             await until(lambda: stage.engine.queue.is_quiet, 10, "quiet")
-        assert nodes > 2, "the scheduler has tried again more than once"
         assert stage.transport.writes == writes
 
 
