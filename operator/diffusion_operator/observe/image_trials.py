@@ -13,7 +13,7 @@ JOB_LABEL = "batch.kubernetes.io/job-name"
 
 @dataclass(frozen=True)
 class ImageTrial:
-    """The trial of one image. `pod`: the one that came furthest, or the newest; None while there is none."""
+    """The trial of one image. `pod`: the one that tells most, or the newest; None while there is none."""
 
     name: str
     uid: str
@@ -30,7 +30,7 @@ class ImageTrial:
     @property
     def has_failed(self) -> bool:
         """Whether the image cannot be pulled or started now."""
-        return self.pod is not None and self.pod.waiting in PULL_PROBLEMS | START_PROBLEMS
+        return self.pod is not None and (_cannot_start(self.pod) or self.pod.waiting in PULL_PROBLEMS | START_PROBLEMS)
 
     @property
     def is_at_work(self) -> bool:
@@ -40,7 +40,16 @@ class ImageTrial:
 
 def has_started(pod: PodFacts) -> bool:
     """Whether a pod's container runs or has run."""
-    return pod.phase in ("Running", "Succeeded") or pod.exit_code is not None
+    return not _cannot_start(pod) and (pod.phase in ("Running", "Succeeded") or pod.exit_code is not None)
+
+
+def _cannot_start(pod: PodFacts) -> bool:
+    return bool(pod.start_error)
+
+
+def _progress(pod: PodFacts) -> tuple[bool, bool, bool, str]:
+    """How much a pod tells: one that is tried anew after another could not be started tells nothing yet."""
+    return has_started(pod), _cannot_start(pod), not pod.terminal, pod.created
 
 
 def is_image_trial(raw: Raw) -> bool:
@@ -61,5 +70,5 @@ def observe_image_trials(children: Sequence[Raw]) -> Iterator[ImageTrial]:
                 created=text_at(raw, "metadata", "creationTimestamp"),
                 deleting=bool(text_at(raw, "metadata", "deletionTimestamp")),
                 raw=raw,
-                pod=max(pods, key=lambda pod: (has_started(pod), not pod.terminal, pod.created), default=None),
+                pod=max(pods, key=_progress, default=None),
             )

@@ -25,6 +25,9 @@ _PHASES: tuple[PodPhase, ...] = ("Pending", "Running", "Succeeded", "Failed")
 
 START_PROBLEMS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 
+START_FAILURES = frozenset({"StartError", "ContainerCannotRun"})
+"""How a container ends whose command could not be begun, mostly because its image has none by that name."""
+
 
 @dataclass(frozen=True)
 class PodFacts:
@@ -34,6 +37,7 @@ class PodFacts:
     `disruption`: reason of the DisruptionTarget condition, empty without one. `waiting`, `waiting_message`: why a
     container does not start (ImagePullBackOff, ...). `unschedulable`: the scheduler's sentence, empty once placed.
     `creating_since`: since when its node has been making its container, which it has not yet begun to start.
+    `start_error`: the node's words where the container's command could not be begun, empty otherwise.
     `lost_container`: its node does not know how the container ended: it was started anew, and only guesses at a code.
     """
 
@@ -54,6 +58,7 @@ class PodFacts:
     waiting_message: str = ""
     unschedulable: str = ""
     creating_since: str = ""
+    start_error: str = ""
     lost_container: bool = False
 
     @property
@@ -85,6 +90,7 @@ def observe_pod(raw: Raw, container: str) -> PodFacts:
         finished=text_at(ended, "finishedAt"),
         lost_container=text_at(ended, "reason") == "ContainerStatusUnknown",
         oom_killed=text_at(ended, "reason") == "OOMKilled",
+        start_error=start_error(ended),
         last_words=parse_last_words(text_at(ended, "message")),
         disruption=text_at(disruption, "reason") or "Disrupted" if disruption.get("status") == "True" else "",
         waiting=text_at(waiting, "reason"),
@@ -92,6 +98,12 @@ def observe_pod(raw: Raw, container: str) -> PodFacts:
         unschedulable=unschedulable(raw),
         creating_since=creating_since(raw, state),
     )
+
+
+def start_error(ended: Raw) -> str:
+    """Why the command of a container that has `ended` could not be begun; empty where it was."""
+    reason = text_at(ended, "reason")
+    return text_at(ended, "message") or reason if reason in START_FAILURES else ""
 
 
 def creating_since(pod: Raw, state: Raw) -> str:

@@ -11,6 +11,7 @@ from diffusion_operator.observe.pods import (
     START_PROBLEMS,
     creating_since,
     parse_last_words,
+    start_error,
     unschedulable,
 )
 from diffusion_operator.observe.raw_values import condition_of, integer_at, mapping_at, mappings_at, text_at
@@ -129,13 +130,18 @@ def _exit_trouble(status: Raw) -> Trouble | None:
         return Trouble(_camel_case(words.reason), f"{where}{words.message or words.reason}")
     if code in _FINAL_CODES:
         return Trouble("ConfigurationRefused", f"the container refused its configuration (exit code {code})")
+    if why := start_error(ended):
+        return Trouble(
+            "ContainerNotStarted", f"the container cannot be started: {why}; correct its name in {_image_field(status)}"
+        )
     if (integer_at(status, "restartCount") or 0) < CRASHES_UNTIL_TROUBLE:
         return None
     cause = text_at(ended, "reason")
     named = f", {cause}" if cause and cause != "Error" else ""
-    return Trouble(
-        "CrashLoop", f"the container keeps ending with exit code {code}{named}: see `kubectl logs --previous`"
-    )
+    remedy = "see `kubectl logs --previous`"
+    if cause == "OOMKilled" and text_at(status, "name") != ROUTER_ROLE:
+        remedy = "it uses more memory than its limit, so raise spec.resources.limits.memory"
+    return Trouble("CrashLoop", f"the container keeps ending with exit code {code}{named}: {remedy}")
 
 
 def _camel_case(reason: str) -> str:

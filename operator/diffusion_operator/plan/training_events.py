@@ -7,6 +7,7 @@ from diffusion_operator.observe.raw_values import condition_of, integer_at, mapp
 from diffusion_operator.plan.membership import counted_workers
 from diffusion_operator.plan.plan import Event
 from diffusion_operator.plan.training_phase import Objection, Outlook, Verdict
+from diffusion_operator.plan.training_restarts import why_it_crashed
 
 _WARNED = frozenset({"CheckpointSaved", "CheckpointVerified", "GraceSufficient", "Scheduled"})
 _QUIET = frozenset({"Waiting", "Succeeded", "Failed", "Suspended"})
@@ -24,12 +25,11 @@ def training_events(outlook: Outlook, verdict: Verdict, status: Mapping[str, Any
 def _crashes(outlook: Outlook) -> Iterator[Event]:
     limit = outlook.training.spec.failure_policy.max_restarts
     for worker in outlook.restarts.crashes:
-        words = worker.pod.last_words
-        said = f": {words.message}" if words and words.message else ""
-        killed = ", it used more memory than its limit" if worker.pod.oom_killed else ""
+        why = why_it_crashed(worker.pod)
+        said = f": {why}" if why else ""
         yield Event(
             "WorkerCrashed",
-            f"{worker.pod.name} ended with exit code {worker.pod.exit_code}{killed}{said} "
+            f"{worker.pod.name} ended with exit code {worker.pod.exit_code}{said} "
             f"({outlook.restarts.counted} of {limit} restarts)",
             "Warning",
         )

@@ -107,6 +107,9 @@ def not_started(world: TrainingWorld, pod: PodFacts) -> Obstacle | None:
         why = _BACK_OFF.sub("", pod.waiting_message)
         said = f"{start}{why or pod.waiting}; {_image_remedy(world)}"
         return Obstacle("ImagePull", said, vague="" if why else start, recounted=start)
+    if pod.start_error:
+        said = f"the container cannot be started: {pod.start_error}; {_image_remedy(world)}"
+        return Obstacle("ContainerNotStarted", said)
     if pod.waiting in START_PROBLEMS:
         return Obstacle("ContainerNotStarted", f"pod {pod.name}: {pod.waiting_message or pod.waiting}")
     return None

@@ -7,7 +7,7 @@ from diffusion_contract.exit_codes import ExitCode
 from diffusion_operator.api.training_spec import TrainingCustomResource
 from diffusion_operator.observe.training_world import TrainingWorld, Worker
 from diffusion_operator.plan.training_progress import Learned
-from diffusion_operator.plan.training_restarts import Restarts, ending
+from diffusion_operator.plan.training_restarts import Restarts, ending, why_it_crashed
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,9 @@ def _too_many_restarts(training: TrainingCustomResource, restarts: Restarts) -> 
     if restarts.counted <= limit:
         return None
     last = max(restarts.crashes, key=lambda worker: worker.pod.finished, default=None)
-    words = last.pod.last_words if last else None
+    why = why_it_crashed(last.pod) if last else ""
     how = f": the last worker ended with exit code {last.pod.exit_code}" if last else ""
-    said = f" ({words.message})" if words and words.message else ""
-    if last and last.pod.oom_killed:
-        said = " (it used more memory than its limit: raise spec.workers.resources.limits.memory)"
+    said = f" ({why})" if why else ""
     return Outcome(
         "Failed",
         "TooManyRestarts",

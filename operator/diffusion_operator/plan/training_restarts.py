@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from diffusion_contract.exit_codes import ExitCode
+from diffusion_operator.observe.pods import PodFacts
 from diffusion_operator.observe.training_history import TrainingHistory
 from diffusion_operator.observe.training_world import TrainingWorld, Worker
 from diffusion_operator.plan.conditions import from_timestamp, to_timestamp
@@ -52,6 +53,15 @@ def ending(worker: Worker, world: TrainingWorld) -> Ending | None:
     if pod.deleting or pod.exit_code is None or pod.exit_code == ExitCode.RUN_AGAIN:
         return "Disruption"
     return "Crash"
+
+
+def why_it_crashed(pod: PodFacts) -> str:
+    """What is known of a crash beyond its exit code, with the remedy where there is one; empty without."""
+    if pod.oom_killed:
+        return "it used more memory than its limit: raise spec.workers.resources.limits.memory"
+    if pod.start_error:
+        return f"its container could not be started: {pod.start_error}: correct spec.workers.image"
+    return pod.last_words.message if pod.last_words else ""
 
 
 def _is_our_doing(worker: Worker, world: TrainingWorld) -> bool:

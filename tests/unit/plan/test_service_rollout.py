@@ -106,7 +106,16 @@ TROUBLES = {
     ),
     "a refusal without words": (container_ended(64), "ConfigurationRefused", "exit code 64"),
     "a crash loop": (container_ended(1), "CrashLoop", "exit code 1"),
-    "too little memory": (container_ended(137, reason="OOMKilled"), "CrashLoop", "OOMKilled"),
+    "too little memory": (
+        container_ended(137, reason="OOMKilled"),
+        "CrashLoop",
+        "OOMKilled: it uses more memory than its limit, so raise spec.resources.limits.memory",
+    ),
+    "an image without the command": (
+        container_ended(128, "exec: no such file", restarts=0, reason="StartError"),
+        "ContainerNotStarted",
+        "the container cannot be started: exec: no such file; correct its name in spec.image",
+    ),
 }
 
 

@@ -31,6 +31,7 @@ from world_builders import (
 OLD = spec_with(workers__image="old:1")
 NEW = spec_with(workers__image="new:2", workers__template={"imagePullSecrets": [{"name": "key"}]})
 NOT_FOUND = {"reason": "ErrImagePull", "message": "new:2: not found"}
+NO_COMMAND = 'exec: "--version": executable file not found in $PATH'
 BACK_OFF = {"reason": "ImagePullBackOff", "message": 'Back-off pulling image "new:2"'}
 
 
@@ -119,6 +120,21 @@ def test_an_image_that_cannot_be_had_is_told_while_the_run_goes_on(waiting: Any,
 def test_between_two_tries_the_cause_stays() -> None:
     stored = plan_of(trial_of(), trying(waiting=NOT_FOUND)).status
     assert plan_of(trial_of(), trying(waiting=BACK_OFF), status=stored).status == stored
+
+
+def test_an_image_whose_command_cannot_be_begun_is_told_while_the_run_goes_on_from_try_to_try() -> None:
+    ended = trying(exit_code=128, ended="StartError", message=NO_COMMAND)
+    plan = plan_of(trial_of(), ended)
+    assert not leave(plan)
+    phase, why, message = said(plan)
+    assert (phase, why, kstatus(plan)) == ("Running", "ContainerNotStarted", "Failed")
+    assert f"the container cannot be started: {NO_COMMAND}; correct spec.workers.image" in message
+    another = trying(phase="Pending", waiting={"reason": "ContainerCreating"})
+    another["metadata"] |= {"name": "u", "uid": "u", "creationTimestamp": to_timestamp(NOW)}
+    after = plan_of(trial_of(), ended, another, status=plan.status)
+    assert (after.status, after.events, after.delete) == (plan.status, (), ())
+    begun = {**another, "status": {"phase": "Running"}}
+    assert leave(plan_of(trial_of(), ended, begun, status=plan.status))
 
 
 def test_a_restarted_operator_keeps_the_trial() -> None:

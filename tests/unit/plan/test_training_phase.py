@@ -197,6 +197,15 @@ CASES: dict[str, tuple[tuple[Any, ...], dict[str, Any], str, str, str, str]] = {
         "(it used more memory than its limit: raise spec.workers.resources.limits.memory)",
         "Failed",
     ),
+    "an image without the command": (
+        (*JOBS, pod("a", exit_code=128, ended="StartError", message="exec: no such file")),
+        {"status": training_status("a", restarts={"counted": 10})},
+        "Failed",
+        "TooManyRestarts",
+        "workers crashed 11 times, and failurePolicy.maxRestarts is 10: the last worker ended with exit code 128 "
+        "(its container could not be started: exec: no such file: correct spec.workers.image)",
+        "Failed",
+    ),
 }
 
 
