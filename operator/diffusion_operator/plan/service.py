@@ -36,6 +36,7 @@ from diffusion_operator.plan.revision import (
     short_model,
     target_revision,
 )
+from diffusion_operator.plan.service_keys import keys_problem
 from diffusion_operator.plan.service_routing import (
     DRAIN_SECONDS,
     draining_seconds,
@@ -193,9 +194,9 @@ def _requeue(decision: _Decision, now: datetime) -> float:
     draining = draining_seconds(decision.world, decision.rollout, now)
     if leftovers(decision.world, decision.rollout) and draining > 0:
         return min(draining + 0.1, DRAIN_SECONDS)
-    missing = decision.verdict.reason in ("KeysNotFound", "KeysEmpty", "ModelClaimNotFound", "WaitingForTraining")
+    missing = decision.verdict.reason in ("ModelClaimNotFound", "WaitingForTraining")
     creating = [since for engines in decision.world.engines.values() for _, since in engines.creating]
     waits = [wait for since in creating if (wait := seconds_until_slow(since, now)) > 0]
-    if missing or decision.world.bad_keys:
+    if missing or keys_problem(decision.world):
         waits.append(LOOK_AGAIN_SECONDS)
     return min(waits, default=AT_REST_SECONDS)

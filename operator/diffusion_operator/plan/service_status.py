@@ -10,7 +10,8 @@ from diffusion_operator.observe.service_history import RecordedRevision
 from diffusion_operator.observe.service_workloads import WorkloadFacts
 from diffusion_operator.plan.conditions import Condition, ready, reconciling, stalled, stamped
 from diffusion_operator.plan.revision import Verdict, short_model
-from diffusion_operator.plan.service_verdict import Judgement, keys_invalid
+from diffusion_operator.plan.service_keys import keys_problem
+from diffusion_operator.plan.service_verdict import Judgement
 
 _KSTATUS = {"Ready": ready, "Reconciling": reconciling, "Stalled": stalled}
 _NOTHING = WorkloadFacts()
@@ -43,7 +44,7 @@ def service_status(
     """The whole status. `routes` are what routers will be told once it is stored."""
     world, rollout = case.world, case.rollout
     owner = Owner(kind="DiffusionService", name=world.name, namespace=world.namespace, uid=world.uid)
-    invalid = keys_invalid(case)
+    invalid = keys_problem(world)
     conditions = (
         *_KSTATUS[verdict.standing](verdict.reason, verdict.message),
         available(case),

@@ -13,15 +13,14 @@ from diffusion_operator.observe.service_history import RecordedRevision, Recorde
 from diffusion_operator.observe.service_routers import RouterFacts
 from diffusion_operator.observe.service_workloads import WorkloadFacts
 from diffusion_operator.observe.service_world import ServiceWorld
-from diffusion_operator.plan.conditions import Condition, kept
+from diffusion_operator.plan.conditions import kept
 from diffusion_operator.plan.revision import ResolvedModel, Rollout, Verdict, short_model
+from diffusion_operator.plan.service_keys import keys_problem, nobody_gets_in
 from diffusion_operator.plan.service_routing import seekers, stragglers
 from diffusion_operator.plan.slow_creation import is_slow, slow_sentence
 
 _NOTHING = WorkloadFacts()
 _REFUSED = ("QuotaExceeded", "WriteRefused")
-NAMES_SHOWN = 5
-"""Names of bad entries in one sentence."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def service_verdict(case: Judgement) -> Verdict:
         _spec_refused,
         _model_impossible,
         _claim_missing,
-        _keys_missing,
+        _nobody_gets_in,
         _refused,
         _candidate_in_trouble,
         _router_in_trouble,
@@ -117,34 +116,11 @@ def _claim_missing(case: Judgement) -> Verdict | None:
     return Verdict("Stalled", "ModelClaimNotFound", f"{message}{case.goes_on}")
 
 
-def _keys_missing(case: Judgement) -> Verdict | None:
-    spec = case.world.spec
-    name = spec.auth.keys_ref.name if spec else ""
-    entry = "with one entry for each key, its value sha256:HEX of the key"
-    if case.world.keys_found is False:
-        message = f"the Secret {name} of auth.keysRef does not exist: create it {entry}"
-        return Verdict("Stalled", "KeysNotFound", message)
-    if case.world.keys_found and case.world.keys == 0:
-        return Verdict("Stalled", "KeysEmpty", f"the Secret {name} of auth.keysRef has no entries: fill it {entry}")
-    invalid = keys_invalid(case)
-    return Verdict("Stalled", "KeysInvalid", invalid.message) if invalid and _nobody_gets_in(case) else None
-
-
-def _nobody_gets_in(case: Judgement) -> bool:
-    return len(case.world.bad_keys) == case.world.keys
-
-
-def keys_invalid(case: Judgement) -> Condition | None:
-    """The condition that names entries of the keys' Secret that let nobody in; None while there is none."""
-    bad, spec = sorted(case.world.bad_keys), case.world.spec
-    if not bad or spec is None:
+def _nobody_gets_in(case: Judgement) -> Verdict | None:
+    problem = keys_problem(case.world)
+    if problem is None or not nobody_gets_in(case.world):
         return None
-    more = f" and {len(bad) - NAMES_SHOWN} more" if len(bad) > NAMES_SHOWN else ""
-    message = (
-        f"of the Secret {spec.auth.keys_ref.name} of auth.keysRef, {', '.join(bad[:NAMES_SHOWN])}{more} let nobody in: "
-        "write sha256:HEX of the key, 64 small hexadecimal digits"
-    )
-    return Condition("KeysInvalid", "True", "Malformed", message)
+    return Verdict("Stalled", "KeysInvalid" if problem.reason == "Malformed" else problem.reason, problem.message)
 
 
 def _refused(case: Judgement) -> Verdict | None:

@@ -7,7 +7,7 @@ sentence names both, and what the template asks for, so that one look shows whic
 from datetime import datetime
 
 from diffusion_operator.api.pod_template import PodTemplate
-from diffusion_operator.plan.conditions import from_timestamp
+from diffusion_operator.plan.conditions import from_timestamp, seconds_left
 
 SLOW_SECONDS = 60
 """How long a node may make a container before that is said."""
@@ -15,8 +15,7 @@ SLOW_SECONDS = 60
 
 def seconds_until_slow(creating_since: str, now: datetime) -> float:
     """Seconds until a container that is being made counts as slow; 0 where it does already, or nobody makes one."""
-    since = from_timestamp(creating_since)
-    return 0.0 if since is None else max(0.0, SLOW_SECONDS - (now - since).total_seconds())
+    return seconds_left(from_timestamp(creating_since), SLOW_SECONDS, now)
 
 
 def is_slow(creating_since: str, now: datetime) -> bool:

@@ -110,6 +110,30 @@ def test_a_missing_secret_is_told_with_the_remedy() -> None:
     assert simulation.condition("Ready")[0] == "True"
 
 
+KEYS: dict[str, tuple[dict[str, Any] | None, str, str]] = {
+    "no Secret": (None, "KeysNotFound", "the Secret digits-keys of auth.keysRef does not exist: create it"),
+    "no entries": ({"data": {}}, "KeysEmpty", "the Secret digits-keys of auth.keysRef has no entries: fill it"),
+    "no hashes": ({"data": {"me": ""}}, "Malformed", "of the Secret digits-keys of auth.keysRef, me let nobody in"),
+}
+
+
+@pytest.mark.parametrize(("secret", "reason", "words"), KEYS.values(), ids=KEYS)
+def test_what_is_wrong_with_the_keys_is_told_beside_every_other_reason(
+    secret: dict[str, Any] | None, reason: str, words: str
+) -> None:
+    simulation = from_training(spec=PUBLISHES, status={"phase": "Failed", "message": "too many crashes"})
+    assert "KeysInvalid" not in {condition["type"] for condition in simulation.status["conditions"]}
+    del simulation.referenced[("Secret", "digits-keys")]
+    if secret is not None:
+        simulation.referenced[("Secret", "digits-keys")] = secret
+    plan = simulation.reconcile()
+    assert simulation.condition("Stalled")[1] == "TrainingFailed"
+    status, why, message = simulation.condition("KeysInvalid")
+    assert (status, why) == ("True", reason)
+    assert message.startswith(words)
+    assert plan.requeue_seconds == LOOK_AGAIN_SECONDS, "nobody tells us when it is mended"
+
+
 def test_entries_that_let_nobody_in_are_named() -> None:
     simulation = Simulation()
     assert simulation.settle().requeue_seconds == AT_REST_SECONDS, "nobody tells us when a Secret is broken"

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from diffusion_operator.plan.conditions import seconds_left, to_timestamp
+from diffusion_operator.plan.slow_creation import is_slow
 from diffusion_operator.plan.training_progress import throttled
 from training_simulator import Simulator
 from world_builders import NOW, spec_with
@@ -32,6 +33,10 @@ def test_progress_goes_on_in_the_status_whatever_the_clock_says(hours: int) -> N
     now = NOW + timedelta(hours=hours)
     moved = {"progress": {"step": 2, "lastReportTime": to_timestamp(now)}}
     assert throttled(moved, stored, now) == (moved, 0)
+
+
+def test_a_container_that_is_slow_is_not_called_so_only_hours_later() -> None:
+    assert [is_slow(to_timestamp(NOW - timedelta(seconds=age)), NOW) for age in (59, 60, -3600)] == [False, True, True]
 
 
 @pytest.mark.parametrize("hours", [-1, 1])
