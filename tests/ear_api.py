@@ -32,6 +32,9 @@ class EarApi:
         self.our_lists_wait.set()
         self.kopf_is_deaf = False
         self.watches = 0
+        """Watches of trainings that were begun."""
+        self.open_watches = 0
+        """And those of them that nobody has ended yet."""
         self._moved = asyncio.Event()
         self._cuts = 0
 
@@ -99,13 +102,17 @@ class EarApi:
             await answer.write(orjson.dumps({"type": "ERROR", "object": status}) + b"\n")
             return answer
         self.watches += is_training
-        while cuts == self._cuts:
-            moved = self._moved
-            news = [(version, event) for version, event in self.events if version > since and is_training]
-            if news and not self.kopf_is_deaf:
-                since = news[-1][0]
-                await answer.write(b"".join(orjson.dumps(event) + b"\n" for _, event in news))
-            await moved.wait()
+        self.open_watches += is_training
+        try:
+            while cuts == self._cuts:
+                moved = self._moved
+                news = [(version, event) for version, event in self.events if version > since and is_training]
+                if news and not self.kopf_is_deaf:
+                    since = news[-1][0]
+                    await answer.write(b"".join(orjson.dumps(event) + b"\n" for _, event in news))
+                await moved.wait()
+        finally:
+            self.open_watches -= is_training
         return answer
 
 

@@ -22,6 +22,8 @@ class ProcessApi(EarApi):
         self.code = 500
         self.asked: list[str] = []
         self.reviews = 0
+        self.watches_at_release = -1
+        """How many watches of kopf's were open when the Lease was given back."""
 
     @property
     def holder(self) -> str:
@@ -67,6 +69,8 @@ class ProcessApi(EarApi):
             body = {"metadata": {**self.objects[path]["metadata"], "labels": labels}}
         elif known is not None and body["metadata"].get("resourceVersion") != known["metadata"]["resourceVersion"]:
             return web.json_response({"reason": "Conflict"}, status=409)
+        if path == LEASE and not body["spec"].get("holderIdentity"):
+            self.watches_at_release = self.open_watches
         self.version += 1
         body["metadata"]["resourceVersion"] = str(self.version)
         self.objects[path] = body

@@ -102,8 +102,8 @@ def test_who_waits_for_another_ones_commit_leaves_before_it_is_killed(tmp_path: 
     inbox = Inbox(None, Orders())
     inbox.take(Orders(terminating=True))
     began = time.monotonic()
-    departure(tmp_path, inbox, grace_seconds=0.2)._wait_for_commit(5, trusting_seconds=100)
-    assert time.monotonic() - began < 30, "leave_seconds is 60"
+    departure(tmp_path, inbox, grace_seconds=0.2, leave_seconds=1000)._wait_for_commit(5, trusting_seconds=1000)
+    assert time.monotonic() - began < 300
 
 
 def test_who_writes_the_commit_itself_waits_for_it(tmp_path: Path) -> None:
