@@ -10,6 +10,7 @@ _VOLATILE = frozenset(
     {
         *("uid", "resourceVersion", "creationTimestamp", "generation", "observedGeneration", "finalizers"),
         *("clusterIP", "clusterIPs", "lastTransitionTime", "pod-template-hash", "diffusion.dev/spec-hash"),
+        "diffusion.dev/template-hash",
         *("controller-uid", "batch.kubernetes.io/controller-uid", "deployment.kubernetes.io/revision"),
         *("volume.beta.kubernetes.io/storage-provisioner", "volume.kubernetes.io/storage-provisioner"),
     }

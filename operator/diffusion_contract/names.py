@@ -22,6 +22,7 @@ IMAGE_TRIAL_ROLE = "image-trial"
 RETRY_ANNOTATION = f"{GROUP}/retry"
 SPEC_HASH_ANNOTATION = f"{GROUP}/spec-hash"
 WORKER_HASH_ANNOTATION = f"{GROUP}/worker-hash"
+TEMPLATE_HASH_ANNOTATION = f"{GROUP}/template-hash"
 """On a Job: the hash of those parts of the spec that its pods were made from."""
 
 TRAINER_CONTAINER = "trainer"

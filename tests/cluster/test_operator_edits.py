@@ -9,6 +9,7 @@ from crash_scenarios import ROLLED_OUT, condition, training
 from diffusion_contract.agent_messages import TrainerReport
 from diffusion_local.cluster import Cluster
 from diffusion_operator.kube.resources import CLAIM, MODEL_SERVICE, TRAINING
+from diffusion_operator.kube.store import Change
 from diffusion_operator.kube.transport import MERGE_PATCH
 from diffusion_operator.observe.snapshot import Raw
 from operator_harness import until
@@ -50,9 +51,20 @@ class Trained:
     def reason(self) -> str | None:
         return self._scene.reason("DiffusionTraining")
 
-    def trains(self, attempt: int) -> bool:
+    def reasons(self, kind: str) -> set[str]:
+        """All reasons that the condition `kind` has from now on."""
+        seen: set[str] = set()
+
+        def look(change: Change) -> None:
+            conditions = (change.new or {}).get("status", {}).get("conditions") or ()
+            seen.update(one["reason"] for one in conditions if one["type"] == kind)
+
+        self.witness.store.listeners.append(look)
+        return seen
+
+    def trains(self, attempt: int, workers: int = 2) -> bool:
         status = self.status()
-        return (status.get("attempt"), status.get("worldSize"), self.reason()) == (attempt, 2, "Training")
+        return (status.get("attempt"), status.get("worldSize"), self.reason()) == (attempt, workers, "Training")
 
     async def edit(self, spec: dict[str, Any]) -> None:
         await self._scene.client.merge(TRAINING, self._scene.namespace, "digits", {"spec": spec})
@@ -92,6 +104,24 @@ async def test_a_refused_edit_is_not_rehearsed_again_and_again(control_plane: Cl
         await until(lambda: run.status()["observedGeneration"] == 3, 20, "a look at another edit")
         assert [write for write in run.transport.writes if "/jobs/digits-base-2-" in write] == rehearsed
         assert (len(rehearsed), run.reason()) == (1, "WorkersRefused")
+
+
+async def test_an_edit_that_is_taken_back_leaves_jobs_that_can_be_resized(
+    control_plane: Cluster, namespace: str
+) -> None:
+    labels = {"min": 1, "max": 2, "template": {"labels": {"team": "a"}}}
+    async with trained(control_plane, namespace, workers=labels) as run:
+        seen = run.reasons("Scheduled")
+        await run.edit(spread("not a key/"))
+        await until(lambda: run.reason() == "WorkersRefused", 20, "the refusal in the status")
+        await run.edit({"workers": {"template": {"topologySpreadConstraints": None}}})
+        await until(lambda: run.trains(1), 20, "the end of the refusal")
+        base, spot = {"name": "base", "capacity": "OnDemand", "replicas": 2}, {"name": "spot", "capacity": "Spot"}
+        await run.edit({"workers": {"max": 3}, "pools": [base, {**spot, "max": 1}]})
+        await until(lambda: run.trains(1, workers=3), 60, "a third worker")
+        await run.edit({"workers": {"template": {"labels": None}}})
+        await until(lambda: run.trains(2, workers=3), 60, "workers without the label")
+        assert "Refused" not in seen
 
 
 async def test_a_renamed_key_of_the_networks_arguments_is_refused_and_the_run_goes_on(

@@ -18,6 +18,7 @@ from diffusion_contract.names import (
     ENV_POOL,
     ENV_PROCESSES,
     MODELS_DIRECTORY,
+    TEMPLATE_HASH_ANNOTATION,
     WORKER_HASH_ANNOTATION,
 )
 from diffusion_contract.quantity import quantity_value
@@ -65,7 +66,8 @@ def training_job(
 ) -> Manifest:
     """The Job; `image` is used where the spec names none."""
     labels = worker_labels(training, pool.name, attempt)
-    annotations = {WORKER_HASH_ANNOTATION: worker_hash(training, pool)}
+    template = pod_template(_recipe(training, pool, attempt, image, agent_url))
+    annotations = {WORKER_HASH_ANNOTATION: worker_hash(training, pool), TEMPLATE_HASH_ANNOTATION: spec_hash(template)}
     name = job_name(training, pool.name, attempt)
     return {
         "apiVersion": "batch/v1",
@@ -78,7 +80,7 @@ def training_job(
             "backoffLimit": NO_BACKOFF_LIMIT,
             "podReplacementPolicy": "Failed",
             "podFailurePolicy": _pod_failure_policy(),
-            "template": pod_template(_recipe(training, pool, attempt, image, agent_url)),
+            "template": template,
         },
     }
 

@@ -52,11 +52,15 @@ class NamespaceEnding(ApiRefusal):
 FINAL_CODES = frozenset({400, 403, 409, 413, 422})
 """Answers that the same request will get again until somebody changes something (409: the name is taken)."""
 
+HEAD, TAIL = 500, 200
+"""What is kept of a longer sentence, in characters: a refused pod template is printed whole in the middle of it."""
+
 _BY_CODE = {404: NotFound, 409: Conflict, 410: Gone, 429: TooManyRequests}
 
 
 def refusal(code: int, reason: str, message: str, causes: Collection[str] = ()) -> ApiRefusal:
     """The exception for an answer with this code; `causes` are its machine-readable details."""
+    message = f"{message[:HEAD]} ... {message[-TAIL:]}" if len(message) > HEAD + TAIL else message
     if "NamespaceTerminating" in causes:
         return NamespaceEnding(code, reason, message)
     return _BY_CODE.get(code, ApiRefusal)(code, reason, message)

@@ -8,7 +8,7 @@ from diffusion_operator.children.metadata import Owner
 from diffusion_operator.children.service_names import engine_selector, router_url
 from diffusion_operator.observe.service_history import RecordedRevision
 from diffusion_operator.observe.service_workloads import WorkloadFacts
-from diffusion_operator.plan.conditions import Condition, ready, reconciling, stalled, stamped
+from diffusion_operator.plan.conditions import MESSAGE_LIMIT, Condition, ready, reconciling, stalled, stamped
 from diffusion_operator.plan.revision import Verdict, short_model
 from diffusion_operator.plan.service_keys import keys_problem
 from diffusion_operator.plan.service_verdict import Judgement
@@ -53,7 +53,7 @@ def service_status(
     status: dict[str, Any] = {
         "observedGeneration": world.generation,
         "conditions": stamped(conditions, world.history.conditions, world.generation, now),
-        "message": verdict.message,
+        "message": verdict.message[:MESSAGE_LIMIT],
         "url": router_url(owner),
         "replicas": _replicas(case),
         "selector": engine_selector(owner),

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from diffusion_contract.names import WORKER_HASH_ANNOTATION
+from diffusion_contract.names import TEMPLATE_HASH_ANNOTATION, WORKER_HASH_ANNOTATION
 from diffusion_operator.api.training_spec import PoolSpec, TrainingCustomResource
 from diffusion_operator.children.claim import claims
 from diffusion_operator.children.headless_service import headless_service
@@ -26,6 +26,11 @@ from diffusion_operator.plan.training_restarts import ending
 
 LEFTOVER_SECONDS = 30
 """How long after the end workers are given to end by themselves."""
+
+_ADDED_LABELS = frozenset(
+    {"batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name", "controller-uid", "job-name"}
+)
+"""What the API server puts into the template of every Job, and its selector asks for."""
 
 
 def wanted_children(world: TrainingWorld, training: TrainingCustomResource, now: datetime) -> tuple[Manifest, ...]:
@@ -59,30 +64,29 @@ def _job(
 ) -> Manifest:
     facts = world.operator
     built = training_job(training, pool, world.history.attempt, facts.trainer_image, facts.agent_url)
-    if existing is None:
-        return built
-    live = mapping_at(existing.raw, "spec", "template")
-    metadata = built["metadata"]
-    if existing.worker_hash:
-        metadata = {**metadata, "annotations": {WORKER_HASH_ANNOTATION: existing.worker_hash}}
-    template = built["spec"]["template"]
-    return {
-        **built,
-        "metadata": metadata,
-        "spec": {**built["spec"], "template": template if carries(live, template) else live},
-    }
+    return built if existing is None else _as_it_is(built, existing)
 
 
-def carries(live: Any, wanted: Any) -> bool:
-    """Whether all that `wanted` says stands in `live`; the API server adds defaults, which are no difference.
+def _as_it_is(built: Manifest, existing: TrainingJob) -> Manifest:
+    """A Job that is there, with the size that is wanted now and the pods that it was made with.
 
-    A Job's template cannot change, so one that an older operator built stays as it is: an upgrade restarts nobody.
+    Its template cannot change, so it is sent as at first, or else as it stands: an upgrade restarts nobody. The API
+    server has added to it since. Labels are not sent with it, because once ours they could never be left out again.
     """
-    if isinstance(wanted, Mapping):
-        return isinstance(live, Mapping) and all(carries(live.get(key), value) for key, value in wanted.items())
-    if isinstance(wanted, list | tuple):
-        return isinstance(live, list) and len(live) == len(wanted) and all(map(carries, live, wanted))
-    return bool(live == wanted)
+    made = mapping_at(existing.raw, "metadata", "annotations")
+    kept = {name: made[name] for name in (WORKER_HASH_ANNOTATION, TEMPLATE_HASH_ANNOTATION) if name in made}
+    metadata, spec = built["metadata"], built["spec"]
+    annotations = {WORKER_HASH_ANNOTATION: metadata["annotations"][WORKER_HASH_ANNOTATION], **kept}
+    template = spec["template"]
+    if kept.get(TEMPLATE_HASH_ANNOTATION) != metadata["annotations"][TEMPLATE_HASH_ANNOTATION]:
+        template = _without_added_labels(mapping_at(existing.raw, "spec", "template"))
+    return {**built, "metadata": {**metadata, "annotations": annotations}, "spec": {**spec, "template": template}}
+
+
+def _without_added_labels(template: Mapping[str, Any]) -> Mapping[str, Any]:
+    labels = mapping_at(template, "metadata", "labels")
+    ours = {name: value for name, value in labels.items() if name not in _ADDED_LABELS}
+    return {**template, "metadata": {**template.get("metadata", {}), "labels": ours}} if ours != labels else template
 
 
 def superfluous_jobs(world: TrainingWorld, training: TrainingCustomResource) -> tuple[ObjectReference, ...]:

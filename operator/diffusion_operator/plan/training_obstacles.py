@@ -105,20 +105,21 @@ def not_started(world: TrainingWorld, pod: PodFacts) -> Obstacle | None:
     if pod.waiting in PULL_PROBLEMS:
         start = f"pod {pod.name} cannot pull its image: "
         why = _BACK_OFF.sub("", pod.waiting_message)
-        said = f"{start}{why or pod.waiting}; {_image_remedy(world)}"
+        remedy = _image_remedy(world, ", or add its spec.workers.template.imagePullSecrets")
+        said = f"{start}{why or pod.waiting}; {remedy}"
         return Obstacle("ImagePull", said, vague="" if why else start, recounted=start)
     if pod.start_error:
-        said = f"the container cannot be started: {pod.start_error}; {_image_remedy(world)}"
-        return Obstacle("ContainerNotStarted", said)
+        remedy = _image_remedy(world, ": it has to be an image of the trainer")
+        return Obstacle("ContainerNotStarted", f"the container cannot be started: {pod.start_error}; {remedy}")
     if pod.waiting in START_PROBLEMS:
         return Obstacle("ContainerNotStarted", f"pod {pod.name}: {pod.waiting_message or pod.waiting}")
     return None
 
 
-def _image_remedy(world: TrainingWorld) -> str:
+def _image_remedy(world: TrainingWorld, how: str) -> str:
     if world.training is not None and world.training.spec.workers.image is None:
         return "set spec.workers.image, or correct the operator's image for trainers"
-    return "correct spec.workers.image, or add its spec.workers.template.imagePullSecrets"
+    return f"correct spec.workers.image{how}"
 
 
 def _slow(world: TrainingWorld, now: datetime) -> Iterator[Obstacle]:

@@ -11,7 +11,7 @@ from typing import Any
 from diffusion_contract.names import RENDEZVOUS_PORT, RENDEZVOUS_PORTS
 from diffusion_operator.observe.raw_values import mappings_at
 from diffusion_operator.observe.training_history import Preemption, Rendezvous
-from diffusion_operator.plan.conditions import Condition, ready, reconciling, stalled, stamped
+from diffusion_operator.plan.conditions import MESSAGE_LIMIT, Condition, ready, reconciling, stalled, stamped
 from diffusion_operator.plan.training_conditions import training_conditions
 from diffusion_operator.plan.training_identity import identity
 from diffusion_operator.plan.training_phase import Outlook, Verdict, ready_workers
@@ -34,7 +34,7 @@ def training_status(outlook: Outlook, verdict: Verdict, now: datetime) -> dict[s
     status: dict[str, Any] = {
         "observedGeneration": world.generation,
         "phase": verdict.phase,
-        "message": verdict.message,
+        "message": verdict.message[:MESSAGE_LIMIT],
         "conditions": stamped(conditions, stored_conditions(world.history.raw), world.generation, now),
         "progress": progress(
             world, learned, spec.training.target_steps, spec.training.global_batch_size, bool(rendezvous.members)

@@ -7,6 +7,7 @@ from diffusion_operator.kube.client import ApiClient
 from diffusion_operator.kube.errors import ApiRefusal, Conflict, NamespaceEnding, NotFound, TooManyRequests, Unreachable
 from diffusion_operator.kube.resources import CONFIG_MAP
 from diffusion_operator.kube.transport import Reply
+from diffusion_operator.plan.conditions import MESSAGE_LIMIT
 from diffusion_operator.plan.plan import ObjectReference
 from scripted_transport import Answer, ScriptedTransport, failure
 
@@ -101,6 +102,16 @@ async def test_a_refusal_says_what_was_asked_and_why_it_was_refused(code: int, e
     api, _, _ = client(failure(code, "Because"), method="PUT")
     with pytest.raises(error, match=f"{code} Because: PUT {PATH}: said {code}"):
         await api.replace(CONFIG_MAP, MANIFEST)
+
+
+async def test_of_a_refusal_that_prints_a_whole_template_the_beginning_and_the_end_are_kept() -> None:
+    whole = f'Job "a" is invalid: spec.template: Invalid value: {{{"x" * 9000}}}: field is immutable'
+    api, _, _ = client(Reply(422, json.dumps({"reason": "Invalid", "message": whole}).encode()), method="PUT")
+    with pytest.raises(ApiRefusal) as caught:
+        await api.replace(CONFIG_MAP, MANIFEST)
+    assert 'Job "a" is invalid: spec.template: Invalid value: ' in caught.value.message
+    assert caught.value.message.endswith(": field is immutable")
+    assert len(caught.value.message) < MESSAGE_LIMIT
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from diffusion_operator.plan.plan import Plan
 from diffusion_operator.plan.training import decide_training
 from world_builders import (
     NOW,
+    OPERATOR,
     TWO_POOLS,
     claim,
     custom_resource,
@@ -243,6 +244,24 @@ def test_a_job_of_an_older_operator_keeps_its_pods_as_they_are() -> None:
     ]
     assert kept["spec"]["template"] == older["spec"]["template"]
     assert attempt(plan) == 1
+
+
+def test_a_job_is_sent_as_at_first_as_long_as_it_would_be_made_so() -> None:
+    parsed = parse_training(custom_resource(TWO_POOLS))
+    made = training_job(parsed, parsed.spec.effective_pools[0], 1, OPERATOR.trainer_image, OPERATOR.agent_url)
+    template = made["spec"]["template"]
+    added = {"batch.kubernetes.io/job-name": "j", "controller-uid": "u"}
+    labels = {**template["metadata"]["labels"], **added}
+    live = {"metadata": {"labels": labels}, "spec": {**template["spec"], "dnsPolicy": "ClusterFirst"}}
+    seen = {**made, "spec": {**made["spec"], "template": live}, "status": {"active": 1}}
+    for spec, wanted in (
+        (TWO_POOLS, template),
+        (spec_with(TWO_POOLS, workers__image="other:2"), {**live, "metadata": template["metadata"]}),
+    ):
+        plan = plan_of(CLAIM, seen, pod("a"), status=training_status("a"), spec=spec)
+        sent = next(one for one in plan.apply if one["metadata"]["name"] == made["metadata"]["name"])
+        assert sent["spec"]["template"] == wanted
+        assert sent["metadata"]["annotations"] == made["metadata"]["annotations"]
 
 
 def test_workers_that_do_not_leave_when_told_are_given_up_after_three_minutes() -> None:

@@ -128,7 +128,7 @@ def test_an_image_whose_command_cannot_be_begun_is_told_while_the_run_goes_on_fr
     assert not leave(plan)
     phase, why, message = said(plan)
     assert (phase, why, kstatus(plan)) == ("Running", "ContainerNotStarted", "Failed")
-    assert f"the container cannot be started: {NO_COMMAND}; correct spec.workers.image" in message
+    assert f"the container cannot be started: {NO_COMMAND}; correct spec.workers.image: it has to be an" in message
     another = trying(phase="Pending", waiting={"reason": "ContainerCreating"})
     another["metadata"] |= {"name": "u", "uid": "u", "creationTimestamp": to_timestamp(NOW)}
     after = plan_of(trial_of(), ended, another, status=plan.status)
