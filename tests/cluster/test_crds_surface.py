@@ -150,6 +150,9 @@ def test_columns_of_a_service(control_plane: Cluster, place: str, resources: Cus
         "bbbbbbbbbb",
         "1/2",
     ]
+    (wide,) = _columns(control_plane, place, "dsv", name, "-o", "wide")
+    assert list(wide) == [*row, "MESSAGE"]
+    assert wide["MESSAGE"] == "well"
 
 
 def test_one_category_lists_both_kinds_and_no_short_name_is_taken(control_plane: Cluster, place: str) -> None:

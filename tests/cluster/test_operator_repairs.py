@@ -29,7 +29,6 @@ from diffusion_operator.kube.resources import (
     Resource,
 )
 from diffusion_operator.observe.snapshot import Raw
-from diffusion_operator.plan.plan import ObjectReference
 from end_state import differences
 from operator_harness import Bench, Witness, client_for, until
 from operator_scene import Scene, scene
@@ -41,25 +40,6 @@ async def served(stage: Scene) -> None:
         await stage.create(resource, item)
     await until(lambda: len(stage.objects("Deployment")) == 2, 20, "two Deployments")
     await stage.settled()
-
-
-async def test_a_child_that_is_deleted_by_hand_comes_back(control_plane: Cluster, namespace: str) -> None:
-    async with scene(control_plane, namespace) as stage:
-        await served(stage)
-        victim = stage.objects("Service")[0]
-        metadata = victim["metadata"]
-        seen = ObjectReference(
-            "v1", "Service", namespace, metadata["name"], metadata["uid"], metadata["resourceVersion"]
-        )
-        assert await stage.client.delete(SERVICE, seen)
-
-        def is_back() -> bool:
-            found = [
-                item["metadata"] for item in stage.objects("Service") if item["metadata"]["name"] == metadata["name"]
-            ]
-            return bool(found) and found[0]["uid"] != metadata["uid"]
-
-        await until(is_back, 10, "the Service's return")
 
 
 def with_a_value_from_elsewhere(deployment: Raw) -> Raw:
