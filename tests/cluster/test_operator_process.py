@@ -25,6 +25,12 @@ def phase(cluster: Cluster, namespace: str, name: str = "digits") -> str | None:
     return said
 
 
+def standing(cluster: Cluster, namespace: str, name: str = "digits") -> str | None:
+    """The reason of a service's condition Ready."""
+    conditions = get(cluster, "dsv", name, "-n", namespace).get("status", {}).get("conditions", ())
+    return next((str(one["reason"]) for one in conditions if one["type"] == "Ready"), None)
+
+
 def children(cluster: Cluster, namespace: str) -> list[str]:
     selector = "app.kubernetes.io/managed-by=diffusion-operator"
     kinds = "jobs,services,configmaps,persistentvolumeclaims,poddisruptionbudgets,deployments"
@@ -32,6 +38,12 @@ def children(cluster: Cluster, namespace: str) -> list[str]:
         f"{item['kind']} {item['metadata']['name']}"
         for item in get(cluster, kinds, "-n", namespace, "-l", selector)["items"]
     )
+
+
+def engines(cluster: Cluster, namespace: str) -> list[int]:
+    """How many engine pods each revision's Deployment asks for."""
+    found = get(cluster, "deployments", "-n", namespace, "-l", "diffusion.dev/revision")["items"]
+    return [item["spec"]["replicas"] for item in found]
 
 
 def place(item: Raw, namespace: str) -> dict[str, Any]:
@@ -138,10 +150,12 @@ def test_a_custom_resource_that_is_replaced_by_force_is_served_each_time(served:
 def test_what_changed_while_it_was_away_is_done_when_it_is_back(served: Cluster, namespace: str) -> None:
     with operator(served, home=namespace) as running:
         wait_until(running.leads, 40, "leadership")
-        apply(served, place(training(), namespace))
-        wait_until(lambda: phase(served, namespace), 20, "a status")
+        apply(served, place(training(), namespace), place(service(), namespace))
+        wait_until(lambda: phase(served, namespace) and standing(served, namespace), 20, "a status of each kind")
+        wait_until(lambda: engines(served, namespace) == [2], 20, "a Deployment of engines")
         running.kill()
     before = children(served, namespace)
+    served.kubectl("scale", "dsv/digits", "-n", namespace, "--replicas=3")
     served.kubectl(
         "patch", "dt", "digits", "-n", namespace, "--type=merge", "-p", json.dumps({"spec": {"suspend": True}})
     )
@@ -149,6 +163,7 @@ def test_what_changed_while_it_was_away_is_done_when_it_is_back(served: Cluster,
     with operator(served, home=namespace) as running:
         wait_until(running.leads, 40, "leadership")
         wait_until(lambda: phase(served, namespace) == "Suspended", 30, "the suspension")
+        wait_until(lambda: engines(served, namespace) == [3], 30, "the scaling")
     assert set(before) - {name for name in before if name.startswith(("Job", "PodDis"))} <= set(
         children(served, namespace)
     )
@@ -176,8 +191,9 @@ def test_at_rest_it_writes_nothing(served: Cluster, namespace: str) -> None:
 def test_an_outage_of_the_api_server_is_survived(served: Cluster, namespace: str) -> None:
     with operator(served, "--resync-seconds", "5", home=namespace) as running:
         wait_until(running.leads, 40, "leadership")
-        apply(served, place(training("before"), namespace))
+        apply(served, place(training("before"), namespace), place(service("before"), namespace))
         wait_until(lambda: phase(served, namespace, "before"), 20, "a status")
+        wait_until(lambda: standing(served, namespace, "before"), 20, "a status of the service")
         served.stop_apiserver()
         try:
             wait_until(
@@ -189,5 +205,14 @@ def test_an_outage_of_the_api_server_is_survived(served: Cluster, namespace: str
     install_crds(served)
     with operator(served, home=namespace) as running:
         wait_until(running.leads, 60, "leadership after the outage")
-        apply(served, place(training("after"), namespace))
+        apply(served, place(training("after"), namespace), place(service("after"), namespace))
         wait_until(lambda: phase(served, namespace, "after"), 20, "work after the outage")
+        wait_until(lambda: standing(served, namespace, "after"), 20, "work on a service after it")
+        gone = served.kubectl("delete", "jobs,deployments", "--all", "-n", namespace, "--timeout=60s")
+        assert gone.returncode == 0, gone.stderr
+        kinds = ("Job before-", "Deployment before-")
+        wait_until(
+            lambda: all(any(name.startswith(kind) for name in children(served, namespace)) for kind in kinds),
+            30,
+            "the children of what was there before",
+        )
