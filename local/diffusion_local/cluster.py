@@ -20,7 +20,7 @@ from diffusion_local.own_command import own_command
 from diffusion_local.state import StateFolder
 
 Say = Callable[[str], None]
-SOCKET_SECONDS = 30.0
+SOCKET_SECONDS = 120.0
 ORDER_SECONDS = 200.0
 POLL_SECONDS = 0.02
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusion_local.errors import LocalClusterError
+from diffusion_local.node.control_socket import listening_socket
 
 LOG = logging.getLogger(__name__)
 Say = Callable[[str], None]
@@ -36,7 +37,7 @@ async def serve(path: Path, handle: Handler) -> asyncio.Server:
         finally:
             writer.close()
 
-    return await asyncio.start_unix_server(connection, path)
+    return await asyncio.start_unix_server(connection, sock=listening_socket(path))
 
 
 def request(path: Path, order: dict[str, Any], say: Say, seconds: float | None = None) -> dict[str, Any]:

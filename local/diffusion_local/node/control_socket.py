@@ -3,12 +3,28 @@
 import asyncio
 import json
 import logging
+import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from diffusion_local.node.configuration import Manifest
 
 log = logging.getLogger(__name__)
+
+
+def listening_socket(path: Path) -> socket.socket:
+    """A Unix socket at `path` for this user only, in place of one that was left there.
+
+    Its file is there once somebody listens: who waits for it and connects before would be refused.
+    """
+    unready = path.with_suffix(".new")
+    unready.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(unready))
+    unready.chmod(0o600)
+    listener.listen()
+    unready.replace(path)
+    return listener
 
 
 class ControlSocket:
@@ -21,9 +37,7 @@ class ControlSocket:
     async def start(self) -> None:
         """Listen; a socket that an earlier agent left is replaced."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.unlink(missing_ok=True)
-        self.server = await asyncio.start_unix_server(self.serve, str(self.path))
-        self.path.chmod(0o600)
+        self.server = await asyncio.start_unix_server(self.serve, sock=listening_socket(self.path))
 
     def stop(self) -> None:
         """Listen no more."""

@@ -3,11 +3,14 @@
 import asyncio
 import json
 import logging
+import socket
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from diffusion_local import control
 from diffusion_local.node.control_socket import ControlSocket
 
 
@@ -26,6 +29,42 @@ def test_an_order_that_fails_is_answered_with_the_reason(tmp_path: Path) -> None
         control.stop()
 
     asyncio.run(test())
+
+
+async def serve_a_node(path: Path) -> asyncio.AbstractServer:
+    async def answer(request: dict[str, Any]) -> dict[str, Any]:
+        return request
+
+    node = ControlSocket(path, answer)
+    await node.start()
+    return node.server
+
+
+async def serve_a_supervisor(path: Path) -> asyncio.AbstractServer:
+    async def answer(order: dict[str, Any], _: control.Say) -> dict[str, Any]:
+        return order
+
+    return await control.serve(path, answer)
+
+
+@pytest.mark.parametrize("serve", [serve_a_node, serve_a_supervisor])
+def test_the_file_is_there_once_somebody_listens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, serve: Callable[[Path], Awaitable[asyncio.AbstractServer]]
+) -> None:
+    """Who waits for a file and connects is never refused, however slow the machine."""
+    path, was_there, listen = tmp_path / "a.sock", list[bool](), socket.socket.listen
+
+    def watched(self: socket.socket, *backlog: int) -> None:
+        was_there.append(path.exists())
+        listen(self, *backlog)
+
+    async def test() -> None:
+        (await serve(path)).close()
+
+    monkeypatch.setattr(socket.socket, "listen", watched)
+    asyncio.run(test())
+    assert was_there[0] is False
+    assert path.stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize(
