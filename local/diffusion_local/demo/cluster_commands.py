@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+SIGNS_OF_AN_END = ("refused", "reset by peer", "EOF", "unreachable")
+END_SECONDS = 20.0
+
 
 class CommandFailed(RuntimeError):
     """A chapter of the demo failed; the message is one sentence that says how."""
@@ -68,8 +71,17 @@ class ClusterCommands:
             done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
         except subprocess.TimeoutExpired:
             raise CommandFailed(f"{said}: no answer within {timeout:.0f} s") from None
-        if done.returncode and not self.kubeconfig.exists():
+        if done.returncode and self._was_ended(done.stderr):
             raise CommandFailed("somebody has ended the cluster meanwhile")
         if done.returncode:
             raise CommandFailed(f"{said}: {done.stderr.strip() or done.stdout.strip()}")
         return done.stdout
+
+    def _was_ended(self, said: str) -> bool:
+        """Whether the cluster was ended under a command; its API server goes first, and its files go last."""
+        deadline = time.monotonic() + (END_SECONDS if any(sign in said for sign in SIGNS_OF_AN_END) else 0)
+        while self.kubeconfig.exists():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.1)
+        return True

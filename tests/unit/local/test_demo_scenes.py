@@ -89,8 +89,9 @@ class TestCommands:
         with pytest.raises(CommandFailed, match=r"^kubectl get nodes: no answer within 0 s$"):
             self.commands(tmp_path, kubectl="exec sleep 100").kubectl("get", "nodes", timeout=0.1)
 
-    def test_a_cluster_that_was_ended_in_the_middle_is_said_to_be(self, tmp_path: Path) -> None:
-        commands = self.commands(tmp_path, kubectl=f"rm {tmp_path}/config; echo no such file >&2; exit 1")
+    @pytest.mark.parametrize("end", ["{};", "(sleep 1; {}) </dev/null >/dev/null 2>&1 & echo connection refused >&2;"])
+    def test_a_cluster_that_was_ended_in_the_middle_is_said_to_be(self, tmp_path: Path, end: str) -> None:
+        commands = self.commands(tmp_path, kubectl=f"{end.format(f'rm {tmp_path}/config')} echo sorry >&2; exit 1")
         with pytest.raises(CommandFailed, match=r"^somebody has ended the cluster meanwhile$"):
             commands.kubectl("get", "nodes")
 
