@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -29,6 +30,8 @@ from diffusion_local.state import StateFolder
 
 KUBECONFIG_VARIABLE, ACCESS_MODE_VARIABLE = "KUBECONFIG_UNDER_TEST", "ACCESS_MODE_UNDER_TEST"
 LOOK_SECONDS = 0.3
+OWN_PROGRAMS = Path(sys.executable).parent
+"""Where kubectl finds its plugin."""
 T = TypeVar("T")
 
 
@@ -60,7 +63,7 @@ class GivenCluster:
             capture_output=True,
             text=True,
             check=False,
-            env=os.environ | {"KUBECONFIG": str(self.kubeconfig)},
+            env=os.environ | {"KUBECONFIG": str(self.kubeconfig), "PATH": f"{OWN_PROGRAMS}:{os.environ['PATH']}"},
         )
 
     def introduce(self) -> str:

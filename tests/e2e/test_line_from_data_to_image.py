@@ -133,3 +133,12 @@ def test_the_service_takes_the_model_over_and_draws_through_its_router(story: Li
     assert (stranger["code"], nobody["code"]) == (401, 401)
     assert nonsense["code"] == 400
     assert "steps" in nonsense["error"]["message"]
+
+
+def test_kubectl_diffusion_says_what_became_of_both(story: Line) -> None:
+    done = story.kubernetes.kubectl("diffusion", "describe", NAME, "--namespace", story.namespace)
+    assert done.returncode == 0, done.stderr
+    assert f"DiffusionTraining {story.namespace}/{NAME}" in done.stdout
+    assert f"DiffusionService {story.namespace}/{NAME}" in done.stdout
+    assert story.status(NAME)["published"]["digest"] in done.stdout
+    assert story.status(NAME, "dsv")["stable"]["revision"] in done.stdout

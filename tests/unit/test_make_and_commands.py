@@ -54,6 +54,23 @@ def test_the_machine_is_checked_before_anything_long_begins(target: str) -> None
     assert steps.count("prepare-environment") == 1
 
 
+CHECKS = ("ruff format --check", "ruff check", "mypy", "lint-imports", "codespell", "shellcheck", "yamllint --strict")
+
+
+@pytest.mark.parametrize("target", ["check", "test"])
+def test_every_check_is_made(target: str) -> None:
+    steps = make("-n", target)
+    assert [check for check in (*CHECKS, "test_size_limits.py") if check not in steps] == []
+    assert tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["mypy"]["strict"] is True
+
+
+def test_continuous_integration_runs_make_test_and_nothing_else() -> None:
+    script = (REPOSITORY / ".ci" / "run").read_text().splitlines()
+    does = [line for line in script if line and not line.startswith("#")]
+    assert does == ["set -euo pipefail", 'cd "$(dirname "$0")/.."', "exec make test"]
+    assert os.access(REPOSITORY / ".ci" / "run", os.X_OK)
+
+
 @pytest.mark.parametrize("how", ["variable", "argument"])
 def test_e2e_runs_on_the_cluster_of_kubeconfig(how: str) -> None:
     steps = (

@@ -47,6 +47,21 @@ def test_what_is_applied_exists_and_what_is_described_was_applied() -> None:
     assert set(described) <= names
 
 
+def test_the_documents_that_a_visitor_looks_for_are_there() -> None:
+    for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "docs/architecture.md"):
+        assert (REPOSITORY / name).read_text().startswith("# "), name
+    assert (REPOSITORY / "LICENSE").read_text().split()[:4] == ["Apache", "License", "Version", "2.0,"]
+    assert (REPOSITORY / "docs/images/digits.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_every_decision_is_in_the_list_of_them() -> None:
+    records = REPOSITORY / "docs" / "adr"
+    listed = re.findall(r"\]\((\d{4}-[\w-]+\.md)\) \|", (records / "README.md").read_text())
+    assert listed == sorted(path.name for path in records.glob("[0-9]*.md"))
+    subjects = " ".join(listed)
+    assert all(word in subjects for word in ("kopf", "own-agent", "hand-written-crds", "embedded-cluster", "oci-model"))
+
+
 def test_make_is_asked_for_targets_that_exist() -> None:
     targets = set(re.findall(r"^([a-z][a-z0-9-]*):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
     asked = {word for path in DOCUMENTS for word in re.findall(r"`make ([a-z0-9-]+)", path.read_text())}
