@@ -95,7 +95,10 @@ def test_pure_rooms_never_ask_for_the_time(path: Path) -> None:
 def test_lock_files_have_hashes_and_no_address() -> None:
     for lock in sorted((REPOSITORY / "requirements").glob("*.txt")):
         text = lock.read_text()
-        assert "--hash=sha256:" in text
+        packages = re.findall(r"^[^#\s](?:.*\\\n)*.*", text, re.MULTILINE)
+        assert packages
+        loose = [one for one in packages if not re.match(r"[\w.-]+(\[[\w,]+\])?==\S+.*\\\n +--hash=sha256:", one)]
+        assert not loose, f"{lock.name} leaves open which package this is: {loose}"
         assert not re.search(r"https?://|--index-url|--find-links", text), f"{lock.name} names an address"
 
 
