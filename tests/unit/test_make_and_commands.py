@@ -1,6 +1,7 @@
 """What a newcomer types: the targets of make, and the console scripts."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -116,10 +117,11 @@ def test_the_cluster_under_test_is_named_and_its_nodes_are_left_alone(tmp_path: 
     assert "test_crds_surface" not in collected
 
 
-PRETENDED_DEMO = f"""#!{sys.executable}
+PRETENDED = """
 import pathlib, signal, sys
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(pathlib.Path(__file__).with_name("ended").touch()))
-pathlib.Path(__file__).with_name("began").touch()
+here = pathlib.Path(sys.argv[1])
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(here.with_name("ended").touch()))
+here.with_name("began").touch()
 signal.pause()
 """
 
@@ -128,7 +130,7 @@ signal.pause()
 def test_a_killed_make_ends_what_it_runs(tmp_path: Path, target: list[str]) -> None:
     """A demo went on unseen, and the next one took its namespace and its node away."""
     python = tmp_path / "python"
-    python.write_text(PRETENDED_DEMO)
+    python.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, "-c", PRETENDED])} "$0"\n')
     python.chmod(0o755)
     with started(["make", *target, f"BIN={tmp_path}"], cwd=REPOSITORY, env=environment_of_make()):
         wait_until((tmp_path / "began").exists, 60, "its beginning")
