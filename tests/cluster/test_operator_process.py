@@ -69,11 +69,12 @@ def test_it_leads_serves_and_leaves_in_order(served: Cluster, namespace: str) ->
 def test_the_objects_of_its_users_carry_nothing_of_the_framework(served: Cluster, namespace: str) -> None:
     with operator(served, home=namespace) as running:
         wait_until(running.leads, 40, "leadership")
-        apply(served, place(training(), namespace))
-        wait_until(lambda: phase(served, namespace), 20, "a status")
-    metadata = get(served, "dt", "digits", "-n", namespace)["metadata"]
-    assert "finalizers" not in metadata
-    assert set(metadata.get("annotations", {})) <= {"kubectl.kubernetes.io/last-applied-configuration"}
+        apply(served, place(training(), namespace), place(service(), namespace))
+        wait_until(lambda: phase(served, namespace) and standing(served, namespace), 20, "a status of each kind")
+    for kind in ("dt", "dsv"):
+        metadata = get(served, kind, "digits", "-n", namespace)["metadata"]
+        assert "finalizers" not in metadata
+        assert set(metadata.get("annotations", {})) <= {"kubectl.kubernetes.io/last-applied-configuration"}
 
 
 def test_metrics_are_for_those_who_may_read_them(served: Cluster, namespace: str) -> None:

@@ -14,6 +14,7 @@ from diffusion_operator.api.pod_template import PodTemplate
 from diffusion_operator.api.service_revision import RevisionSpec
 from diffusion_operator.api.training_spec import parse_training
 from diffusion_operator.children.engine_deployment import engine_deployment
+from diffusion_operator.children.image_trial import image_trial
 from diffusion_operator.children.job import training_job
 from diffusion_operator.children.metadata import Owner
 from operator_harness import FACTS
@@ -59,6 +60,11 @@ def worker() -> Any:
     return training_job(parsed, parsed.spec.effective_pools[0], 1, "i", FACTS.agent_url)["spec"]["template"]
 
 
+def trial() -> Any:
+    parsed = parse_training({**training(spec__workers={"template": EVERYTHING, "resources": RESOURCES})})
+    return image_trial(parsed, parsed.spec.effective_pools[0], "i")["spec"]["template"]
+
+
 def engine() -> Any:
     spec = parse(service(spec__template=EVERYTHING, spec__resources=RESOURCES))
     revision = RevisionSpec(model=spec.model.ref, image="i", template=spec.template, resources=spec.resources)
@@ -78,7 +84,7 @@ def restricted(control_plane: Cluster) -> Iterator[tuple[Kubernetes, str]]:
         yield control_plane, namespace
 
 
-@pytest.mark.parametrize("template", [worker(), engine()], ids=["worker", "engine"])
+@pytest.mark.parametrize("template", [worker(), trial(), engine()], ids=["worker", "trial", "engine"])
 def test_a_pod_with_a_whole_template_is_admitted(restricted: tuple[Kubernetes, str], template: Any) -> None:
     cluster, namespace = restricted
     metadata = {**template["metadata"], "name": "whole", "namespace": namespace}
