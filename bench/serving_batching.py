@@ -27,6 +27,7 @@ from diffusion_contract.run_config import (
 from diffusion_core.denoisers import build_denoiser
 from diffusion_core.model_folder import LoadedModel
 from diffusion_core.normalization import Normalization
+from diffusion_server.opening import painter_of
 from diffusion_server.painter import ModelPainter, RowState
 from diffusion_server.samples import Sample
 from diffusion_server.step_loop import Finished, Outcome, StepLoop
@@ -73,7 +74,7 @@ def _painter() -> ModelPainter:
     diffusion = DiffusionSpec(schedule=ScheduleSpec(type="FlowMatching"), prediction="Flow")
     normalization = Normalization(minimum=(0.0,), maximum=(16.0,))
     loaded = LoadedModel(build_denoiser(model).eval(), model, diffusion, normalization)
-    return ModelPainter(loaded, "Euler", torch.device("cpu"))
+    return painter_of(loaded, "Euler")
 
 
 def _sample(seed: int, steps: int) -> Sample:

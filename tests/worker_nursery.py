@@ -18,6 +18,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from diffusion_trainer.agent import zygote_environment
+
 PACKET_BYTES = 65536
 
 
@@ -26,7 +28,7 @@ class Nursery:
 
     def __init__(self) -> None:
         self._link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        environment = {**os.environ, **zygote_environment({"OMP_NUM_THREADS": "1"}, processes=1)}
         command = [sys.executable, __file__, str(theirs.fileno())]
         self._process = subprocess.Popen(command, env=environment, pass_fds=[theirs.fileno()])
         theirs.close()
@@ -131,6 +133,9 @@ def be_worker(order: dict[str, Any], inherited: list[int | socket.socket]) -> in
     for end in inherited:
         os.close(end if isinstance(end, int) else end.fileno())
     os.setsid()
+    os.environ["NCCL_HOSTID"] = order["settings"]["uid"]  # A machine of its own: NCCL refuses a GPU to two of one.
+    if order["settings"]["processes"] > 1:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # A process without a GPU of its own is refused, and there may be one.
     log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)

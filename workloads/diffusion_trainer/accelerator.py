@@ -34,10 +34,13 @@ def given_devices(environment: Mapping[str, str], devices: Path = _DEVICES) -> l
 
 
 def choose_device(local_rank: int, given: list[str] | None = None) -> torch.device:
-    """The device of this process: its own GPU where the pod has some, else the CPU.
+    """The device of this process: its own GPU where the pod has some, on which CUDA is started here, else the CPU.
 
     Raises ForkPoisoned or AcceleratorUnusable where the pod has GPUs that cannot be used, and ConfigurationRefused
     where it has fewer than processes.
+
+    `torch.cuda.is_available` is not asked: it may ask NVML, which answers by itself in a process that was forked, and
+    differently from one time to the next. What was decided here is `torch.cuda.is_initialized` from now on.
     """
     given = given_devices(os.environ) if given is None else given
     if given and torch.cuda._is_in_bad_fork():
@@ -45,12 +48,15 @@ def choose_device(local_rank: int, given: list[str] | None = None) -> torch.devi
             f"CUDA was initialised before the trainer was forked, so {', '.join(given)} cannot be used: an import in "
             "this image touches the GPU; report this with the versions of torch and diffusers"
         )
-    if given and not torch.cuda.is_available():
-        raise AcceleratorUnusable(
-            f"this pod has {', '.join(given)}, but torch {torch.__version__} can use no GPU: check the node's driver "
-            "and the pod's runtimeClassName, or set CUDA_VISIBLE_DEVICES to an empty value to train on CPUs"
-        )
-    if not torch.cuda.is_available():
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:  # No driver or GPU; a build of torch that knows none.
+        if given:
+            raise AcceleratorUnusable(
+                f"this pod has {', '.join(given)}, but torch {torch.__version__} can use no GPU ({error}): check the "
+                "node's driver and the pod's runtimeClassName, or set CUDA_VISIBLE_DEVICES to an empty value to train "
+                "on CPUs"
+            ) from error
         return torch.device("cpu")
     if local_rank >= torch.cuda.device_count():
         raise ConfigurationRefused(
@@ -58,4 +64,11 @@ def choose_device(local_rank: int, given: list[str] | None = None) -> torch.devi
             f"process {local_rank} has no GPU of its own, the pod has {torch.cuda.device_count()}: "
             "ask for as many GPUs in spec.workers.resources as there are processes",
         )
-    return torch.device("cuda", local_rank)
+    device = torch.device("cuda", local_rank)
+    torch.cuda.set_device(device)
+    return device
+
+
+def name_device(device: torch.device) -> str:
+    """For the log: `cpu`, or a GPU with its model, such as `cuda:0 (NVIDIA H100 80GB HBM3)`."""
+    return str(device) if device.type == "cpu" else f"{device} ({torch.cuda.get_device_name(device)})"

@@ -50,8 +50,13 @@ def zygote_environment(environment: Mapping[str, str], processes: int) -> dict[s
         # diffusers asks at its import whether there is an accelerator. Without this torch answers through the CUDA
         # runtime, and no process that is forked afterwards can use a GPU.
         "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
-        # A lost peer is ours to handle: NCCL's watchdog would end the process, and its state in memory with it.
+        # A lost peer is ours to handle. Torch would end the process, and its state in memory with it: once it sees the
+        # error, or if its own threads have been stuck for long; and it would hold up the next generation for a minute,
+        # in which flight records of the last one may be written.
         "TORCH_NCCL_ASYNC_ERROR_HANDLING": "0",
+        "TORCH_NCCL_ENABLE_MONITORING": "0",
+        "TORCH_NCCL_DUMP_ON_TIMEOUT": "0",
+        "TORCH_NCCL_WAIT_TIMEOUT_DUMP_MILSEC": "1",
     }
 
 

@@ -15,6 +15,7 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from torch import Tensor, nn
 
 from diffusion_contract.run_config import TrainingSpec
+from diffusion_trainer.nccl_watch import NcclWatch
 from diffusion_trainer.placement import Placement
 from diffusion_trainer.rendezvous import PeersLost, WhyStop, leave_group, meet
 
@@ -41,6 +42,11 @@ class Group:
         self.generation, self.rank, self.world = place.generation, place.rank, place.world
         self.closed = False
         self._store = meet(place, address, why_stop, seconds) if place.world > 1 else None
+        # Kept for as long as this object, which is longer than DDP's reducer: whoever holds it last ends its threads,
+        # and the reducer does that with the interpreter's lock, which one of these threads may be waiting for.
+        self._process_group = dist.group.WORLD if self._store is not None else None
+        uses_nccl = self._store is not None and torch.cuda.is_initialized()
+        self._watch = NcclWatch(self.generation, self._broken_off) if uses_nccl else None
 
     def __enter__(self) -> "Group":
         return self
@@ -52,6 +58,8 @@ class Group:
 
     def close(self) -> None:
         """Take the group down. Peers that still wait for this rank see an error."""
+        if self._watch is not None:
+            self._watch.stop()
         forget_accelerate()
         leave_group()
         self._store = None
@@ -126,14 +134,14 @@ def _chunks(tensors: Iterable[Tensor]) -> Iterable[list[Tensor]]:
         yield chunk
 
 
-def make_accelerator(place: Placement, training: TrainingSpec) -> Accelerator:
-    """Accelerate for this generation: device, precision, and DDP over the group that stands already."""
+def make_accelerator(place: Placement, training: TrainingSpec, device: torch.device) -> Accelerator:
+    """Accelerate for this generation: precision, and DDP over the group that stands already."""
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
         if place.world == 1:
             os.environ.pop(name, None)
     forget_accelerate()
     return Accelerator(
-        cpu=not torch.cuda.is_available(),
+        cpu=device.type == "cpu",
         mixed_precision=_PRECISION[training.precision],
         kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
     )

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 
+import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import TCPStore  # torch.distributed exports it too, but not to type checkers
 from torch.distributed.distributed_c10d import PrefixStore, Store, _abort_process_group
@@ -26,8 +27,10 @@ from diffusion_trainer.placement import Placement
 
 _SIOCGIFADDR = 0x8915
 COLLECTIVE_SECONDS = 600
-FORMING_SECONDS = 15
-"""How long making the process group may take, once every member has said that it makes it."""
+_CONNECT_SECONDS, _CONNECT_TRIES = 5, 5
+FORMING_SECONDS = _CONNECT_SECONDS * _CONNECT_TRIES
+"""How long making the process group may take, once every member has said that it makes it: gloo tries so many times to
+reach a member that has gone, each for as long as the group's timeout says."""
 _POLL_SECONDS = 0.005
 _GO, _WITHDRAWN = b"go", b"withdrawn"
 
@@ -105,8 +108,11 @@ def decide(store: Store, place: Placement, check: Callable[[], None]) -> None:
     """Wait until all ranks are here and the verdict is `go`; raises PeersLost where another one has withdrawn.
 
     What `check` raises withdraws for all, unless somebody has said `go` before: then this rank goes as well, and hears
-    at the first boundary what it would have left for.
+    at the first boundary what it would have left for. A `go` that is older than this process is not for it: it has
+    taken the place of one that died, with whose connections the generation was made.
     """
+    if store.check(["verdict"]) and store.get("verdict") == _GO:
+        raise PeersLost(f"generation {place.generation} was decided before this process came")
     store.set(f"here/{place.rank}", "1")
     everyone = [f"here/{rank}" for rank in range(place.world)]
     try:
@@ -130,7 +136,7 @@ def _make_group(store: Store, place: Placement, address: str) -> None:
         store=PrefixStore(f"generation/{place.generation}", store),
         rank=place.rank,
         world_size=place.world,
-        timeout=timedelta(seconds=FORMING_SECONDS),
+        timeout=timedelta(seconds=_CONNECT_SECONDS),
     )
     dist.set_timeout(timedelta(seconds=COLLECTIVE_SECONDS))
 
@@ -148,9 +154,7 @@ def distributed_environment(place: Placement) -> dict[str, str]:
 
 
 def _has_accelerator() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
+    return bool(torch.cuda.is_initialized())
 
 
 def interface_with(address: str) -> str | None:

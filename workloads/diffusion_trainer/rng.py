@@ -36,7 +36,7 @@ def restore(state: Tensor) -> None:
     torch.set_rng_state(
         torch.frombuffer(bytearray(content[_PYTHON.size + _NUMPY.size : -_CUDA_BYTES]), dtype=torch.uint8)
     )
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():
         torch.cuda.set_rng_state(torch.frombuffer(bytearray(content[-_CUDA_BYTES:]), dtype=torch.uint8))
 
 
@@ -59,6 +59,6 @@ def _numpy_state() -> bytes:
 
 
 def _cuda_state() -> bytes:
-    if not torch.cuda.is_available():
+    if not torch.cuda.is_initialized():
         return bytes(_CUDA_BYTES)
     return torch.cuda.get_rng_state().numpy().tobytes().ljust(_CUDA_BYTES, b"\0")

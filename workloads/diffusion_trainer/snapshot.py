@@ -49,7 +49,7 @@ class Snapshots:
         committed = self.saver.committed
         if committed is not None and committed.step == counters.step:
             return
-        if torch.cuda.is_available():
+        if torch.cuda.is_initialized():
             torch.cuda.synchronize()
         config = self.live.refresh()
         manifest = manifest_of(counters, config, self.data, self.settings.attempt, generation, world, target)

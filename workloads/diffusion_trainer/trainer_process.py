@@ -19,7 +19,7 @@ import torch
 from diffusion_contract.exit_codes import ExitCode
 from diffusion_contract.run_config import RunConfig
 from diffusion_core.denoisers import ConfigRefused
-from diffusion_trainer.accelerator import ForkPoisoned, choose_device
+from diffusion_trainer.accelerator import ForkPoisoned, choose_device, name_device
 from diffusion_trainer.checkpoint.fencing import Fenced
 from diffusion_trainer.checkpoint.names import run_folder
 from diffusion_trainer.dataset import load_dataset
@@ -89,7 +89,9 @@ class TrainerProcess:
         inbox.on_orders(self._watch_for_peers_that_hold_up_our_end)
         inbox.start()
         self.device = choose_device(local_rank)
-        refuse_precision(config)
+        log.info("computing on %s", name_device(self.device))
+        refuse_precision(config, self.device)
+        torch.backends.cudnn.deterministic = True  # Else a run that was resumed differs from one that never stopped.
         self.state: TrainingState = build_state(config, self.device)
         dataset = load_dataset(config)
         self.data = Data(dataset, StatelessSampler(len(dataset), config.training.seed))
@@ -269,7 +271,7 @@ def call_later(seconds: float, action: Callable[[], None]) -> None:
     timer.start()
 
 
-def refuse_precision(config: RunConfig) -> None:
+def refuse_precision(config: RunConfig, device: torch.device) -> None:
     """FP16 needs an accelerator: raise ConfigurationRefused without one."""
-    if config.training.precision == "FP16" and not torch.cuda.is_available():
+    if config.training.precision == "FP16" and device.type == "cpu":
         raise ConfigurationRefused("spec.training.precision", "FP16 needs a GPU: use FP32 or BF16 on CPUs")

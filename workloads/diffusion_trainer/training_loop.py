@@ -96,8 +96,8 @@ class Training:
         self._losses: list[float] = []
         self._window = (time.monotonic(), state.counters.samples_seen)
         training = live.current.training
-        self._accelerator = make_accelerator(group.place, training)
-        self.device: torch.device = self._accelerator.device
+        self.device = next(state.model.parameters()).device
+        self._accelerator = make_accelerator(group.place, training, self.device)
         state.optimizer.zero_grad(set_to_none=True)
         # The model is on its device already. accelerate would move it from "cpu" to "cpu:0", which copies every weight
         # and leaves the state with tensors that nobody trains.

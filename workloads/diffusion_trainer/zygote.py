@@ -34,6 +34,7 @@ from diffusion_trainer.settings import Settings
 log = logging.getLogger(__name__)
 PACKET_BYTES = 4096
 _LOOK_SECONDS = 0.05
+_DRIVER_FILES = "/dev/nvidia"
 
 
 def import_everything() -> float:
@@ -132,11 +133,16 @@ def fork(main: Callable[[], int], keep: list[socket.socket]) -> int:
 
 
 def _close_all_but(keep: list[socket.socket]) -> None:
-    """Close what was inherited: another process's socket held open here would hide that its owner has gone."""
+    """Close what was inherited: another process's socket held open here would hide that its owner has gone.
+
+    The files of the GPU's driver stay. NVML has opened them, which the libraries ask at their import, and goes on using
+    them in this process: without them it says that there is no GPU.
+    """
     kept = {0, 1, 2, *(end.fileno() for end in keep)}
     for descriptor in set(open_descriptors()) - kept:
         with contextlib.suppress(OSError):  # It was the one that listed the folder.
-            os.close(descriptor)
+            if not str(Path(f"/proc/self/fd/{descriptor}").readlink()).startswith(_DRIVER_FILES):
+                os.close(descriptor)
 
 
 def _trainer_main(settings: Settings, local_rank: int, agent: socket.socket, writer: socket.socket) -> int:

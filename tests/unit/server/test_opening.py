@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from diffusion_contract.run_config import DenoiserSpec, ModelSpec
 from diffusion_contract.serving_config import EngineConfig, SamplingSpec, ServiceClass
@@ -47,6 +48,17 @@ def test_a_good_model_is_opened_warm_and_known(published: tuple[Path, str], tmp_
     assert opened.model.digest == reference.split("@")[1]
     assert [rows for rows, _ in opened.times.points] == [1, 2]
     assert not list(tmp_path.iterdir()), "the unpacked copy is removed once it is loaded"
+
+
+def test_rows_are_rounded_as_fp32_says_so_that_none_shows_in_another(
+    published: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    models, reference = published
+    opened = open_engine(config_of(reference), models, tmp_path, EngineMeasures())
+    opened.loop.stop()
+    assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32
 
 
 def test_threads_that_wait_for_one_another_leave_the_cores_to_others(

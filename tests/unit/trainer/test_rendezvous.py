@@ -1,7 +1,9 @@
 """Members of a generation go together or not at all, and nobody waits long for one that has gone."""
 
+import gc
 import threading
 import time
+import weakref
 from contextlib import closing
 from pathlib import Path
 
@@ -15,7 +17,8 @@ from torch.distributed.distributed_c10d import _abort_process_group
 
 from deadline import wait_until
 from diffusion_contract.agent_messages import Member, TrainerInstruction
-from diffusion_trainer import rendezvous, trainer_process
+from diffusion_trainer import group, rendezvous, trainer_process
+from diffusion_trainer.group import Group
 from diffusion_trainer.own_process import open_descriptors
 from diffusion_trainer.placement import Placement
 from diffusion_trainer.process_messages import Orders
@@ -71,6 +74,13 @@ def test_all_go_when_all_are_here(three: list[Rank]) -> None:
     assert [member.wait() for member in three] == ["go"] * 3
 
 
+def test_who_takes_the_place_of_one_that_has_died_does_not_join_what_that_one_was_in(three: list[Rank]) -> None:
+    for member in three:
+        member.start()
+    assert [member.wait() for member in three] == ["go"] * 3
+    assert Rank(three[0].store, 1, 3).start().wait() == "generation 3 was decided before this process came"
+
+
 def test_one_that_leaves_before_the_last_has_come_withdraws_for_all(three: list[Rank]) -> None:
     for member in three[:2]:
         member.start()
@@ -81,11 +91,14 @@ def test_one_that_leaves_before_the_last_has_come_withdraws_for_all(three: list[
     assert [three[0].wait(), three[2].wait()] == [lost, lost], "its key alone does not make it one that comes"
 
 
-def test_one_that_would_leave_after_another_has_said_go_goes_too(three: list[Rank]) -> None:
-    store = three[0].store
-    store.set("here/0", "1")
-    assert store.compare_set("verdict", "", "go") == b"go"
-    three[1].reason = "told to end"
+def test_one_that_would_leave_after_another_has_said_go_goes_too(
+    three: list[Rank], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def leave_too_late() -> None:
+        assert three[1].store.compare_set("verdict", "", "go") == b"go"
+        raise Superseded("told to end")
+
+    monkeypatch.setattr(three[1], "_check", leave_too_late)
     assert three[1].start().wait() == "go"
 
 
@@ -116,7 +129,7 @@ class Ghost:
 
 
 def test_a_member_that_dies_while_the_group_is_made_costs_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rendezvous, "FORMING_SECONDS", 1)
+    monkeypatch.setattr(rendezvous, "_CONNECT_SECONDS", 1)
     port = free_port()
     ghost = Ghost(port)
     began = time.monotonic()
@@ -127,7 +140,7 @@ def test_a_member_that_dies_while_the_group_is_made_costs_seconds(monkeypatch: p
 
 
 def test_making_the_group_can_be_broken_off_from_another_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rendezvous, "FORMING_SECONDS", 600)
+    monkeypatch.setattr(rendezvous, "_CONNECT_SECONDS", 600)
     port = free_port()
     ghost, over = Ghost(port), threading.Event()
 
@@ -203,3 +216,22 @@ def test_a_generation_that_has_formed_meanwhile_is_left_alone(monkeypatch: pytes
 def test_nccl_is_aborted_and_gloo_destroyed() -> None:
     assert rendezvous.way_to_end(has_accelerator=True) is _abort_process_group
     assert rendezvous.way_to_end(has_accelerator=False) is dist.destroy_process_group
+
+
+def test_a_process_group_outlives_all_that_ddp_holds_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DDP's reducer would join the group's threads with the interpreter's lock, for which one of them may wait."""
+
+    def meet_alone(*_given: object) -> HashStore:
+        store = HashStore()
+        dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+        return store
+
+    monkeypatch.setattr(group, "meet", meet_alone)
+    made = Group(place(0), "127.0.0.1", lambda: None, SECONDS)
+    process_group = weakref.ref(dist.group.WORLD)
+    made.close()
+    assert not dist.is_initialized()
+    assert process_group() is not None
+    del made
+    gc.collect()
+    assert process_group() is None

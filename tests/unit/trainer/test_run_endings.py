@@ -10,7 +10,7 @@ import torch
 
 from diffusion_core.objectives import Denoise, training_loss
 from diffusion_core.randomness import RowRandomness
-from diffusion_trainer import resumption, training_loop
+from diffusion_trainer import resumption, trainer_process, training_loop
 from diffusion_trainer.checkpoint.names import committed_steps
 from diffusion_trainer.inbox import Inbox
 from diffusion_trainer.process_messages import ProcessUpdate
@@ -56,7 +56,7 @@ def test_a_configuration_that_the_network_refuses_ends_with_64(tmp_path: Path) -
 
 
 def test_fp16_without_an_accelerator_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(trainer_process, "choose_device", lambda _local_rank: torch.device("cpu"))
     code, said = train_here(tmp_path, training={**SHORT, "precision": "FP16"})
     assert (code, in_the_end(said).refused_path) == (64, "spec.training.precision")
 
