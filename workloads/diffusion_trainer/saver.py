@@ -120,6 +120,7 @@ class Saver:
         )
         with self._condition:
             self._in_flight, self._unverified, self._postponed = manifest.step, manifest.step, False
+            self._newest_verified = min(self._newest_verified, manifest.step - 1)  # A line that fell back saves again.
         self.last_started = time.monotonic()
         descriptors = [self._images[name].descriptor for name in shards]
         packet = order.model_dump_json(by_alias=True).encode()

@@ -93,7 +93,7 @@ class HungZygote(PlayedZygote):
         asyncio.get_running_loop().run_in_executor(None, self._reap, link)
 
     def _reap(self, link: socket.socket) -> None:
-        self.hung.wait(20)  # Its code may be lost: the agent, whose child it is here, collects it too.
+        self.hung.wait(60)  # Its code may be lost: the agent, whose child it is here, collects it too.
         self.ours.close()
         link.send(json.dumps({"exited": self.hung.pid, "code": -signal.SIGKILL}).encode())
 
@@ -122,12 +122,12 @@ zygote.finish(float(sys.argv[2]))
 """
 
 
-@pytest.mark.parametrize(("seconds", "takes", "finished"), [("20", "0.3", True), ("0.01", "60", False)])
+@pytest.mark.parametrize(("seconds", "takes", "finished"), [("60", "0.3", True), ("0.01", "600", False)])
 def test_the_writer_of_a_crashed_trainer_finishes_what_it_has_in_hand(
     tmp_path: Path, seconds: str, takes: str, finished: bool
 ) -> None:
     command = [sys.executable, "-c", FINISH, str(tmp_path / "done"), seconds, takes]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     for pid in done.stdout.split():
         with contextlib.suppress(ProcessLookupError):
             os.killpg(int(pid), signal.SIGKILL)
@@ -142,9 +142,10 @@ from typing import Any
 from diffusion_trainer.agent import Agent
 from diffusion_trainer.settings import Settings
 held = []
+ORPHAN = "(sleep 0.2 & echo $! > orphan); while kill -0 $(cat orphan) 2>/dev/null; do sleep 0.05; done"
 def start(_settings, link):
     held.append(link.dup())
-    return subprocess.Popen(["sh", "-c", "(sleep 0.2 & echo $! > orphan); sleep 1"]).pid
+    return subprocess.Popen(["sh", "-c", ORPHAN]).pid
 assert os.getpid() == 1
 code = asyncio.run(Agent(Settings(config_file=Path("run.json"), termination_file=Path("words")), None, start).run())
 print(code, Path(f"/proc/{Path('orphan').read_text().strip()}").exists())

@@ -77,7 +77,7 @@ class ScriptedChannel(AgentChannel):
         if end is None and request.wait_seconds == 0:
             return PollAnswer()
         if end is None:
-            self.interrupted.wait(20)
+            self.interrupted.wait(60)
             self.interrupted.clear()
             raise ChannelInterrupted("interrupted")
         return end
@@ -104,16 +104,16 @@ def make_link(monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeLink]:
 
     yield make
     for link in links:
-        link.finish(5)
+        link.finish(60)
 
 
 def test_news_end_a_held_poll_and_the_next_one_carries_them(make_link: MakeLink) -> None:
     channel, step = ScriptedChannel(None), [1]
     link = make_link(channel, step, [])
-    wait_until(lambda: channel.polls, 5, "a first poll")
+    wait_until(lambda: channel.polls, 20, "a first poll")
     step[0] = 2
     link.tell_now()
-    wait_until(lambda: len(channel.polls) > 1, 5, "a second poll")
+    wait_until(lambda: len(channel.polls) > 1, 20, "a second poll")
     said = [poll.report for poll in channel.polls[:2]]
     assert [report.step for report in said if isinstance(report, TrainerReport)] == [1, 2]
 
@@ -124,7 +124,7 @@ def test_an_operator_that_is_away_is_asked_again_and_its_instruction_told_once(m
     channel = ScriptedChannel(ChannelUnavailable("away"), ChannelUnavailable("away"), answer, answer)
     heard: list[object] = []
     make_link(channel, [1], heard)
-    wait_until(lambda: len(channel.polls) >= 5, 10, "polls after the failures")
+    wait_until(lambda: len(channel.polls) >= 5, 20, "polls after the failures")
     assert heard == [instruction]
     assert [poll.seen for poll in channel.polls[:5]] == ["", "", "", "r", "r"]
 
@@ -132,6 +132,6 @@ def test_an_operator_that_is_away_is_asked_again_and_its_instruction_told_once(m
 def test_the_last_report_is_not_held(make_link: MakeLink) -> None:
     channel = ScriptedChannel(None, PollAnswer())
     link = make_link(channel, [7], [])
-    wait_until(lambda: channel.polls, 5, "a first poll")
-    link.finish(5)
+    wait_until(lambda: channel.polls, 20, "a first poll")
+    link.finish(60)
     assert channel.polls[-1].wait_seconds == 0
