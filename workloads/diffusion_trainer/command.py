@@ -60,7 +60,10 @@ def agent(operator_url: str | None, operator_ca: str, token_file: str, **places:
     help="folder for checkpoints and models",
 )
 def run(config_file: Path, output: Path) -> None:
-    """Train in this one process, without Kubernetes. The same command again goes on from the newest checkpoint."""
+    """Train in this one process, without Kubernetes.
+
+    Ctrl-C saves and ends it. The same command again goes on from the newest checkpoint.
+    """
     from diffusion_trainer.local_run import run_here
 
     sys.exit(run_here(config_file, output))

@@ -1,18 +1,28 @@
-"""A run in one process, without agent and operator: for laptops, tests, and a first look at a configuration."""
+"""A run in one process, without agent and operator: for laptops, tests, and a first look at a configuration.
+
+Ctrl-C and SIGTERM are to it what they are to a worker: it saves, and ends with exit code 75.
+"""
 
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
 
 import click
 
 from diffusion_contract.agent_messages import Member, TrainerInstruction
 from diffusion_trainer.log_lines import start_logging
+from diffusion_trainer.own_process import leave_signals_to_the_agent
 from diffusion_trainer.process_messages import Orders, ProcessUpdate
 from diffusion_trainer.settings import Settings
 from diffusion_trainer.thread_limits import cpu_limit, thread_environment
 from diffusion_trainer.zygote import fork
+
+if TYPE_CHECKING:
+    from diffusion_trainer.inbox import Inbox
 
 
 def run_here(config_file: Path, output: Path) -> int:
@@ -35,14 +45,31 @@ def run_here(config_file: Path, output: Path) -> int:
     member = Member(pod=settings.pod, uid=settings.uid, address=settings.address)
     instruction = TrainerInstruction(attempt=0, generation=1, members=(member,), master_address=settings.address)
     inbox = Inbox(None, Orders(instruction=instruction))
+    _save_when_told_to_end(inbox)
     return run_trainer(settings, 0, inbox, Reporter(_print_update), writer)
+
+
+def _save_when_told_to_end(inbox: "Inbox") -> None:
+    """Have the first SIGINT or SIGTERM end the run at its next step, and a second one at once."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        print("saving; the same command again goes on from there (once more: end now)", file=sys.stderr, flush=True)
+        inbox.take(inbox.orders.model_copy(update={"terminating": True}))
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
 
 
 def _start_writer() -> socket.socket:
     from diffusion_trainer.checkpoint.writer import run_writer
 
+    def write() -> int:
+        leave_signals_to_the_agent()  # Ctrl-C comes to the whole process group, and what is being saved is to be saved.
+        return run_writer(theirs)
+
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    fork(lambda: run_writer(theirs), [theirs])
+    fork(write, [theirs])
     theirs.close()
     return ours
 
