@@ -186,10 +186,11 @@ MakeRun = Callable[..., Run]
 
 def descendants(pid: int) -> list[int]:
     """Processes below `pid`, nearest first."""
-    found = []
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        found += [int(child), *descendants(int(child))]
-    return found
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:  # It has ended since it was listed.
+        return []
+    return [found for child in children for found in (int(child), *descendants(int(child)))]
 
 
 def title(pid: int) -> str:
