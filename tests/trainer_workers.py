@@ -146,7 +146,7 @@ class Run:
     ) -> Worker:
         """Start one; with a `document` it reads a configuration of its own. `changed` replaces settings."""
         number = len(self.workers)
-        uid, address = f"worker-{number}", f"127.0.{os.getpid() % 250 + 1}.{number + 2}"
+        uid, address = f"worker-{number}", f"127.{os.getpid() // 250 % 250}.{os.getpid() % 250}.{number + 2}"
         self.operator.expect(uid, address, processes)
         token = self.folder / f"token-{uid}"
         token.write_text(uid)
