@@ -1,6 +1,7 @@
 """What a new attempt makes of the checkpoints that it finds."""
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from diffusion_contract.checkpoint_manifest import MANIFEST_NAME, ShardFile
+from diffusion_trainer import rng
 from diffusion_trainer.checkpoint.names import committed_name
 from diffusion_trainer.checkpoint.verification import file_digest, read_manifest
 from diffusion_trainer.inbox import Inbox
@@ -69,6 +71,20 @@ def test_tensors_of_another_network_are_refused_with_the_image_that_wrote_them(t
     assert (code, said[-1].refused_path) == (64, "spec.workers.image")
     assert "go on with the image that wrote it" in str(said[-1].message)
     assert name in str(said[-1].message)
+
+
+def test_all_generators_go_on_where_the_checkpoint_left_them(tmp_path: Path) -> None:
+    train_here(tmp_path, **RUN)
+    stored = load_file(newest(tmp_path) / "rng.safetensors")["rng"]
+    found: list[torch.Tensor] = []
+
+    def look(update: ProcessUpdate, _inbox: Inbox) -> None:
+        if update.state == "Training":
+            found.append(rng.capture())
+
+    random.seed(0)
+    train_here(tmp_path, look, attempt=1, **LONGER)
+    assert torch.equal(torch.stack(found), stored)
 
 
 def test_generators_of_another_build_start_anew(tmp_path: Path) -> None:
