@@ -94,14 +94,14 @@ class FakeOperator:
         started = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(started,), daemon=True)
         self._thread.start()
-        assert started.wait(10)
+        assert started.wait(60)
 
     def stop(self) -> None:
         """Go away, as an operator that was killed: connections end, nobody answers any more."""
         if self._loop is not None and self._loop.is_running():
-            asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(10)
+            asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(90)
             self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(10)
+            self._thread.join(60)
 
     def expect(self, uid: str, address: str, processes: int = 1) -> None:
         self.pods[uid] = Pod(uid, address, processes)
@@ -123,7 +123,7 @@ class FakeOperator:
             await self._think()
 
         assert self._loop is not None
-        asyncio.run_coroutine_threadsafe(act(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(act(), self._loop).result(60)
 
     def _run(self, started: threading.Event) -> None:
         self._loop = asyncio.new_event_loop()
@@ -151,11 +151,19 @@ class FakeOperator:
         await self._runner.cleanup()
         for transport in self._transports:
             transport.abort()  # A polite end of TLS would wait for peers that the test has killed.
-        deadline = time.monotonic() + 5
-        # Connections whose TLS had not begun are nobody's yet: they end when their peers have been answered.
-        selector = asyncio.get_running_loop()._selector  # type: ignore[attr-defined] # no public face says what it watches
-        while len(selector.get_map()) > 1 and time.monotonic() < deadline:  # noqa: ASYNC110
+        deadline = time.monotonic() + 60
+        while self._watched() and time.monotonic() < deadline:
+            # Connections whose TLS had not begun are nobody's yet, and their peers may be dead or stopped.
+            for transport in self._watched():
+                transport.abort()
             await asyncio.sleep(0.01)
+
+    def _watched(self) -> list[asyncio.Transport]:
+        """The connections that the loop watches: what is called when one can be read or written belongs to it."""
+        assert self._loop is not None
+        watched = self._loop._selector.get_map().values()  # type: ignore[attr-defined] # no public face says it
+        owners = [getattr(handle._callback, "__self__", None) for key in watched for handle in key.data if handle]
+        return [owner for owner in owners if isinstance(owner, asyncio.Transport)]
 
     async def _tick(self) -> None:
         while True:
