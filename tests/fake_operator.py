@@ -7,6 +7,7 @@ peer reports the generation broken, or when it is leaving; it is taken in as soo
 import asyncio
 import contextlib
 import ipaddress
+import socket
 import ssl
 import threading
 import time
@@ -142,18 +143,23 @@ class FakeOperator:
         await self._runner.setup()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.ca_file, self._key_file)
-        await web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=context).start()
-        self.port = self._runner.addresses[0][1]
+        self._listening = socket.create_server(("127.0.0.1", self.port))
+        await web.SockSite(self._runner, self._listening, ssl_context=context).start()
+        self.port = self._listening.getsockname()[1]
         self._ticker = asyncio.ensure_future(self._tick())
 
     async def _close(self) -> None:
         self._ticker.cancel()
+        asyncio.get_running_loop().remove_reader(self._listening)
+        await asyncio.sleep(
+            0.01
+        )  # A server that is closed forgets whom it has just accepted: let these be connections.
         await self._runner.cleanup()
         for transport in self._transports:
             transport.abort()  # A polite end of TLS would wait for peers that the test has killed.
         deadline = time.monotonic() + 60
-        while self._watched() and time.monotonic() < deadline:
-            # Connections whose TLS had not begun are nobody's yet, and their peers may be dead or stopped.
+        # Connections whose TLS had not begun are nobody's but a task's yet, and their peers may be dead or stopped.
+        while (self._watched() or len(asyncio.all_tasks()) > 1) and time.monotonic() < deadline:
             for transport in self._watched():
                 transport.abort()
             await asyncio.sleep(0.01)

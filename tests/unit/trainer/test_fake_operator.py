@@ -1,4 +1,4 @@
-"""The operator of the trainers' tests goes away whole: what it left open failed whichever test ran when it was found."""
+"""The operator of the trainers' tests goes away whole: what it left open failed the test that ran when it was found."""
 
 import contextlib
 import socket
