@@ -111,6 +111,13 @@ class Stage:
         found = (life for life in self.lives.values() if (life.attempt, life.pool) == (attempt, pool))
         return next(found, None)
 
+    def has_ended(self, life: Life | None) -> bool:
+        """Whether the end of a pod stands in the API server, or the pod has gone."""
+        if life is None or not self._exists(life):
+            return life is not None
+        pod = self.store.get(POD, self.namespace, life.pod["metadata"]["name"])
+        return pod is not None and pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
+
     def stored_step(self) -> int:
         """The newest committed step that stands in the status of the namespace's training; -1 is none."""
         for training in self.store.all(TRAINING):
@@ -225,11 +232,12 @@ def train_through_a_crash(life: Life, stage: Stage) -> Said:
     base, heard = stage.of(life.attempt, "base"), life.heard
     if life.pool != "base" and (life.attempt == 1 or base is None or base.heard is None):
         # The spot worker comes after the base worker has been told of its generation, and in the first attempt never.
-        return Said(exit_code=75) if life.attempt == 1 and base is not None and base.ended else Said()
+        return Said(exit_code=75) if life.attempt == 1 and base is not None and base.heard is not None else Said()
     if heard is None:
         return Said(report)
     if life.attempt == 1:
-        return Said(exit_code=1)
+        # Not before the end of the spot worker is there to be counted: nobody looks at that pod in the next attempt.
+        return Said(exit_code=1) if stage.has_ended(stage.of(1, "spot")) else Said(report)
     at_work = report.model_copy(update={"state": "Training", "generation": heard.generation, "step": 0})
     if len(heard.members) < 2:
         return Said(at_work)
@@ -247,6 +255,9 @@ def train_through_an_edit(life: Life, stage: Stage) -> Said:
     if life.pod["metadata"]["labels"].get(ROLE_LABEL) == IMAGE_TRIAL_ROLE:
         return Said(exit_code=0)
     heard = life.heard
+    if (life.attempt, life.pool) == (1, "spot"):
+        base = stage.of(1, "base")
+        return Said(exit_code=75) if base is not None and base.ended else Said()
     if (life.attempt, life.pool) != (1, "base") or heard is None:
         return train_through_a_crash(life, stage)
     if heard.stop:
