@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 _REFERENCE = re.compile(
-    r"^pvc://(?P<claim>[a-z0-9]([-a-z0-9.]*[a-z0-9])?)/(?P<name>[a-z0-9]([-a-z0-9._/]*[a-z0-9])?)@(?P<digest>sha256:[0-9a-f]{64})$"
+    r"pvc://(?P<claim>[a-z0-9]([-a-z0-9.]*[a-z0-9])?)/(?P<name>[a-z0-9]([-a-z0-9._/]*[a-z0-9])?)@(?P<digest>sha256:[0-9a-f]{64})"
 )
 
 
@@ -27,7 +27,7 @@ class ModelReference:
 
 def parse_model_reference(text: str) -> ModelReference:
     """Parse `pvc://CLAIM/NAME@sha256:HEX`; raises ValueError that says what is missing."""
-    if match := _REFERENCE.match(text):
+    if match := _REFERENCE.fullmatch(text):
         return ModelReference(claim=match["claim"], name=match["name"], digest=match["digest"])
     if "@sha256:" not in text:
         raise ValueError(f"{text!r} has no digest: write pvc://CLAIM/NAME@sha256:HEX; tags are not accepted")

@@ -1,15 +1,16 @@
 """The agent API's certificate: an authority and a certificate of ours, kept in a Secret and renewed before they end.
 
-Secret data: `tls.crt` and `tls.key` (the server's), `issuer.crt` and `issuer.key` (the authority that signs), `ca.crt`
-(all authorities that pods are to trust, the newest first). A new authority is trusted for OVERLAP before it signs, so
-that it has reached the pods' ConfigMaps by then.
+Secret data: `tls.crt` and `tls.key` (the server's), `issuer.crt` and `issuer.key` (the authority that signs),
+`next.crt` and `next.key` (its successor, for OVERLAP), `ca.crt` (all authorities that pods are to trust, the newest
+first). A new authority is trusted for OVERLAP before it signs, so that it has reached the pods' ConfigMaps by then.
 """
 
 import base64
+import ipaddress
 import ssl
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from cryptography import x509
@@ -29,7 +30,7 @@ class Pair:
     """A certificate and its private key, in PEM."""
 
     certificate: str
-    key: str
+    key: str = field(repr=False)
 
     def ends_after(self, moment: datetime) -> bool:
         """Whether the certificate is still valid then."""
@@ -127,7 +128,7 @@ def _server(host: str, issuer: Pair, now: datetime) -> Pair:
     key, authority = ec.generate_private_key(ec.SECP256R1()), _certificate(issuer.certificate)
     issuer_key = _key(issuer.key)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host[:64])])
-    names = x509.SubjectAlternativeName([x509.DNSName(host), x509.DNSName("localhost")])
+    names = x509.SubjectAlternativeName([_alternative_name(host), x509.DNSName("localhost")])
     builder = _builder(name, authority.subject, key, now, SERVER_LIFE).add_extension(names, critical=False)
     builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
     identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
@@ -176,4 +177,12 @@ def _is_for(pair: Pair, host: str) -> bool:
         names = _certificate(pair.certificate).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return False
-    return host in names.get_values_for_type(x509.DNSName)
+    return _alternative_name(host) in names
+
+
+def _alternative_name(host: str) -> x509.GeneralName:
+    """An operator outside the cluster may be reached by an address, and clients look for that among addresses only."""
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)

@@ -169,7 +169,12 @@ def _understood(reply: Reply, request: str) -> Raw:
     try:
         body: Any = orjson.loads(reply.body or b"{}")
     except orjson.JSONDecodeError:
-        body = {"message": reply.body[:500].decode(errors="replace")}
+        body = None
+    if not isinstance(body, dict):  # A proxy or a captive portal between us and the API server answers like this.
+        said = reply.body[:500].decode(errors="replace")
+        if reply.code < 400:
+            raise Unreachable(f"{request}: the answer is no JSON object: {said}")
+        body = {"message": said}
     if reply.code < 400:
         return dict(body)
     message = f"{request}: {body.get('message', '')}"

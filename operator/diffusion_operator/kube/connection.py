@@ -10,7 +10,7 @@ import ssl
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,11 @@ class Connection:
     namespace: str = "default"
     ca: str | None = None
     client_certificate: str | None = None
-    client_key: str | None = None
-    token: str | None = None
+    client_key: str | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
     token_file: Path | None = None
     verify: bool = True
-    _token_read: float = 0.0
+    _token_read: float = field(default=float("-inf"), repr=False)
 
     def ssl_context(self) -> ssl.SSLContext:
         """TLS as this connection asks for it. Key material touches the disk only in a private file, for an instant."""
@@ -59,9 +59,12 @@ class Connection:
 
 
 def connect(kubeconfig: str | None = None, context: str | None = None) -> Connection:
-    """The connection of $KUBECONFIG or `kubeconfig` if there is one, else in-cluster; raises NoConnection."""
+    """The first that is there of `kubeconfig`, $KUBECONFIG, the pod that we run in, and ~/.kube/config.
+
+    Of several files in $KUBECONFIG the first one counts. Raises NoConnection.
+    """
     named = kubeconfig or os.environ.get("KUBECONFIG")
-    if named is None and os.environ.get("KUBERNETES_SERVICE_HOST") and (SERVICE_ACCOUNT / "token").exists():
+    if not named and os.environ.get("KUBERNETES_SERVICE_HOST") and (SERVICE_ACCOUNT / "token").exists():
         return _in_cluster()
     path = Path(named.split(os.pathsep)[0] if named else "~/.kube/config").expanduser()
     if not path.is_file():

@@ -24,13 +24,13 @@ class Doubts:
         if key not in self._doubted:
             return
         resource = resource_of_key(key)
-        self._doubted.discard(key)  # Another child may go while we ask.
+        known = self._store.get(resource, key.namespace, key.name)
+        self._doubted.discard(key)  # Another child may go while we ask, and a namesake may come: it is not doubted.
         try:
             found = await self._client.get(resource, key.namespace, key.name)
         except KubeError:
             self._doubted.add(key)
             raise
-        known = self._store.get(resource, key.namespace, key.name)
         if known is not None and (found is None or found["metadata"]["uid"] != known["metadata"]["uid"]):
             self._store.remove(resource, known)
         if found is not None:

@@ -1,13 +1,13 @@
 """What can go wrong between the operator and the API server.
 
 KubeError
-Unreachable          no whole answer came: the request may or may not have been carried out
-ApiRefusal           an answer came, and it was no
-NotFound         404
-Conflict         409: the object is not what we thought, or it exists already
-Gone             410: the watch or list position is too old
-TooManyRequests  429, after as many retries as were allowed
-NamespaceEnding  403 with this cause: the namespace is being deleted, and nothing can be made in it any more
+    Unreachable          no whole answer of an API server came: the request may or may not have been carried out
+    ApiRefusal           an answer came, and it was no
+        NotFound         404
+        Conflict         409: the object is not what we thought, or it exists already
+        Gone             410: the watch or list position is too old
+        TooManyRequests  429, after as many retries as were allowed
+        NamespaceEnding  403 with this cause: the namespace is being deleted, and nothing can be made in it any more
 """
 
 from collections.abc import Collection
@@ -18,7 +18,7 @@ class KubeError(Exception):
 
 
 class Unreachable(KubeError):
-    """No whole answer came. Whether the request was carried out is unknown."""
+    """No whole answer of an API server came. Whether the request was carried out is unknown."""
 
 
 class ApiRefusal(KubeError):

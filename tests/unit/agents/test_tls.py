@@ -1,7 +1,9 @@
+import ipaddress
 import ssl
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography import x509
 
 from diffusion_operator.agents.tls import AUTHORITY_LIFE, OVERLAP, SERVER_LIFE, AgentCertificates, renewed
 
@@ -32,6 +34,15 @@ def test_the_certificate_is_renewed_a_month_before_it_ends_by_the_same_authority
 def test_another_host_name_gets_another_certificate() -> None:
     made = renewed(None, HOST, NOW)
     assert renewed(made, "elsewhere.svc", NOW).server != made.server
+
+
+@pytest.mark.parametrize("host", ["10.0.0.7", "fd00::7"])
+def test_an_address_stands_in_the_certificate_as_one(host: str) -> None:
+    made = renewed(None, host, NOW)
+    certificate = x509.load_pem_x509_certificate(made.server.certificate.encode())
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.IPAddress) == [ipaddress.ip_address(host)]
+    assert renewed(made, host, NOW) == made
 
 
 def test_a_new_authority_is_trusted_before_it_signs() -> None:

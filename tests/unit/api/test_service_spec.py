@@ -20,6 +20,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "no spec": ({}, "spec", "required"),
     "an unknown field": (service(spec__sampling__temperature=1), "spec.sampling.temperature", "not permitted"),
     "a tag": (service(spec__model={"ref": "pvc://m/d:latest"}), "spec.model.ref", "has no digest"),
+    "a line too much": (service(spec__model={"ref": f"pvc://m/d@{DIGEST}\n"}), "spec.model.ref", "64 hex digits"),
     "two models": (
         service(spec__model={"ref": f"pvc://m/d@{DIGEST}", "fromTraining": {"name": "a"}}),
         "spec.model",

@@ -1,4 +1,5 @@
 import json
+import re
 from typing import Any
 
 import pytest
@@ -131,6 +132,16 @@ async def test_the_cause_tells_a_namespace_that_ends_from_one_that_is_closed(
     with pytest.raises(ApiRefusal) as caught:
         await api.replace(CONFIG_MAP, MANIFEST)
     assert type(caught.value) is error
+
+
+@pytest.mark.parametrize("body", [b"<html>sign in</html>", b'"ok"', b"[]"])
+async def test_what_no_api_server_answers_is_no_answer(body: bytes) -> None:
+    api, _, _ = client(Reply(200, body))
+    with pytest.raises(Unreachable, match="no JSON object"):
+        await api.get(CONFIG_MAP, "ns", "a")
+    refusing, _, _ = client(Reply(403, body))
+    with pytest.raises(ApiRefusal, match=re.escape(body.decode())):
+        await refusing.get(CONFIG_MAP, "ns", "a")
 
 
 async def test_an_answer_that_is_not_json_is_an_error_with_its_text() -> None:

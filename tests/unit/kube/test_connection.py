@@ -91,6 +91,14 @@ def test_a_file_that_is_no_kubeconfig_is_named_in_one_line(tmp_path: Path, conte
     assert "\n" not in str(raised.value)
 
 
+def test_what_proves_who_we_are_is_never_printed(tmp_path: Path) -> None:
+    made = pair()
+    key = base64.b64encode(made.key.encode()).decode()
+    printed = repr(connect(kubeconfig(tmp_path, {"token": "do-not-tell", "client-key-data": key}))) + repr(made)
+    assert "do-not-tell" not in printed
+    assert "PRIVATE KEY" not in printed
+
+
 def test_without_verification_nothing_is_checked(tmp_path: Path) -> None:
     context = connect(kubeconfig(tmp_path, cluster={"insecure-skip-tls-verify": True})).ssl_context()
     assert context.verify_mode is ssl.CERT_NONE
@@ -104,8 +112,8 @@ def test_in_a_pod_the_service_account_is_used_and_its_token_read_again(
     monkeypatch.setattr(connection_module, "SERVICE_ACCOUNT", tmp_path)
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "fd00::1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
-    monkeypatch.delenv("KUBECONFIG", raising=False)
-    now = [1000.0]
+    monkeypatch.setenv("KUBECONFIG", "")
+    now = [1.0]  # seconds since the machine was started
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     found = connect()
     assert (found.server, found.namespace) == ("https://[fd00::1]:443", "system")

@@ -11,6 +11,7 @@ from diffusion_operator.kube.errors import ApiRefusal, NotFound
 from diffusion_operator.kube.keys import Key
 from diffusion_operator.kube.resources import CONFIG_MAP, TRAINING
 from diffusion_operator.kube.store import Store
+from diffusion_operator.kube.transport import Reply
 from operator_harness import FACTS
 from scripted_transport import ScriptedTransport, failure
 from tiny_planner import TINY
@@ -82,6 +83,20 @@ async def test_a_ghost_is_found_out_and_gone_for_good() -> None:
 async def test_a_namesake_takes_its_place() -> None:
     scene = Scene()
     scene.transport.say(GET, custom_resource("u2", version=7))
+    scene.store.remove(CONFIG_MAP, child())
+    assert await scene.seen() == "u2"
+
+
+async def test_a_namesake_that_comes_while_the_ghost_is_asked_about_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene()
+    ask = scene.transport.request
+
+    async def ask_and_hear(*asked: Any) -> Reply:
+        answer = await ask(*asked)
+        scene.store.put(TRAINING, custom_resource("u2", version=7))
+        return answer
+
+    monkeypatch.setattr(scene.transport, "request", ask_and_hear)
     scene.store.remove(CONFIG_MAP, child())
     assert await scene.seen() == "u2"
 
