@@ -88,5 +88,5 @@ def _references(custom_resource: Raw) -> tuple[Reference, ...]:
     return (Reference("v1", "Secret", namespace, "tiny"),)
 
 
-TINY = Kind("DiffusionTraining", "diffusiontrainings", TRAINING_LABEL, TinyWorld, decide, _references)
+TINY = Kind("DiffusionTraining", TinyWorld, decide, _references)
 KINDS = {TINY.kind: TINY}

@@ -17,8 +17,8 @@ from diffusion_contract.names import ATTEMPT_LABEL
 from diffusion_operator.observe.agent_reports import AgentRecord
 from diffusion_operator.observe.snapshot import Raw, Snapshot
 from diffusion_operator.observe.training_world import members, observe_training, references
-from diffusion_operator.plan.conditions import to_timestamp
 from diffusion_operator.plan.plan import Plan, manifest_digest
+from diffusion_operator.plan.timestamps import to_timestamp
 from diffusion_operator.plan.training import decide_training
 from simulated_pods import exit_code, is_found, made_pod
 from simulated_trainers import Trainer, Volume, obey, work
@@ -239,7 +239,7 @@ class Simulator:
         """Every agent's poll reaches the operator."""
         for uid, one in self.records.items():
             if uid not in self.trainers and one.connected:
-                self.records[uid] = replace(one, connected=False, lost_at=self.now + self.skew)
+                self.records[uid] = replace(one, connected=False)
         for uid, trainer in self.trainers.items():
             self.records[uid] = AgentRecord(uid, trainer.report(self.volume), self.now + self.skew)
 

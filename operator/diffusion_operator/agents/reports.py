@@ -151,8 +151,7 @@ class Reports:
 
     def _lose(self, agent: _Agent) -> None:
         if self._agents.get(agent.record.pod_uid) is agent:
-            lost_at = datetime.now(agent.record.received.tzinfo)
-            agent.record = replace(agent.record, connected=False, lost_at=lost_at)
+            agent.record = replace(agent.record, connected=False)
             self._enqueue_urgently(agent.key)
 
     def _enqueue_throttled(self, key: Key) -> None:

@@ -24,7 +24,6 @@ from diffusion_operator.kube.resources import (
     Resource,
     resource_of,
 )
-from diffusion_operator.kube.status import put_status
 from diffusion_operator.kube.store import Store
 from diffusion_operator.observe.operator_facts import OperatorFacts
 from diffusion_operator.observe.snapshot import PodName, Raw, Refusal, Snapshot, Sought
@@ -142,20 +141,21 @@ class Cluster:
             what = f"{sent['kind']} {metadata['name']}"
             raise ApiRefusal(409, "AlreadyExists", f"{what} exists and belongs to somebody else: rename or delete it")
 
-    async def put_status(self, key: Key, seen: Raw, status: Manifest) -> bool:
-        """Store the whole status if it differs from the one that was seen. Returns whether it was sent.
+    async def put_status(self, key: Key, seen: Raw, status: Manifest) -> None:
+        """Store the status: whole, in one write, only where it differs, and never over a version that was not `seen`.
 
-        Raises NotFound where the custom resource is gone; then it is gone from the store too.
+        Raises Conflict where the custom resource is no longer as it was seen: look again, decide again. Raises NotFound
+        where it is gone; then it is gone from the store too.
         """
+        if seen.get("status", {}) == status:
+            return
         resource = resource_of_key(key)
         try:
-            written = await put_status(self._client, resource, seen, status)
+            written = await self._client.replace(resource, {**seen, "status": status}, "status")
         except NotFound:
             self.store.remove(resource, seen)
             raise
-        if written is not None:
-            self._writes.note(key, resource, written)
-        return written is not None
+        self._writes.note(key, resource, written)
 
     async def event(self, about: Raw, event: Event, now: datetime) -> None:
         """Record an event about the custom resource."""

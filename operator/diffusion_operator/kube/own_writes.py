@@ -58,7 +58,8 @@ class OwnWrites:
         position = self._store.position(resource, namespace)
         if position.listed_at > write.at:
             return True
-        metadata = (self._store.get(*target) or {}).get("metadata", {})
+        live = self._store.get(*target) or {}
         if write.deleted:
+            metadata = live.get("metadata", {})
             return metadata.get("uid") != write.deleted or "deletionTimestamp" in metadata
-        return max(position.resource_version, int(metadata.get("resourceVersion", 0))) >= write.version
+        return max(position.resource_version, version_of(live)) >= write.version

@@ -10,12 +10,9 @@ not worked on is taken, whichever ticket comes first.
 
 import asyncio
 import itertools
-import logging
 import random
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
-
-_log = logging.getLogger(__name__)
 
 K = TypeVar("K", bound=Hashable)
 

@@ -11,7 +11,7 @@ class AgentRecord:
     """The newest report of one pod's agent.
 
     `received`: when it came (UTC). `connected`: a poll is held open now, or was answered so lately that the next one
-    is due. `lost_at`: since when neither holds; None while connected. Losing the connection is a hint, not a death.
+    is due. Losing the connection is a hint, not a death.
     `advanced`: when it first told of the step, state and generation at which it still is; None for `received`.
     """
 
@@ -19,5 +19,4 @@ class AgentRecord:
     report: Report
     received: datetime
     connected: bool = True
-    lost_at: datetime | None = None
     advanced: datetime | None = None

@@ -1,7 +1,6 @@
 """Reading raw Kubernetes objects without ever raising: what is not there, or is of another type, reads as nothing."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from diffusion_operator.observe.snapshot import Raw
 
@@ -55,5 +54,5 @@ def label_of(raw: Raw, label: str) -> str:
 
 def decimal_label(raw: Raw, label: str) -> int | None:
     """A label that holds a number; None where it does not."""
-    text: Any = label_of(raw, label)
+    text = label_of(raw, label)
     return int(text) if text.isascii() and text.isdecimal() else None

@@ -61,9 +61,7 @@ class TrainingJob:
     worker_hash: str
     succeeded: int
     active: int
-    failed: int
     size: int
-    created: str
     deleting: bool
     raw: Raw
     creation_failure: str = ""
@@ -231,9 +229,7 @@ def _job(raw: Raw, snapshot: Snapshot) -> TrainingJob:
         worker_hash=text_at(raw, "metadata", "annotations", WORKER_HASH_ANNOTATION),
         succeeded=integer_at(raw, "status", "succeeded") or 0,
         active=integer_at(raw, "status", "active") or 0,
-        failed=integer_at(raw, "status", "failed") or 0,
         size=integer_at(raw, "spec", "parallelism") or 0,
-        created=text_at(raw, "metadata", "creationTimestamp"),
         deleting=bool(text_at(raw, "metadata", "deletionTimestamp")),
         raw=raw,
         creation_failure=_creation_failure(raw, snapshot),

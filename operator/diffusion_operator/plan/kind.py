@@ -1,4 +1,4 @@
-"""What the loop must know about a kind of custom resource: three pure functions and its names."""
+"""What the loop must know about a kind of custom resource: its name, and pure functions."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,14 +19,12 @@ class Kind(Generic[World]):
     `observe`: raw objects and agents' reports (by pod UID) to named facts. `decide`: facts and the time (aware, UTC)
     to a plan; total, so it never raises on anything that the API server can store. `references`: the objects besides
     children that `observe` wants to see in `Snapshot.referenced`; it must accept a spec that makes no sense.
-    `label`: the label that holds the custom resource's name on every child and pod. `members`: pods that the status
-    names, whoever owns them now: what is looked for there is not gone because a Job between is. `short_of_pods`: UIDs
-    of the children whose events `observe` wants to see in `Snapshot.creation_failures`.
+    `members`: pods that the status names, whoever owns them now: what is looked for there is not gone because a Job
+    between is. `short_of_pods`: UIDs of the children whose events `observe` wants to see in
+    `Snapshot.creation_failures`.
     """
 
     kind: str
-    plural: str
-    label: str
     observe: Callable[[Snapshot, Mapping[str, AgentRecord]], World]
     decide: Callable[[World, datetime], Plan]
     references: Callable[[Raw], tuple[Reference, ...]]

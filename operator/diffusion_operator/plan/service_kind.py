@@ -1,6 +1,5 @@
 """DiffusionService as the loop knows it."""
 
-from diffusion_contract.names import SERVICE_LABEL
 from diffusion_operator.children.service_names import KIND
 from diffusion_operator.observe.service_world import ServiceWorld, observe_service, references
 from diffusion_operator.plan.kind import Kind
@@ -8,8 +7,6 @@ from diffusion_operator.plan.service import decide_service
 
 SERVICE: Kind[ServiceWorld] = Kind(
     kind=KIND,
-    plural="diffusionservices",
-    label=SERVICE_LABEL,
     observe=observe_service,
     decide=decide_service,
     references=references,

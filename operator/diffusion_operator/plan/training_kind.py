@@ -1,15 +1,13 @@
 """DiffusionTraining as the loop knows it."""
 
-from diffusion_contract.names import TRAINING_LABEL
+from diffusion_operator.children.training_names import KIND
 from diffusion_operator.observe.creation_failures import jobs_short_of_pods
 from diffusion_operator.observe.training_world import TrainingWorld, members, observe_training, references
 from diffusion_operator.plan.kind import Kind
 from diffusion_operator.plan.training import decide_training
 
 TRAINING: Kind[TrainingWorld] = Kind(
-    kind="DiffusionTraining",
-    plural="diffusiontrainings",
-    label=TRAINING_LABEL,
+    kind=KIND,
     observe=observe_training,
     decide=decide_training,
     references=references,

@@ -77,9 +77,8 @@ class Recorder(Cluster):
         self.step(f"apply {manifest['metadata']['name']}")
         return "it does not exist"
 
-    async def put_status(self, key: Key, seen: Raw, status: Manifest) -> bool:
+    async def put_status(self, key: Key, seen: Raw, status: Manifest) -> None:
         self.step(f"status {status['phase']}")
-        return True
 
     async def event(self, about: Raw, event: Event, now: datetime) -> None:
         self.step(f"event {event.reason}")
@@ -109,7 +108,7 @@ class FixedClock:
 
 
 def reconciler(recorder: Recorder, decide: Decide = lambda world, now: PLAN) -> Reconciler:
-    kind = Kind(KEY.kind, "diffusiontrainings", "label", lambda snapshot, reports: snapshot, decide, lambda _: ())
+    kind = Kind(KEY.kind, lambda snapshot, reports: snapshot, decide, lambda _: ())
     return Reconciler(recorder, {KEY.kind: kind}, recorder, FixedClock())
 
 

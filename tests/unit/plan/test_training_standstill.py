@@ -17,7 +17,7 @@ def told(uid: str, **report: Any) -> AgentRecord:
     return record(uid, **({"generation": 1, "step": 7} | report))
 
 
-FROZEN = replace(told("b"), connected=False, lost_at=NOW)
+FROZEN = replace(told("b"), connected=False)
 
 
 def after(seconds: float, *records: AgentRecord, listening: bool = False, **changes: Any) -> Plan:
