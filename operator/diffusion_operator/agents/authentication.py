@@ -12,6 +12,8 @@ from diffusion_operator.kube.resources import TOKEN_REVIEW
 GOOD_SECONDS = 60.0
 """How long the API server's yes is believed. A pod that is gone is refused at once, by the informer."""
 _REMEMBERED = 4096
+_SERVICE_ACCOUNT = "system:serviceaccount:"
+"""What the name of a user begins with that is the service account of a namespace."""
 
 
 class Unauthenticated(Exception):
@@ -62,11 +64,11 @@ class Authentication:
             raise Unauthenticated(f"the token is not meant for {', '.join(self._audiences)}")
         user = status["user"]
         name, extra = user.get("username", ""), user.get("extra") or {}
-        account = name.removeprefix("system:serviceaccount:").split(":") if name.startswith("system:service") else [""]
+        is_account = name.startswith(_SERVICE_ACCOUNT)
         return Caller(
             user=name,
             groups=tuple(user.get("groups", ())),
-            namespace=account[0],
+            namespace=name.removeprefix(_SERVICE_ACCOUNT).split(":")[0] if is_account else "",
             pod_name=(extra.get("authentication.kubernetes.io/pod-name") or [""])[0],
             pod_uid=(extra.get("authentication.kubernetes.io/pod-uid") or [""])[0],
         )

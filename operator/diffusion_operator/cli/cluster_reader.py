@@ -11,16 +11,16 @@ from urllib3.exceptions import HTTPError
 
 from diffusion_contract.names import GROUP, SERVICE_LABEL, TRAINING_LABEL, VERSION
 from diffusion_operator.cli.kind_words import kind_of
+from diffusion_operator.kube.resources import CUSTOM_RESOURCES
+from diffusion_operator.observe.creation_failures import last_seen
 from diffusion_operator.observe.snapshot import Raw
 
-PLURALS = {"training": "diffusiontrainings", "service": "diffusionservices"}
-_KINDS = {"training": "DiffusionTraining", "service": "DiffusionService"}
 _LABELS = {"DiffusionTraining": TRAINING_LABEL, "DiffusionService": SERVICE_LABEL}
-_SECONDS = 10
+_TIMEOUT = {"_request_timeout": 10}
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
 _UNUSABLE = (config.ConfigException, OSError, ValueError, yaml.YAMLError, TypeError)
 """What the official client raises for a kubeconfig that it cannot use; TypeError where it is YAML of another shape."""
-_RAW = {"_preload_content": False, "_request_timeout": _SECONDS}
+_RAW = {"_preload_content": False, **_TIMEOUT}
 
 
 class NotThere(Exception):
@@ -37,8 +37,7 @@ class ClusterReader:
     def __init__(self, kubeconfig: str | None, context: str | None, namespace: str | None) -> None:
         try:
             self._client = config.new_client_from_config(kubeconfig, context)
-            _, active = config.list_kube_config_contexts(kubeconfig)
-            contexts, _ = config.list_kube_config_contexts(kubeconfig)
+            contexts, active = config.list_kube_config_contexts(kubeconfig)
         except _UNUSABLE as error:
             why = f"{kubeconfig or config.KUBE_CONFIG_DEFAULT_LOCATION}: {' '.join(str(error).split())}".rstrip(".")
             raise NotThere(f"no usable kubeconfig: {why}. Name another by KUBECONFIG or --kubeconfig") from error
@@ -49,14 +48,14 @@ class ClusterReader:
         """All trainings and services of one namespace, or of all."""
         found: list[Raw] = []
         api = client.CustomObjectsApi(self._client)
-        for short, plural in PLURALS.items():
-            kind = (GROUP, VERSION)
+        for resource in CUSTOM_RESOURCES:
+            plural = resource.plural
             with self._readable(plural):
                 if namespace:
-                    page = api.list_namespaced_custom_object(*kind, namespace, plural, _request_timeout=_SECONDS)
+                    page = api.list_namespaced_custom_object(GROUP, VERSION, namespace, plural, **_TIMEOUT)
                 else:
-                    page = api.list_cluster_custom_object(*kind, plural, _request_timeout=_SECONDS)
-            found += [{**_printable(item), "kind": _KINDS[short]} for item in page["items"]]
+                    page = api.list_cluster_custom_object(GROUP, VERSION, plural, **_TIMEOUT)
+            found += [{**_printable(item), "kind": resource.kind} for item in page["items"]]
         return found
 
     def named(self, name: str, kind: str | None) -> Sequence[Raw]:
@@ -115,10 +114,3 @@ def _printable(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _printable(inner) for key, inner in value.items()}
     return [_printable(inner) for inner in value] if isinstance(value, list) else value
-
-
-def last_seen(event: Raw) -> str:
-    """When an event was last said (RFC 3339)."""
-    series = event.get("series") or {}
-    known = (series.get("lastObservedTime"), event.get("eventTime"), event["metadata"].get("creationTimestamp"))
-    return str(next(filter(None, known), ""))

@@ -4,7 +4,8 @@ Exit codes: 0 shown, 1 the API server cannot be reached or says no, 2 bad input 
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any, TypeVar
 
@@ -92,17 +93,15 @@ def describe(
             _show(*rule, view(item, reader.pods(item), reader.events(item)))
 
 
-class _errors:  # noqa: N801 - reads as the block that it guards
-    """Turns failures into one line and the exit code that the module's docstring promises."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, NotThere | Unclear):
-            raise click.UsageError(str(error)) from error
-        if isinstance(error, Unreadable):
-            raise click.ClickException(str(error)) from error
+@contextmanager
+def _errors() -> Iterator[None]:
+    """Turn failures into one line and the exit code that the module's docstring promises."""
+    try:
+        yield
+    except (NotThere, Unclear) as error:
+        raise click.UsageError(str(error)) from error
+    except Unreadable as error:
+        raise click.ClickException(str(error)) from error
 
 
 if __name__ == "__main__":

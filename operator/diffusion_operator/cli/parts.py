@@ -7,7 +7,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from diffusion_operator.cli.cluster_reader import last_seen
+from diffusion_operator.observe.creation_failures import last_seen
 from diffusion_operator.observe.snapshot import Raw
 
 _GOOD = {"Succeeded", "Running", "True", "Ready", "Completed"}

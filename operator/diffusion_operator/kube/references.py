@@ -1,7 +1,6 @@
 """Objects that a custom resource names and that are not its children: Secrets, claims, other custom resources."""
 
 import base64
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -9,12 +8,11 @@ from typing import NamedTuple
 from diffusion_contract.api_key_hash import SHAPE, parse_api_key_hash
 from diffusion_operator.kube.client import ApiClient
 from diffusion_operator.kube.errors import FINAL_CODES, ApiRefusal
+from diffusion_operator.kube.fresh_answers import FreshAnswers
 from diffusion_operator.kube.keys import Key
-from diffusion_operator.kube.resources import CUSTOM_RESOURCES, SECRET, Resource, resource_of
+from diffusion_operator.kube.resources import CUSTOM_RESOURCES, SECRET, resource_of
 from diffusion_operator.kube.store import Store
 from diffusion_operator.observe.snapshot import Raw, Reference, Refusal
-
-FRESH_SECONDS = 10.0
 
 
 class LookedUp(NamedTuple):
@@ -29,7 +27,7 @@ class References:
 
     def __init__(self, client: ApiClient, store: Store) -> None:
         self._client, self._store = client, store
-        self._known: dict[Reference, tuple[float, Raw | Refusal | None]] = {}
+        self._answers = FreshAnswers(self._ask)
         self._used: dict[Key, tuple[Reference, ...]] = {}
         self._users: dict[Reference, set[Key]] = defaultdict(set)
 
@@ -65,15 +63,10 @@ class References:
         resource = resource_of(reference.api_version, reference.kind)
         if resource in CUSTOM_RESOURCES:
             return self._store.get(resource, reference.namespace, reference.name)
-        at, known = self._known.get(reference, (float("-inf"), None))
-        if time.monotonic() - at < FRESH_SECONDS:
-            return known
-        answer = await self._ask(resource, reference)
-        self._prune()
-        self._known[reference] = (time.monotonic(), answer)
-        return answer
+        return await self._answers.to(reference)
 
-    async def _ask(self, resource: Resource, reference: Reference) -> Raw | Refusal | None:
+    async def _ask(self, reference: Reference) -> Raw | Refusal | None:
+        resource = resource_of(reference.api_version, reference.kind)
         try:
             found = await self._client.get(resource, reference.namespace, reference.name)
         except ApiRefusal as refused:
@@ -81,11 +74,6 @@ class References:
                 raise
             return Refusal(reference.kind, reference.name, refused.code, refused.message, is_read=True)
         return _without_values(found) if found is not None and resource == SECRET else found
-
-    def _prune(self) -> None:
-        horizon = time.monotonic() - FRESH_SECONDS
-        for stale in [reference for reference, (at, _) in self._known.items() if at < horizon]:
-            del self._known[stale]
 
 
 def _without_values(secret: Raw) -> Raw:

@@ -44,7 +44,6 @@ from diffusion_operator.observe.operator_facts import OperatorFacts
 
 _log = logging.getLogger(__name__)
 
-
 _FAREWELL_SECONDS = 5.0
 
 
@@ -108,7 +107,7 @@ class OperatorProcess:
     async def _as_standby(self) -> None:
         while True:
             # A container that was restarted in the same pod still has the label from before: agents would be sent here.
-            if await self._is_unlabelled():
+            if await self._take_label_away():
                 return await self._lease.acquire()
             await asyncio.sleep(self._settings.retry_seconds)
 
@@ -156,10 +155,7 @@ class OperatorProcess:
         namespaces = [one for one in self._settings.namespaces if one not in engine.closed]
         if self._settings.namespaces and not namespaces:
             await asyncio.Event().wait()
-        await listen(
-            *(self._connection, engine.store, engine.hearing, namespaces, quiet_settings()),
-            retake_signals=self._take_signals,
-        )
+        await listen(self._connection, engine.store, engine.hearing, namespaces, quiet_settings(), self._take_signals)
 
     def _engine(self, certificates: AgentCertificates) -> Engine:
         settings = self._settings
@@ -197,8 +193,8 @@ class OperatorProcess:
         for name in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(name, self._stop.set)
 
-    async def _is_unlabelled(self) -> bool:
-        """Take the leader label from this pod. A pod that is gone has none."""
+    async def _take_label_away(self) -> bool:
+        """Take the leader's label from this pod. Returns whether it has none now; a pod that is gone has none."""
         try:
             await self._label(None)
         except NotFound:
@@ -212,7 +208,7 @@ class OperatorProcess:
         """Send agents elsewhere, then let the next one lead."""
         try:
             async with asyncio.timeout(_FAREWELL_SECONDS):
-                await self._is_unlabelled()
+                await self._take_label_away()
                 await self._lease.release()
         except (KubeError, TimeoutError) as error:
             _log.warning("the lease was not released, and will run out: %s", error or "no answer")

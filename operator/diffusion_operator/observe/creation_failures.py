@@ -31,8 +31,8 @@ def _is_short(job: Raw) -> bool:
 
 def creation_failure(events: Iterable[Raw], not_before: str) -> str:
     """The cause that the newest event tells; empty where there is none since `not_before` (RFC 3339, or empty)."""
-    newest = max(events, key=_last_seen, default=None)
-    if newest is None or _last_seen(newest) < not_before:
+    newest = max(events, key=last_seen, default=None)
+    if newest is None or last_seen(newest) < not_before:
         return ""
     return refusal_in(text_at(newest, "note"))
 
@@ -54,7 +54,7 @@ def refused(sentence: str, otherwise: str) -> tuple[str, str]:
     return otherwise, sentence
 
 
-def _last_seen(event: Raw) -> str:
+def last_seen(event: Raw) -> str:
     """When an event was last repeated, to the second. Writers of the old API fill the deprecated fields."""
     times = (
         text_at(mapping_at(event, "series"), "lastObservedTime"),

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from diffusion_operator.kube.client import ApiClient
-from diffusion_operator.kube.creation_failures import FRESH_SECONDS, CreationFailures
+from diffusion_operator.kube.creation_failures import CreationFailures
+from diffusion_operator.kube.fresh_answers import FRESH_SECONDS
 from diffusion_operator.observe.creation_failures import jobs_short_of_pods
 from scripted_transport import ScriptedTransport, failure
 from world_builders import job, pod

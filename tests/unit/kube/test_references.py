@@ -6,8 +6,9 @@ import pytest
 from diffusion_contract.api_key_hash import SHAPE
 from diffusion_operator.kube.client import ApiClient
 from diffusion_operator.kube.errors import KubeError, Unreachable
+from diffusion_operator.kube.fresh_answers import FRESH_SECONDS
 from diffusion_operator.kube.keys import Key
-from diffusion_operator.kube.references import FRESH_SECONDS, References
+from diffusion_operator.kube.references import References
 from diffusion_operator.kube.store import Store
 from diffusion_operator.observe.snapshot import Raw, Reference, Refusal
 from scripted_transport import Answer, ScriptedTransport, failure
