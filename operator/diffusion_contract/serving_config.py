@@ -2,11 +2,12 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from diffusion_contract.agent_messages import Route
 from diffusion_contract.frozen_model import FrozenModel
 from diffusion_contract.text_form import TextForm
+from diffusion_contract.unique_items import once
 
 Sampler = Literal["DDIM", "Euler"]
 
@@ -31,7 +32,7 @@ class SamplingSpec(FrozenModel):
 
     sampler: Sampler = "DDIM"
     guidance_scale: Annotated[float, Field(ge=0, le=50)] = 1.0
-    classes: Annotated[tuple[ServiceClass, ...], Field(min_length=1, max_length=16)] = (
+    classes: Annotated[tuple[ServiceClass, ...], Field(min_length=1, max_length=16), AfterValidator(once("name"))] = (
         ServiceClass(name="final", steps=20),
     )
 

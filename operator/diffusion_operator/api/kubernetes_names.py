@@ -1,13 +1,10 @@
-"""Names as Kubernetes writes them, and lists in which a name stands once."""
+"""Names as Kubernetes writes them."""
 
-from collections.abc import Callable
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
 from diffusion_contract.text_form import TextForm
-
-Item = TypeVar("Item")
 
 _NAME = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 SUBDOMAIN = rf"{_NAME}(\.{_NAME})*"
@@ -69,16 +66,3 @@ def keys_are_qualified(labels: dict[str, str]) -> dict[str, str]:
 
 NodeLabels = Annotated[dict[str, LabelValue], Field(max_length=16), AfterValidator(keys_are_qualified)]
 """Labels that a node must have."""
-
-
-def once(*names: str) -> Callable[[tuple[Item, ...]], tuple[Item, ...]]:
-    """A validator of a list whose items differ in the fields `names`: each of their values may stand once."""
-
-    def validate(items: tuple[Item, ...]) -> tuple[Item, ...]:
-        keys = [" with ".join(str(getattr(item, name)) for name in names) for item in items]
-        for place, key in enumerate(keys):
-            if key in keys[:place]:
-                raise ValueError(f"{key} stands twice: remove one of them")
-        return items
-
-    return validate

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, model_validator
 from diffusion_contract.frozen_model import FrozenModel, Misfit
 from diffusion_contract.names import GROUP
 from diffusion_contract.text_form import TextForm
+from diffusion_contract.unique_items import once
 from diffusion_operator.api.affinity import Affinity, TopologySpreadConstraint
 from diffusion_operator.api.kubernetes_names import (
     KEY_OR_EMPTY,
@@ -19,7 +20,6 @@ from diffusion_operator.api.kubernetes_names import (
     NodeLabels,
     ObjectName,
     keys_are_qualified,
-    once,
 )
 from diffusion_operator.api.pod_volumes import TemplateVolume, VolumeMount
 

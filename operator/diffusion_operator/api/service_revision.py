@@ -9,9 +9,9 @@ import json
 
 from diffusion_contract.frozen_model import FrozenModel
 from diffusion_contract.model_reference import ModelReference, parse_model_reference
+from diffusion_contract.serving_config import SamplingSpec
 from diffusion_operator.api.pod_template import PodTemplate
 from diffusion_operator.api.resources import ResourcesSpec
-from diffusion_operator.api.service_spec import ServiceSampling
 
 REVISION_KEY = "revision.json"
 """Key of the revision's ConfigMap under which it stands."""
@@ -27,7 +27,7 @@ class RevisionSpec(FrozenModel):
     image: str
     resources: ResourcesSpec = ResourcesSpec()
     template: PodTemplate = PodTemplate()
-    sampling: ServiceSampling = ServiceSampling()
+    sampling: SamplingSpec = SamplingSpec()
     max_batch: int = 16
 
     @property

@@ -7,9 +7,9 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from diffusion_contract.frozen_model import FrozenModel
 from diffusion_contract.model_reference import parse_model_reference
-from diffusion_contract.serving_config import SamplingSpec, ServiceClass
+from diffusion_contract.serving_config import SamplingSpec
 from diffusion_operator.api.errors import SpecInvalid, spec_invalid
-from diffusion_operator.api.kubernetes_names import SUBDOMAIN_FORM, Image, ObjectName, once
+from diffusion_operator.api.kubernetes_names import SUBDOMAIN_FORM, Image, ObjectName
 from diffusion_operator.api.pod_template import PodTemplate
 from diffusion_operator.api.resources import ResourcesSpec
 
@@ -38,15 +38,6 @@ class ServedModel(FrozenModel):
         if (self.ref is None) == (self.from_training is None):
             raise ValueError("set exactly one of ref and fromTraining")
         return self
-
-
-class ServiceSampling(SamplingSpec):
-    """How images are drawn. The first class is the default, and each name stands once."""
-
-    @field_validator("classes")
-    @classmethod
-    def _each_name_once(cls, classes: tuple[ServiceClass, ...]) -> tuple[ServiceClass, ...]:
-        return once("name")(classes)
 
 
 class BatchingSpec(FrozenModel):
@@ -80,7 +71,7 @@ class DiffusionServiceSpec(FrozenModel):
     image: Image | None = None
     resources: ResourcesSpec = ResourcesSpec()
     template: PodTemplate = PodTemplate()
-    sampling: ServiceSampling = ServiceSampling()
+    sampling: SamplingSpec = SamplingSpec()
     batching: BatchingSpec = BatchingSpec()
     replicas: ReplicasSpec = ReplicasSpec()
     auth: AuthSpec
@@ -94,6 +85,3 @@ def parse_service_spec(raw: Mapping[str, Any]) -> DiffusionServiceSpec:
         return DiffusionServiceSpec.model_validate(raw["spec"])
     except ValidationError as error:
         raise spec_invalid(error) from error
-
-
-__all__ = ["DiffusionServiceSpec", "ServiceSampling", "SpecInvalid", "parse_service_spec"]

@@ -8,18 +8,11 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from diffusion_contract.frozen_model import FrozenModel, Misfit
 from diffusion_contract.quantity import quantity_value
-from diffusion_contract.run_config import (
-    CheckpointInterval,
-    CheckpointSpec,
-    DatasetSpec,
-    DiffusionSpec,
-    ModelSpec,
-    Retention,
-    TrainingSpec,
-)
+from diffusion_contract.run_config import CheckpointSpec, DatasetSpec, DiffusionSpec, ModelSpec, TrainingSpec
 from diffusion_contract.text_form import TextForm
+from diffusion_contract.unique_items import once
 from diffusion_operator.api.errors import SpecInvalid, spec_invalid
-from diffusion_operator.api.kubernetes_names import Image, NodeLabels, ObjectName, dns_label, once
+from diffusion_operator.api.kubernetes_names import Image, NodeLabels, ObjectName, dns_label
 from diffusion_operator.api.pod_template import PodTemplate, Tolerations
 from diffusion_operator.api.resources import GPUS, Quantity, ResourcesSpec
 
@@ -82,9 +75,6 @@ class CheckpointSettings(CheckpointSpec):
     """What pods read about checkpoints, and where these lie."""
 
     storage: StorageSpec
-    interval: CheckpointInterval = CheckpointInterval(seconds=300)
-    on_preemption: bool = True
-    retain: Retention = Retention()
 
 
 class WorkersSpec(FrozenModel):
@@ -260,6 +250,3 @@ def parse_training(raw: Mapping[str, Any]) -> TrainingCustomResource:
         generation=int(metadata.get("generation", 0)),
         spec=spec,
     )
-
-
-__all__ = ["DiffusionTrainingSpec", "PoolSpec", "SpecInvalid", "TrainingCustomResource", "parse_training"]

@@ -30,23 +30,14 @@ _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 _PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
 
 
-def node_affinity(capacity: str, theirs: Mapping[str, Any] | None) -> dict[str, Any]:
+def node_affinity(capacity: str, theirs: Mapping[str, Any]) -> dict[str, Any]:
     """`theirs` (a pod's `nodeAffinity`) with what `capacity` adds: OnDemand keeps off spot nodes, Spot prefers them."""
-    merged = dict(theirs or {})
     if capacity == "Spot":
-        merged[_PREFERRED] = [*_listed(merged.get(_PREFERRED)), *_PREFER_SPOT]
-        return merged
-    required = merged.get(_REQUIRED)
-    terms = _listed(required.get("nodeSelectorTerms")) if isinstance(required, Mapping) else []
-    merged[_REQUIRED] = {"nodeSelectorTerms": [_without_spot(term) for term in terms or [{}]]}
-    return merged
+        return {**theirs, _PREFERRED: [*theirs.get(_PREFERRED, ()), *_PREFER_SPOT]}
+    terms = theirs.get(_REQUIRED, {}).get("nodeSelectorTerms", [{}])
+    return {**theirs, _REQUIRED: {"nodeSelectorTerms": [_without_spot(term) for term in terms]}}
 
 
-def _without_spot(term: Any) -> dict[str, Any]:
+def _without_spot(term: Mapping[str, Any]) -> dict[str, Any]:
     """Terms are alternatives, so each of them gets the exclusion."""
-    kept: dict[str, Any] = dict(term) if isinstance(term, Mapping) else {}
-    return kept | {"matchExpressions": [*_listed(kept.get("matchExpressions")), *_EXCLUDE_SPOT]}
-
-
-def _listed(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else []
+    return {**term, "matchExpressions": [*term.get("matchExpressions", ()), *_EXCLUDE_SPOT]}

@@ -8,12 +8,12 @@ from diffusion_contract.names import (
     MODELS_DIRECTORY,
 )
 from diffusion_operator.api.service_revision import RevisionSpec
-from diffusion_operator.children.job import threads
 from diffusion_operator.children.metadata import Manifest, Owner
 from diffusion_operator.children.pod import Mount, PodRecipe, pod_template
 from diffusion_operator.children.service_names import ENGINE, engine_name, revision_labels
 from diffusion_operator.children.serving_config_map import ENGINE_CONFIG_KEY
 from diffusion_operator.children.serving_pod import deployment, keys_mount, probes
+from diffusion_operator.children.threads import threads
 
 STARTUP_SECONDS = 600
 """How long verifying, loading and warming up a model may take before the container is started again."""

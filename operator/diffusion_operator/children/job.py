@@ -5,7 +5,6 @@ disruption or a pod that left with 75 is ignored. The controller replaces a work
 its own (10 s, doubling), which is why survivors never wait for one and a new attempt is a new Job.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,12 +20,12 @@ from diffusion_contract.names import (
     TEMPLATE_HASH_ANNOTATION,
     WORKER_HASH_ANNOTATION,
 )
-from diffusion_contract.quantity import quantity_value
 from diffusion_contract.run_config import RUN_CONFIG_KEY
 from diffusion_operator.api.training_spec import PoolSpec, TrainingCustomResource
 from diffusion_operator.children.capacity import SPOT_TOLERATIONS, node_affinity
 from diffusion_operator.children.metadata import Manifest, child_metadata, spec_hash
 from diffusion_operator.children.pod import Mount, PodRecipe, pod_template
+from diffusion_operator.children.threads import threads
 from diffusion_operator.children.training_names import (
     COMPONENT,
     checkpoint_claim,
@@ -41,8 +40,6 @@ from diffusion_operator.children.training_names import (
 NO_BACKOFF_LIMIT = 2**31 - 1
 NODE_LOSS_SECONDS = 30
 """A worker on a node that does not answer is given up after this time (Kubernetes' default is 300)."""
-MOST_THREADS = 1024
-"""No machine has more cores, whatever a limit says."""
 GRACE_SECONDS = {"OnDemand": 110, "Spot": 15}
 """From SIGTERM to SIGKILL. Two minutes is the longest notice of a cloud, 15 s what GKE gives user pods on spot."""
 
@@ -134,17 +131,6 @@ def _environment(training: TrainingCustomResource, pool: PoolSpec, attempt: int)
         ENV_CONFIG_FILE: f"{CONFIG_DIRECTORY}/{RUN_CONFIG_KEY}",
         "OMP_NUM_THREADS": str(threads(workers.resources.limits, workers.processes_per_worker)),
     }
-
-
-def threads(limits: Mapping[str, str], processes: int) -> int:
-    """CPU threads for each of `processes`: their share of the CPU limit, 1 to MOST_THREADS, and one without a limit."""
-    return max(1, math.floor(min(cores(limits.get("cpu", "1")) / processes, MOST_THREADS)))
-
-
-def cores(quantity: str) -> float:
-    """A CPU quantity in cores: `1500m` is 1.5. What is no quantity counts as one."""
-    value = quantity_value(quantity)
-    return 1.0 if value is None else float(value)
 
 
 def _mounts(training: TrainingCustomResource) -> tuple[Mount, ...]:

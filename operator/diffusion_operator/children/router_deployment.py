@@ -16,7 +16,7 @@ from diffusion_operator.api.resources import ResourcesSpec
 from diffusion_operator.children.metadata import Manifest, Owner, spec_hash
 from diffusion_operator.children.pod import Mount, PodRecipe, pod_template
 from diffusion_operator.children.service_names import ROUTER, router_name, service_labels
-from diffusion_operator.children.serving_config_map import ROUTER_CONFIG_KEY, plain_sampling
+from diffusion_operator.children.serving_config_map import ROUTER_CONFIG_KEY
 from diffusion_operator.children.serving_pod import deployment, keys_mount, probes
 
 REPLICAS = 2
@@ -56,9 +56,6 @@ def router_deployment(
         grace_seconds=GRACE_SECONDS,
     )
     template = pod_template(recipe)
-    metadata = template["metadata"] | {
-        "annotations": {
-            SAMPLING_ANNOTATION: spec_hash(plain_sampling(sampling).model_dump(mode="json", exclude_defaults=True))
-        }
-    }
+    sampling_hash = spec_hash(sampling.model_dump(mode="json", exclude_defaults=True))
+    metadata = template["metadata"] | {"annotations": {SAMPLING_ANNOTATION: sampling_hash}}
     return deployment(owner, name, labels, REPLICAS, {**template, "metadata": metadata})

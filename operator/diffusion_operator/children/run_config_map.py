@@ -5,12 +5,11 @@ Mounted files follow a ConfigMap by themselves, so a renewed authority or a late
 
 import json
 
+from diffusion_contract.names import AGENT_CA_KEY
 from diffusion_contract.run_config import RUN_CONFIG_KEY, CheckpointSpec, PublishTarget, RunConfig
 from diffusion_operator.api.training_spec import TrainingCustomResource
 from diffusion_operator.children.metadata import Manifest, child_metadata
 from diffusion_operator.children.training_names import model_claim, owner_of, run_config_name, training_labels
-
-AGENT_CA_KEY = "agent-ca.crt"
 
 
 def run_config(training: TrainingCustomResource) -> RunConfig:

@@ -4,7 +4,7 @@ import json
 
 from diffusion_contract.agent_messages import Route, RouterInstruction
 from diffusion_contract.frozen_model import FrozenModel
-from diffusion_contract.names import ENGINE_PORT
+from diffusion_contract.names import AGENT_CA_KEY, ENGINE_PORT
 from diffusion_contract.serving_config import EngineConfig, RouterConfig, SamplingSpec
 from diffusion_operator.api.service_revision import REVISION_KEY, RevisionSpec
 from diffusion_operator.children.metadata import Manifest, Owner, child_metadata
@@ -19,7 +19,6 @@ from diffusion_operator.children.service_names import (
 
 ENGINE_CONFIG_KEY = "engine.json"
 ROUTER_CONFIG_KEY = "router.json"
-AGENT_CA_KEY = "agent-ca.crt"
 
 
 def engine_config_map(owner: Owner, revision: RevisionSpec) -> Manifest:
@@ -29,7 +28,7 @@ def engine_config_map(owner: Owner, revision: RevisionSpec) -> Manifest:
         namespace=owner.namespace,
         revision=revision.digest,
         model=revision.model,
-        sampling=plain_sampling(revision.sampling),
+        sampling=revision.sampling,
         max_batch=revision.max_batch,
     )
     return {
@@ -51,7 +50,7 @@ def router_config(owner: Owner, sampling: SamplingSpec, told: RouterInstruction)
     return RouterConfig(
         service=owner.name,
         namespace=owner.namespace,
-        sampling=plain_sampling(sampling),
+        sampling=sampling,
         routes=told.routes,
         since=told.since,
     )
@@ -68,11 +67,6 @@ def router_config_map(owner: Owner, config: RouterConfig, agent_ca: str) -> Mani
         "metadata": child_metadata(owner, router_name(owner), service_labels(owner, ROUTER)),
         "data": {ROUTER_CONFIG_KEY: _text(config), AGENT_CA_KEY: agent_ca},
     }
-
-
-def plain_sampling(sampling: SamplingSpec) -> SamplingSpec:
-    """`sampling` as the type that crosses the border, without what only the operator checks."""
-    return SamplingSpec(sampler=sampling.sampler, guidance_scale=sampling.guidance_scale, classes=sampling.classes)
 
 
 def _text(document: FrozenModel) -> str:

@@ -10,6 +10,7 @@ from diffusion_operator.observe.raw_values import condition_of, integer_at, mapp
 from diffusion_operator.observe.snapshot import Raw
 
 PodPhase = Literal["Pending", "Running", "Succeeded", "Failed", "Unknown"]
+_PHASES: tuple[PodPhase, ...] = ("Pending", "Running", "Succeeded", "Failed")
 
 PULL_PROBLEMS = frozenset(
     {
@@ -18,12 +19,14 @@ PULL_PROBLEMS = frozenset(
         "InvalidImageName",
         "ErrImageNeverPull",
         "ImageInspectError",
+        "RegistryUnavailable",
         "SignatureValidationFailed",
     }
 )
-_PHASES: tuple[PodPhase, ...] = ("Pending", "Running", "Succeeded", "Failed")
+"""What a container waits for, in the kubelet's words, whose image cannot be had now."""
 
 START_PROBLEMS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+"""And what one waits for that cannot be made."""
 
 START_FAILURES = frozenset({"StartError", "ContainerCannotRun"})
 """How a container ends whose command could not be begun, mostly because its image has none by that name."""

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from diffusion_operator.api.training_spec import TrainingCustomResource, parse_training
-from diffusion_operator.children.job import cores, threads, training_job, worker_hash
+from diffusion_operator.children.job import training_job, worker_hash
+from diffusion_operator.children.threads import threads
 from world_builders import MINIMAL, TWO_POOLS, custom_resource, spec_with
 
 
@@ -84,11 +85,6 @@ def test_pods_know_who_they_are() -> None:
 )
 def test_threads_are_the_share_of_the_cpu_limit(limit: str | None, processes: int, expected: int) -> None:
     assert threads({"cpu": limit} if limit else {}, processes) == expected
-
-
-def test_a_cpu_quantity_is_read_in_cores() -> None:
-    assert cores("1500m") == 1.5
-    assert cores("2") == 2
 
 
 def test_on_demand_workers_keep_off_spot_nodes_and_spot_workers_prefer_them() -> None:
