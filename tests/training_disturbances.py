@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 from diffusion_contract.names import ATTEMPT_LABEL
-from diffusion_operator.plan.conditions import to_timestamp
+from diffusion_operator.plan.timestamps import to_timestamp
 from training_simulator import Simulator
 from world_builders import spec_with
 

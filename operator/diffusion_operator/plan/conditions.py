@@ -7,8 +7,10 @@ a condition that keeps its status keeps its `lastTransitionTime`, so a pass that
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Literal
+from datetime import datetime
+from typing import Any, Literal, get_args
+
+from diffusion_operator.plan.timestamps import from_timestamp, to_timestamp
 
 ConditionStatus = Literal["True", "False", "Unknown"]
 MESSAGE_LIMIT = 1024
@@ -25,61 +27,13 @@ class Condition:
     message: str
 
 
-def to_timestamp(moment: datetime) -> str:
-    """RFC 3339 in UTC with whole seconds, as Kubernetes writes `metav1.Time`. `moment` must know its zone."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+Health = Literal["Ready", "Reconciling", "Stalled"]
+"""How kstatus is to see a resource: `Current`, `InProgress`, or `Failed`, where somebody outside has to help."""
 
 
-def from_timestamp(text: object) -> datetime | None:
-    """The moment that an RFC 3339 text names; None where there is none or it cannot be read.
-
-    Neither can a year that no cluster has seen: `metav1.Time` writes "never" as year 1, and a delay after the year 9999
-    is beyond the calendar.
-    """
-    try:
-        moment = datetime.fromisoformat(text) if isinstance(text, str) else None
-    except ValueError:
-        return None
-    if moment is None or not 1970 < moment.year < 9000:
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def seconds_left(since: datetime | None, seconds: float, now: datetime) -> float:
-    """How much of the `seconds` after `since` is left, and never more than all; 0 where nobody knows since when.
-
-    A `since` that lies further ahead than they last was written before a clock was put back, perhaps by hours: it says
-    nothing any more, and nobody waits for it. One that is a little ahead comes of another machine's clock.
-    """
-    if since is None:
-        return 0.0
-    left = seconds - (now - since).total_seconds()
-    return min(left, seconds) if 0 < left <= 2 * seconds else 0.0
-
-
-def ready(reason: str, message: str) -> tuple[Condition, ...]:
-    """The kstatus three of a resource that is as its spec asks: kstatus reads `Current`."""
-    return _kstatus("True", "False", "False", reason, message)
-
-
-def reconciling(reason: str, message: str) -> tuple[Condition, ...]:
-    """The kstatus three of a resource on its way: kstatus reads `InProgress`."""
-    return _kstatus("False", "True", "False", reason, message)
-
-
-def stalled(reason: str, message: str) -> tuple[Condition, ...]:
-    """The kstatus three of a resource that will not move without help from outside: kstatus reads `Failed`."""
-    return _kstatus("False", "False", "True", reason, message)
-
-
-def _kstatus(
-    is_ready: ConditionStatus, is_reconciling: ConditionStatus, is_stalled: ConditionStatus, reason: str, message: str
-) -> tuple[Condition, ...]:
-    return (
-        Condition("Ready", is_ready, reason, message),
-        Condition("Reconciling", is_reconciling, reason, message),
-        Condition("Stalled", is_stalled, reason, message),
-    )
+def kstatus(health: Health, reason: str, message: str) -> list[Condition]:
+    """The three conditions that kstatus reads; `health` is the one that holds."""
+    return [Condition(kind, "True" if kind == health else "False", reason, message) for kind in get_args(Health)]
 
 
 def stamped(

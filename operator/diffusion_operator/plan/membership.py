@@ -37,7 +37,7 @@ from typing import Literal
 
 from diffusion_operator.observe.training_history import Rendezvous, StoredMember
 from diffusion_operator.observe.training_world import Worker
-from diffusion_operator.plan.conditions import to_timestamp
+from diffusion_operator.plan.timestamps import to_timestamp
 
 Standing = Literal["Lost", "Leaving", "Finished", "Ready", "Unknown"]
 

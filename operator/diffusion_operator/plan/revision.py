@@ -14,7 +14,6 @@ stable = none although engines run means that the status was lost: the revision 
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
 
 from diffusion_contract.model_reference import parse_model_reference
 from diffusion_operator.api.service_revision import RevisionSpec
@@ -22,16 +21,15 @@ from diffusion_operator.api.service_spec import DiffusionServiceSpec
 from diffusion_operator.observe.service_history import RecordedRevision
 from diffusion_operator.observe.service_workloads import WorkloadFacts
 from diffusion_operator.observe.service_world import ServiceWorld
-from diffusion_operator.plan.conditions import to_timestamp
-
-Standing = Literal["Ready", "Reconciling", "Stalled"]
+from diffusion_operator.plan.conditions import Health
+from diffusion_operator.plan.timestamps import to_timestamp
 
 
 @dataclass(frozen=True)
 class Verdict:
     """How a service stands, why in one word, and why in a sentence that names the remedy where there is one."""
 
-    standing: Standing
+    standing: Health
     reason: str
     message: str
 

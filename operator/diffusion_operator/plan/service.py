@@ -85,7 +85,7 @@ def decide_service(world: ServiceWorld, now: datetime) -> Plan:
     decision = _Decision(world, owner, model, rollout, verdict, told, router_image, found)
     return Plan(
         apply=_children(decision, world.spec) if world.spec else (),
-        status=service_status(case, verdict, told.routes, router_image, now),
+        status=service_status(owner, case, verdict, told.routes, router_image),
         instructions={router.uid: told for router in world.routers} if rollout.stable else {},
         events=_events(decision),
         delete=_deletions(decision, now),

@@ -11,14 +11,15 @@ One that is not ready gets no requests, on a dead machine for instance: nobody w
 
 from datetime import datetime
 
-from diffusion_contract.agent_messages import Route, RouterInstruction
+from diffusion_contract.agent_messages import RouterInstruction
+from diffusion_contract.model_reference import parse_model_reference
 from diffusion_operator.children.metadata import Owner
 from diffusion_operator.children.serving_config_map import route_to
 from diffusion_operator.observe.service_history import RecordedRevision, RecordedRouting
 from diffusion_operator.observe.service_routers import RouterFacts
 from diffusion_operator.observe.service_world import RevisionObject, ServiceWorld
-from diffusion_operator.plan.conditions import from_timestamp, seconds_left, to_timestamp
 from diffusion_operator.plan.revision import Rollout
+from diffusion_operator.plan.timestamps import from_timestamp, seconds_left, to_timestamp
 
 DRAIN_SECONDS = 10
 """How long an old revision stays after all routers have left it: images that are being drawn are finished."""
@@ -28,9 +29,8 @@ def instruction(owner: Owner, stable: RecordedRevision | None) -> RouterInstruct
     """Everything to the stable revision, and nothing anywhere while there is none."""
     if stable is None:
         return RouterInstruction()
-    digest = "sha256:" + stable.model.rpartition("@sha256:")[2]
-    routes: tuple[Route, ...] = (route_to(owner, stable.revision, digest),)
-    return RouterInstruction(routes=routes, since=stable.since)
+    route = route_to(owner, stable.revision, parse_model_reference(stable.model).digest)
+    return RouterInstruction(routes=(route,), since=stable.since)
 
 
 def routing_record(world: ServiceWorld, rollout: Rollout, replicas: int, now: datetime) -> RecordedRouting | None:

@@ -1,6 +1,5 @@
 """The status of a DiffusionService: the verdict as conditions, and everything else counted."""
 
-from datetime import datetime
 from typing import Any
 
 from diffusion_contract.agent_messages import Route
@@ -8,12 +7,11 @@ from diffusion_operator.children.metadata import Owner
 from diffusion_operator.children.service_names import engine_selector, router_url
 from diffusion_operator.observe.service_history import RecordedRevision
 from diffusion_operator.observe.service_workloads import WorkloadFacts
-from diffusion_operator.plan.conditions import MESSAGE_LIMIT, Condition, ready, reconciling, stalled, stamped
+from diffusion_operator.plan.conditions import MESSAGE_LIMIT, Condition, kstatus, stamped
 from diffusion_operator.plan.revision import Verdict, short_model
 from diffusion_operator.plan.service_keys import keys_problem
 from diffusion_operator.plan.service_verdict import Judgement
 
-_KSTATUS = {"Ready": ready, "Reconciling": reconciling, "Stalled": stalled}
 _NOTHING = WorkloadFacts()
 
 
@@ -39,20 +37,19 @@ def available(case: Judgement) -> Condition:
 
 
 def service_status(
-    case: Judgement, verdict: Verdict, routes: tuple[Route, ...], router_image: str, now: datetime
+    owner: Owner, case: Judgement, verdict: Verdict, routes: tuple[Route, ...], router_image: str
 ) -> dict[str, Any]:
     """The whole status. `routes` are what routers will be told once it is stored."""
     world, rollout = case.world, case.rollout
-    owner = Owner(kind="DiffusionService", name=world.name, namespace=world.namespace, uid=world.uid)
     invalid = keys_problem(world)
     conditions = (
-        *_KSTATUS[verdict.standing](verdict.reason, verdict.message),
+        *kstatus(verdict.standing, verdict.reason, verdict.message),
         available(case),
         *((invalid,) if invalid else ()),
     )
     status: dict[str, Any] = {
         "observedGeneration": world.generation,
-        "conditions": stamped(conditions, world.history.conditions, world.generation, now),
+        "conditions": stamped(conditions, world.history.conditions, world.generation, case.now),
         "message": verdict.message[:MESSAGE_LIMIT],
         "url": router_url(owner),
         "replicas": _replicas(case),

@@ -7,7 +7,7 @@ sentence names both, and what the template asks for, so that one look shows whic
 from datetime import datetime
 
 from diffusion_operator.api.pod_template import PodTemplate
-from diffusion_operator.plan.conditions import from_timestamp, seconds_left
+from diffusion_operator.plan.timestamps import from_timestamp, seconds_left
 
 SLOW_SECONDS = 60
 """How long a node may make a container before that is said."""

@@ -12,13 +12,11 @@ from diffusion_contract.names import RETRY_ANNOTATION
 from diffusion_operator.api.training_spec import TrainingCustomResource
 from diffusion_operator.observe.training_history import Rendezvous
 from diffusion_operator.observe.training_world import TrainingWorld
-from diffusion_operator.plan.conditions import stalled
 from diffusion_operator.plan.membership import BROKEN_PATIENCE, waits_for_a_lost_peer, without_members
 from diffusion_operator.plan.plan import Event, Plan
 from diffusion_operator.plan.training_attempt import (
     NextAttempt,
     next_attempt,
-    seconds_until_start,
     seconds_until_stop_ends,
 )
 from diffusion_operator.plan.training_children import superfluous_jobs, wanted_children
@@ -50,7 +48,7 @@ def decide_training(world: TrainingWorld, now: datetime) -> Plan:
     world = with_silence(world, now)
     outlook = _look_ahead(world, training, now)
     found = verdict(outlook)
-    status, held_back = throttled(training_status(outlook, found, now), world.history.raw, now)
+    status, held_back = throttled(training_status(outlook, found), world.history.raw, now)
     return Plan(
         apply=() if outlook.outcome else wanted_children(world, training, now),
         status=status,
@@ -58,7 +56,7 @@ def decide_training(world: TrainingWorld, now: datetime) -> Plan:
         events=training_events(outlook, found, status),
         delete=superfluous_jobs(world, training),
         rehearse=() if outlook.outcome else rehearsal(world, training),
-        requeue_seconds=_requeue(outlook, held_back, now),
+        requeue_seconds=_requeue(outlook, held_back),
     )
 
 
@@ -80,7 +78,7 @@ def _once_more(world: TrainingWorld, training: TrainingCustomResource, now: date
     )
     said = f"attempt {outlook.attempt} begins, because the annotation {RETRY_ANNOTATION} asks once more"
     return Plan(
-        status=training_status(outlook, verdict(outlook), now),
+        status=training_status(outlook, verdict(outlook)),
         events=(Event("AskedOnceMore", said),),
     )
 
@@ -88,8 +86,8 @@ def _once_more(world: TrainingWorld, training: TrainingCustomResource, now: date
 def _untouched(world: TrainingWorld, now: datetime) -> Plan:
     """A spec that cannot be used: said in the conditions, while whatever runs goes on as it was."""
     message = why_unusable(world)
-    status = refused_status(world.history.raw, world.generation, stalled("InvalidSpec", message), message, now)
-    news = world.history.raw.get("message") != message
+    status = refused_status(world, message, now)
+    news = world.history.raw.get("message") != status["message"]
     return Plan(
         status=status,
         instructions=instructions(world.history.attempt, world.history.rendezvous, world),
@@ -115,7 +113,6 @@ def _look_ahead(world: TrainingWorld, training: TrainingCustomResource, now: dat
         now=now,
         no_progress=following.no_progress,
         next_attempt_time=following.start,
-        waiting_seconds=seconds_until_start(following.start, now),
         objection=_objection(world, training, now),
     )
 
@@ -156,8 +153,9 @@ def instructions(attempt: int, rendezvous: Rendezvous, world: TrainingWorld) -> 
     return {worker.pod.uid: told for worker in world.workers if not worker.pod.terminal}
 
 
-def _requeue(outlook: Outlook, held_back: float, now: datetime) -> float | None:
+def _requeue(outlook: Outlook, held_back: float) -> float | None:
     """The earliest moment at which time alone would change the answer."""
+    now = outlook.now
     waits = [held_back or None, outlook.waiting_seconds or None, seconds_until_stop_ends(outlook.rendezvous, now)]
     if waits_for_a_lost_peer(outlook.rendezvous, outlook.world.workers):
         waits.append(BROKEN_PATIENCE.total_seconds())

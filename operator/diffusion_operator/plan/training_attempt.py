@@ -14,7 +14,6 @@ from datetime import datetime, timedelta
 from diffusion_operator.api.training_spec import TrainingCustomResource
 from diffusion_operator.observe.training_history import Rendezvous
 from diffusion_operator.observe.training_world import TrainingWorld, Worker
-from diffusion_operator.plan.conditions import from_timestamp, seconds_left, to_timestamp
 from diffusion_operator.plan.membership import (
     Bounds,
     in_trouble,
@@ -25,6 +24,7 @@ from diffusion_operator.plan.membership import (
     survivors,
     without_members,
 )
+from diffusion_operator.plan.timestamps import from_timestamp, seconds_left, to_timestamp
 from diffusion_operator.plan.training_image_trial import may_leave
 from diffusion_operator.plan.training_progress import Learned
 from diffusion_operator.plan.training_restarts import Restarts, ending

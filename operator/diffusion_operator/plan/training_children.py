@@ -18,8 +18,8 @@ from diffusion_operator.children.training_disruption_budget import training_disr
 from diffusion_operator.observe.image_trials import ImageTrial
 from diffusion_operator.observe.raw_values import condition_of, mapping_at, text_at
 from diffusion_operator.observe.training_world import TrainingJob, TrainingWorld
-from diffusion_operator.plan.conditions import from_timestamp, seconds_left
 from diffusion_operator.plan.plan import Manifest, ObjectReference
+from diffusion_operator.plan.timestamps import from_timestamp, seconds_left
 from diffusion_operator.plan.training_attempt import seconds_until_start
 from diffusion_operator.plan.training_image_trial import superfluous_trials, wanted_trial
 from diffusion_operator.plan.training_restarts import ending

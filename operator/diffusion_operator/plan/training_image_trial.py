@@ -18,8 +18,9 @@ from diffusion_operator.observe.image_trials import ImageTrial
 from diffusion_operator.observe.raw_values import condition_of, mapping_at, mappings_at, text_at
 from diffusion_operator.observe.snapshot import Raw
 from diffusion_operator.observe.training_world import TrainingWorld
-from diffusion_operator.plan.conditions import MEANWHILE, from_timestamp, seconds_left
+from diffusion_operator.plan.conditions import MEANWHILE
 from diffusion_operator.plan.plan import Manifest
+from diffusion_operator.plan.timestamps import from_timestamp, seconds_left
 from diffusion_operator.plan.training_obstacles import Obstacle, in_stored_words, not_started
 from diffusion_operator.plan.training_rehearsal import rehearsal, would_be_taken
 

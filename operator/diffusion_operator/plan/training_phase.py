@@ -12,9 +12,10 @@ from typing import Literal
 from diffusion_operator.api.training_spec import TrainingCustomResource
 from diffusion_operator.observe.training_history import Rendezvous
 from diffusion_operator.observe.training_world import TrainingWorld, Worker
-from diffusion_operator.plan.conditions import MEANWHILE, from_timestamp, to_timestamp
+from diffusion_operator.plan.conditions import MEANWHILE, Health
 from diffusion_operator.plan.membership import in_trouble, standing
-from diffusion_operator.plan.training_attempt import back_off_seconds
+from diffusion_operator.plan.timestamps import from_timestamp, to_timestamp
+from diffusion_operator.plan.training_attempt import back_off_seconds, seconds_until_start
 from diffusion_operator.plan.training_obstacles import obstacles
 from diffusion_operator.plan.training_outcome import Outcome
 from diffusion_operator.plan.training_progress import Learned
@@ -24,7 +25,6 @@ from diffusion_operator.plan.training_silence import stands_still
 Phase = Literal[
     "Pending", "Starting", "Running", "Draining", "Resizing", "Suspended", "Publishing", "Succeeded", "Failed"
 ]
-Health = Literal["Ready", "Reconciling", "Stalled"]
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,12 @@ class Outlook:
     now: datetime
     no_progress: int = 0
     next_attempt_time: str = ""
-    waiting_seconds: float = 0
     objection: Objection | None = None
+
+    @property
+    def waiting_seconds(self) -> float:
+        """How long the coming attempt waits before it may have Jobs; 0 where it does not."""
+        return seconds_until_start(self.next_attempt_time, self.now)
 
     @property
     def members(self) -> tuple[Worker, ...]:

@@ -14,11 +14,12 @@ from datetime import datetime, timedelta
 from diffusion_contract.agent_messages import Recovery
 from diffusion_operator.observe.training_history import Preemption, Rendezvous, StoredMember
 from diffusion_operator.observe.training_world import TrainingWorld, Worker
-from diffusion_operator.plan.conditions import from_timestamp, to_timestamp
 from diffusion_operator.plan.membership import is_leaving
+from diffusion_operator.plan.timestamps import from_timestamp, to_timestamp
 from diffusion_operator.plan.training_restarts import Restarts, ending, is_superfluous
 
 LIMIT = 10
+"""Entries that a status keeps."""
 LOST = "ConnectionLost"
 
 

@@ -21,7 +21,7 @@ from diffusion_contract.agent_messages import (
 from diffusion_operator.observe.raw_values import integer_at, mapping_at, mappings_at, text_at
 from diffusion_operator.observe.training_history import TrainingHistory
 from diffusion_operator.observe.training_world import TrainingWorld
-from diffusion_operator.plan.conditions import from_timestamp, seconds_left, to_timestamp
+from diffusion_operator.plan.timestamps import from_timestamp, seconds_left, to_timestamp
 
 PROGRESS_SECONDS = 10
 """Progress alone is written at most this often; a status that is written anyway carries the newest."""

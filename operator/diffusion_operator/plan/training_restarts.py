@@ -13,7 +13,7 @@ from diffusion_contract.exit_codes import ExitCode
 from diffusion_operator.observe.pods import PodFacts
 from diffusion_operator.observe.training_history import TrainingHistory
 from diffusion_operator.observe.training_world import TrainingWorld, Worker
-from diffusion_operator.plan.conditions import from_timestamp, to_timestamp
+from diffusion_operator.plan.timestamps import from_timestamp, to_timestamp
 
 Ending = Literal["Done", "Refused", "Ours", "Disruption", "Crash"]
 

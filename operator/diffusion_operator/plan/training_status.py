@@ -11,31 +11,30 @@ from typing import Any
 from diffusion_contract.names import RENDEZVOUS_PORT, RENDEZVOUS_PORTS
 from diffusion_operator.observe.raw_values import mappings_at
 from diffusion_operator.observe.training_history import Preemption, Rendezvous
-from diffusion_operator.plan.conditions import MESSAGE_LIMIT, Condition, ready, reconciling, stalled, stamped
+from diffusion_operator.observe.training_world import TrainingWorld
+from diffusion_operator.plan.conditions import MESSAGE_LIMIT, kstatus, stamped
 from diffusion_operator.plan.training_conditions import training_conditions
 from diffusion_operator.plan.training_identity import identity
 from diffusion_operator.plan.training_phase import Outlook, Verdict, ready_workers
 from diffusion_operator.plan.training_preemptions import preemptions
 from diffusion_operator.plan.training_progress import Learned, progress
 
-_KSTATUS = {"Ready": ready, "Reconciling": reconciling, "Stalled": stalled}
 
-
-def training_status(outlook: Outlook, verdict: Verdict, now: datetime) -> dict[str, Any]:
+def training_status(outlook: Outlook, verdict: Verdict) -> dict[str, Any]:
     """The status to store; progress is in it unthrottled."""
     world, spec, learned = outlook.world, outlook.training.spec, outlook.learned
     rendezvous = outlook.rendezvous
     size, most = ready_workers(outlook), spec.workers.max
     conditions = (
-        *_KSTATUS[verdict.health](verdict.reason, verdict.message),
+        *kstatus(verdict.health, verdict.reason, verdict.message),
         *training_conditions(outlook, verdict),
     )
-    entries = preemptions(world, rendezvous, outlook.restarts, now)
+    entries = preemptions(world, rendezvous, outlook.restarts, outlook.now)
     status: dict[str, Any] = {
         "observedGeneration": world.generation,
         "phase": verdict.phase,
         "message": verdict.message[:MESSAGE_LIMIT],
-        "conditions": stamped(conditions, stored_conditions(world.history.raw), world.generation, now),
+        "conditions": stamped(conditions, stored_conditions(world.history.raw), world.generation, outlook.now),
         "progress": progress(
             world, learned, spec.training.target_steps, spec.training.global_batch_size, bool(rendezvous.members)
         ),
@@ -135,15 +134,14 @@ def _preemption(entry: Preemption) -> dict[str, Any]:
     return {name: value for name, value in stored.items() if value is not None}
 
 
-def refused_status(
-    raw: Mapping[str, Any], generation: int, conditions: tuple[Condition, ...], message: str, now: datetime
-) -> dict[str, Any]:
+def refused_status(world: TrainingWorld, message: str, now: datetime) -> dict[str, Any]:
     """A status that keeps all that is stored and changes only what it says about the spec."""
-    others = [c for c in stored_conditions(raw) if c.get("type") not in {one.type for one in conditions}]
+    stored, conditions = stored_conditions(world.history.raw), kstatus("Stalled", "InvalidSpec", message)
+    others = [one for one in stored if one.get("type") not in {condition.type for condition in conditions}]
     return {
         "phase": "Pending",
-        **raw,
-        "observedGeneration": generation,
-        "message": message,
-        "conditions": [*stamped(conditions, stored_conditions(raw), generation, now), *others],
+        **world.history.raw,
+        "observedGeneration": world.generation,
+        "message": message[:MESSAGE_LIMIT],
+        "conditions": [*stamped(conditions, stored, world.generation, now), *others],
     }

@@ -8,8 +8,8 @@ import pytest
 from custom_resource_tables import service
 from diffusion_contract.agent_messages import RouterInstruction
 from diffusion_contract.api_key_hash import SHAPE
-from diffusion_operator.plan.conditions import to_timestamp
 from diffusion_operator.plan.service import AT_REST_SECONDS, LOOK_AGAIN_SECONDS
+from diffusion_operator.plan.timestamps import to_timestamp
 from service_simulation import Simulation, container_waiting, model, stored
 
 REFERENCE = model("d")

@@ -11,8 +11,8 @@ from diffusion_operator.api.training_spec import parse_training
 from diffusion_operator.children.image_trial import image_trial
 from diffusion_operator.children.job import training_job
 from diffusion_operator.observe.snapshot import Refusal
-from diffusion_operator.plan.conditions import to_timestamp
 from diffusion_operator.plan.plan import Plan, manifest_digest
+from diffusion_operator.plan.timestamps import to_timestamp
 from diffusion_operator.plan.training import decide_training
 from training_disturbances import edit
 from training_simulator import Simulator

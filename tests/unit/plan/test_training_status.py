@@ -7,7 +7,8 @@ import pytest
 
 from decided_trainings import BOTH, COMMITTED, DIGEST, JOBS, PAIR, PUBLISHED, conditions, decided, status_of
 from diffusion_contract.agent_messages import CheckpointReference, PassedOver, SaveFailure
-from diffusion_operator.plan.conditions import Condition, from_timestamp, stamped, to_timestamp
+from diffusion_operator.plan.conditions import Condition, stamped
+from diffusion_operator.plan.timestamps import from_timestamp, to_timestamp
 from diffusion_operator.plan.training import decide_training
 from world_builders import NOW, TWO_POOLS, pod, record, spec_with, training_status, world
 

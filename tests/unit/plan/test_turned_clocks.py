@@ -4,8 +4,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from diffusion_operator.plan.conditions import seconds_left, to_timestamp
 from diffusion_operator.plan.slow_creation import is_slow
+from diffusion_operator.plan.timestamps import seconds_left, to_timestamp
 from diffusion_operator.plan.training_progress import throttled
 from training_simulator import Simulator
 from world_builders import NOW, spec_with
