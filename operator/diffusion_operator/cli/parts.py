@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -103,7 +104,12 @@ def pod_state(pod: Raw) -> str:
     return str(pod.get("status", {}).get("phase", "Unknown"))
 
 
-def heading(item: Raw) -> Text:
-    """Kind and name."""
+def page(item: Raw, summary: Mapping[str, Any], *tables: Table) -> RenderableType:
+    """Kind and name, the summary, and those tables that have rows."""
     metadata = item["metadata"]
-    return Text.assemble((item["kind"], "bold cyan"), f" {metadata['namespace']}/", (metadata["name"], "bold"))
+    heading = Text.assemble((item["kind"], "bold cyan"), f" {metadata['namespace']}/", (metadata["name"], "bold"))
+    parts: list[RenderableType] = [heading, facts(summary)]
+    for table in tables:
+        if table.row_count:
+            parts += ["", table]
+    return Group(*parts)

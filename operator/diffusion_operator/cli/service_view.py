@@ -3,21 +3,18 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import RenderableType
 from rich.table import Table
 
 from diffusion_contract.names import REVISION_LABEL, ROLE_LABEL
-from diffusion_operator.cli.parts import age, coloured, conditions, events, facts, heading, pod_state, rows_of
+from diffusion_operator.cli.parts import age, coloured, conditions, events, page, pod_state, rows_of
+from diffusion_operator.observe.raw_values import condition_of, text_at
 from diffusion_operator.observe.snapshot import Raw
 
 
 def service_view(item: Raw, pods: Sequence[Raw], found_events: Sequence[Raw]) -> RenderableType:
     """Everything about one service on one page."""
-    parts: list[RenderableType] = [heading(item), facts(_summary(item, item.get("status", {})))]
-    for table in (_pods(pods), conditions(item), events(found_events)):
-        if table.row_count:
-            parts += ["", table]
-    return Group(*parts)
+    return page(item, _summary(item, item.get("status", {})), _pods(pods), conditions(item), events(found_events))
 
 
 def _summary(item: Raw, status: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -35,10 +32,7 @@ def _summary(item: Raw, status: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def ready_word(item: Raw) -> str:
     """The Ready condition's status; Unknown where the operator has not spoken yet."""
-    for condition in item.get("status", {}).get("conditions", ()):
-        if condition["type"] == "Ready":
-            return str(condition["status"])
-    return "Unknown"
+    return text_at(condition_of(item, "Ready"), "status") or "Unknown"
 
 
 def _revision(revision: Mapping[str, Any] | None, what_was_done: str) -> str | None:

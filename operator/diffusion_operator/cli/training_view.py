@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from diffusion_contract.names import ATTEMPT_LABEL, POOL_LABEL
-from diffusion_operator.cli.parts import age, bar, coloured, conditions, events, facts, heading, pod_state, rows_of
+from diffusion_operator.cli.parts import age, bar, coloured, conditions, events, page, pod_state, rows_of
 from diffusion_operator.cli.parts import seconds_in_words as duration
 from diffusion_operator.observe.snapshot import Raw
 
@@ -16,11 +16,8 @@ from diffusion_operator.observe.snapshot import Raw
 def training_view(item: Raw, pods: Sequence[Raw], found_events: Sequence[Raw]) -> RenderableType:
     """Everything about one training on one page."""
     status = item.get("status", {})
-    parts: list[RenderableType] = [heading(item), facts(_summary(item, status))]
-    for table in (_workers(pods, status), _preemptions(status), conditions(item), events(found_events)):
-        if table.row_count:
-            parts += ["", table]
-    return Group(*parts)
+    tables = (_workers(pods, status), _preemptions(status), conditions(item), events(found_events))
+    return page(item, _summary(item, status), *tables)
 
 
 def _summary(item: Raw, status: Mapping[str, Any]) -> Mapping[str, Any]:
