@@ -19,10 +19,11 @@ from serving_pods import KEY, SAMPLING, write_key
 DIGEST = "sha256:" + "ab" * 32
 MODEL = ServedModel(digest=DIGEST, width=8, height=8, classes=10, timesteps=1000)
 PATH = "/v1/images/generations"
+FINISHED = Finished(bytes(64), 0.010, 0.020)
 
 
 class StandInLoop:
-    """Answers every row at once with `outcome`, or never."""
+    """Answers every row at once with `outcome`; without one, when the test calls `finish`."""
 
     def __init__(self, outcome: Outcome | None) -> None:
         self.outcome = outcome
@@ -31,6 +32,7 @@ class StandInLoop:
         self.samples: list[Sample] = []
         self.cancelled: list[int] = []
         self.stopped = False
+        self.unfinished: list[Done] = []
         self.two_submitted = asyncio.Event()
 
     def load(self) -> Load:
@@ -42,7 +44,14 @@ class StandInLoop:
             self.two_submitted.set()
         if self.outcome is not None:
             done(self.outcome)
+        else:
+            self.unfinished.append(done)
         return len(self.samples)
+
+    def finish(self) -> None:
+        """End the rows that wait."""
+        for done in self.unfinished:
+            done(FINISHED)
 
     def cancel(self, key: int) -> bool:
         self.cancelled.append(key)
@@ -60,7 +69,7 @@ class Bench:
         config = EngineConfig(
             service="digits", namespace="default", revision="r1", model="pvc://c/n@" + DIGEST, sampling=SAMPLING
         )
-        self.loop = StandInLoop(outcome or Finished(bytes(64), 0.010, 0.020))
+        self.loop = StandInLoop(outcome or FINISHED)
         self.measures = EngineMeasures()
         self.engine = Engine(config, self.measures)
         if is_open:

@@ -8,27 +8,34 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffusion_contract.agent_messages import Route
-from diffusion_router.choice import EngineLoad, WeightedTurns, least_work, work_of_others
-from diffusion_router.engine_table import EngineTable, engine_url
+from diffusion_router.engine_table import EngineState, EngineTable, engine_url
+from diffusion_router.turns import WeightedTurns
 
+URLS = st.integers(0, 9).map(lambda number: f"http://10.0.0.{number}:8000")
 ENGINES = st.lists(
     st.builds(
-        EngineLoad,
-        address=st.integers(0, 9).map(lambda number: f"10.0.0.{number}"),
+        EngineState,
+        url=URLS,
+        revision=st.sampled_from(["r", "another"]),
         ready=st.booleans(),
-        work=st.integers(0, 5),
+        ours=st.integers(0, 5),
+        others=st.integers(0, 5),
         last_used=st.integers(0, 5),
     ),
-    unique_by=lambda engine: engine.address,
+    unique_by=lambda engine: engine.url,
 )
 WEIGHTS = st.dictionaries(st.sampled_from("abcde"), st.integers(0, 100), min_size=1)
 
 
-@given(ENGINES, st.frozensets(st.integers(0, 9).map(lambda number: f"10.0.0.{number}")))
+def table_of(engines: list[EngineState]) -> EngineTable:
+    return EngineTable({(engine.revision, engine.url): engine for engine in engines})
+
+
+@given(ENGINES, st.frozensets(URLS))
 @settings(deadline=None)
-def test_the_choice_is_ready_untried_and_least(engines: list[EngineLoad], tried: frozenset[str]) -> None:
-    chosen = least_work(engines, tried)
-    candidates = [engine for engine in engines if engine.ready and engine.address not in tried]
+def test_the_choice_is_ready_untried_and_least(engines: list[EngineState], tried: frozenset[str]) -> None:
+    chosen = table_of(engines).choose("r", tried)
+    candidates = [engine for engine in engines if engine.revision == "r" and engine.ready and engine.url not in tried]
     if chosen is None:
         assert not candidates
     else:
@@ -40,8 +47,8 @@ def test_the_choice_is_ready_untried_and_least(engines: list[EngineLoad], tried:
 
 @given(ENGINES)
 @settings(deadline=None)
-def test_the_choice_does_not_depend_on_the_order_of_engines(engines: list[EngineLoad]) -> None:
-    assert least_work(engines) == least_work(list(reversed(engines)))
+def test_the_choice_does_not_depend_on_the_order_of_engines(engines: list[EngineState]) -> None:
+    assert table_of(engines).choose("r", frozenset()) is table_of(engines[::-1]).choose("r", frozenset())
 
 
 @given(WEIGHTS)
@@ -72,7 +79,9 @@ def test_turns_survive_every_change_of_weights(changes: list[dict[str, int]]) ->
 @given(st.integers(0, 1000), st.integers(0, 1000))
 @settings(deadline=None)
 def test_the_work_of_others_is_never_negative(reported: int, ours: int) -> None:
-    assert work_of_others(reported, ours) == max(0, reported - ours)
+    engine = EngineState("http://10.0.0.1:8000", "r", ours=ours)
+    engine.answered(ready=True, outstanding_steps=reported)
+    assert (engine.others, engine.work) == (max(0, reported - ours), max(reported, ours))
 
 
 @given(st.integers(1, 5), st.lists(st.integers(1, 50), max_size=30))

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 
 from diffusion_contract.serving_config import RouterConfig
 from diffusion_router.door.api_keys import ApiKeys
-from diffusion_router.door.disconnect import CLIENT_GONE_STATUS, ClientGoneError, while_connected
+from diffusion_router.door.disconnect import while_connected
 from diffusion_router.door.guard import Handler, guarded_app
 from diffusion_router.door.image_request import ImageRequest, parse_image_request
 from diffusion_router.door.limits import RANDOM_SEEDS
@@ -49,16 +49,14 @@ def router_app(
 
 def _generations(config: RouterConfig, door: FrontDoor, forwarder: Forwarder, measures: RouterMeasures) -> Handler:
     async def generations(request: Request) -> Response:
+        body = await read_json(request)
         began = time.monotonic()
-        asked = _with_seed(parse_image_request(await read_json(request)))
+        asked = _with_seed(parse_image_request(body))
         asked.check_model(config.service)
         service_class = asked.class_with(config.sampling)
         call = _call(request, asked, asked.steps_with(config.sampling))
         with door.passing():
-            try:
-                answer = await while_connected(request, forwarder.send(call))
-            except ClientGoneError:
-                return Response(status_code=CLIENT_GONE_STATUS)
+            answer = await while_connected(request, forwarder.send(call))
         seconds = time.monotonic() - began
         measures.seconds.labels(service_class).observe(seconds)
         _log(request, asked, answer, seconds)

@@ -103,12 +103,13 @@ class Discovery:
     async def _check(self, engine: EngineState) -> None:
         """One engine's own word. Its revision must be ours: the address may belong to another service by now."""
         try:
-            answer = await self._client.get(f"{engine.url}/readyz", timeout=CHECK_SECONDS)
+            async with asyncio.timeout(CHECK_SECONDS):  # for all of the answer: httpx has one for each piece of it
+                answer = await self._client.get(f"{engine.url}/readyz")
             said = answer.json()
             ready = answer.status_code == 200 and said["revision"] == engine.revision
             draining = said["revision"] == engine.revision and said.get("phase") == "Draining"
             engine.answered(ready, int(said.get("outstanding_steps", 0)), draining)
-        except httpx.TimeoutException:
+        except (TimeoutError, httpx.TimeoutException):
             engine.timed_out()
         except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
             engine.unreachable()

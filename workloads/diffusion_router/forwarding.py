@@ -16,10 +16,10 @@ from typing import Any
 import httpx
 
 from diffusion_contract.agent_messages import Route
-from diffusion_router.choice import WeightedTurns
 from diffusion_router.door.errors import ApiError, retry_later
 from diffusion_router.door.limits import ANSWER_SECONDS
 from diffusion_router.engine_table import EngineState, EngineTable
+from diffusion_router.turns import WeightedTurns
 
 _LOGGER = logging.getLogger(__name__)
 MAX_TRIES = 4
@@ -54,7 +54,7 @@ class Answer:
 
 
 class _EngineLostError(Exception):
-    """The engine was sent the request, and went away or fell silent before it began to answer."""
+    """The engine was sent the request, and went away before it began to answer, or fell silent before it was done."""
 
 
 class Forwarder:
@@ -113,29 +113,32 @@ class Forwarder:
         Raises _EngineLostError where it went away before its answer began, or fell silent while there is
         `another` that is ready, and ApiError where it went away later.
         """
+        with self._table.working(engine, call.work):
+            return await _unless_silent(engine, self._exchange(engine, call), another)
+
+    async def _exchange(self, engine: EngineState, call: Call) -> Answer | None:
         request = self._client.build_request(
             call.method,
             engine.url + call.path,
             content=call.body,
             headers={"authorization": call.authorization, "content-type": "application/json"},
         )
-        with self._table.working(engine, call.work):
-            try:
-                response = await _unless_silent(engine, self._client.send(request, stream=True), another)
-            except httpx.TransportError as problem:
-                _LOGGER.warning("%s did not begin to answer: %s", engine.url, type(problem).__name__)
-                engine.unreachable()
-                if isinstance(problem, _NOT_REACHED):
-                    return None
-                raise _EngineLostError from problem
-            return await _read(engine, response)
+        try:
+            response = await self._client.send(request, stream=True)
+        except httpx.TransportError as problem:
+            _LOGGER.warning("%s did not begin to answer: %s", engine.url, type(problem).__name__)
+            engine.unreachable()
+            if isinstance(problem, _NOT_REACHED):
+                return None
+            raise _EngineLostError from problem
+        return await _read(engine, response)
 
 
 async def _unless_silent(
-    engine: EngineState, sending: Coroutine[Any, Any, httpx.Response], another: Callable[[], EngineState | None]
-) -> httpx.Response:
-    """What `sending` gives; it is given up when the engine falls silent and there is `another` that is ready."""
-    answered, silent = asyncio.ensure_future(sending), asyncio.ensure_future(engine.silent.wait())
+    engine: EngineState, exchange: Coroutine[Any, Any, Answer | None], another: Callable[[], EngineState | None]
+) -> Answer | None:
+    """What `exchange` gives; it is given up when the engine falls silent and there is `another` that is ready."""
+    answered, silent = asyncio.ensure_future(exchange), asyncio.ensure_future(engine.silent.wait())
     try:
         await asyncio.wait({answered, silent}, return_when=asyncio.FIRST_COMPLETED)
         if not answered.done() and another():

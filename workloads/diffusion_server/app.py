@@ -12,7 +12,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from diffusion_router.door.api_keys import ApiKeys
-from diffusion_router.door.disconnect import CLIENT_GONE_STATUS, ClientGoneError, while_connected
+from diffusion_router.door.disconnect import while_connected
 from diffusion_router.door.guard import Handler, guarded_app
 from diffusion_router.door.image_request import ImageRequest, parse_image_request
 from diffusion_router.door.reading import read_json
@@ -44,14 +44,11 @@ def _generations(engine: Engine) -> Handler:
         model = engine.opened.model
         samples = samples_of(asked, engine.config.sampling, model)
         service_class = asked.class_with(engine.config.sampling)
-        try:
-            drawing = await while_connected(request, engine.draw(samples, service_class))
-        except ClientGoneError:
-            return Response(status_code=CLIENT_GONE_STATUS)
-        _log(engine, request, asked, samples, drawing)
+        drawing = await while_connected(request, engine.draw(samples, service_class))
+        _log(request, asked, model, samples, drawing)
         pngs = await asyncio.to_thread(_encode, drawing, model)
         body = {"created": int(time.time()), "data": _data(samples, pngs, model)}
-        return JSONResponse(body, headers=_headers(engine, samples, drawing))
+        return JSONResponse(body, headers=_headers(engine.config.revision, model, samples, drawing))
 
     return generations
 
@@ -67,23 +64,24 @@ def _data(samples: Sequence[Sample], pngs: Sequence[str], model: ServedModel) ->
     ]
 
 
-def _headers(engine: Engine, samples: Sequence[Sample], drawing: Drawing) -> dict[str, str]:
+def _headers(revision: str, model: ServedModel, samples: Sequence[Sample], drawing: Drawing) -> dict[str, str]:
     """Where the images came from and how long they took; of several images, the first one's seed and id."""
-    digest = engine.opened_digest
     return {
-        "x-diffusion-revision": engine.config.revision,
-        "x-diffusion-model-digest": digest,
+        "x-diffusion-revision": revision,
+        "x-diffusion-model-digest": model.digest,
         "x-diffusion-seed": str(samples[0].seed),
         "x-diffusion-steps": str(samples[0].steps),
         "x-diffusion-sampler": samples[0].sampler,
         "x-diffusion-queue-ms": str(round(drawing.queue_seconds * 1000)),
         "x-diffusion-compute-ms": str(round(drawing.compute_seconds * 1000)),
         "x-diffusion-cache": "miss",
-        "x-diffusion-image-id": image_id(digest, samples[0]),
+        "x-diffusion-image-id": image_id(model.digest, samples[0]),
     }
 
 
-def _log(engine: Engine, request: Request, asked: ImageRequest, samples: Sequence[Sample], drawing: Drawing) -> None:
+def _log(
+    request: Request, asked: ImageRequest, model: ServedModel, samples: Sequence[Sample], drawing: Drawing
+) -> None:
     _LOGGER.info(
         "images key=%s n=%d seed=%d label=%s steps=%d guidance=%g prompt=%s digest=%s queue_ms=%.0f compute_ms=%.0f",
         request.state.key_owner,
@@ -93,7 +91,7 @@ def _log(engine: Engine, request: Request, asked: ImageRequest, samples: Sequenc
         samples[0].steps,
         samples[0].guidance_scale,
         prompt_mark(asked.prompt),
-        engine.opened_digest,
+        model.digest,
         drawing.queue_seconds * 1000,
         drawing.compute_seconds * 1000,
     )

@@ -13,7 +13,7 @@ from diffusion_router.door.limits import ANSWER_SECONDS
 from diffusion_server.admission import refusal
 from diffusion_server.measures import EngineMeasures
 from diffusion_server.samples import Sample, ServedModel
-from diffusion_server.step_loop import Done, Finished, Load, Outcome, SamplingFailedError
+from diffusion_server.step_loop import Done, Finished, Load, Outcome
 from diffusion_server.step_times import StepTimes
 
 _LOGGER = logging.getLogger(__name__)
@@ -89,17 +89,14 @@ class Engine:
 
     @property
     def opened(self) -> Opened:
-        """The model and its loop; raises ApiError while there is none."""
+        """The model and its loop; raises ApiError while they cannot be used."""
         if self._closed:
             raise retry_later("draining", "this engine is about to end; another one will answer", 1)
         if self._opened is None:
             raise retry_later("no_engine_ready", "the model is still being loaded", 2)
+        if not self.healthy:
+            raise retry_later("no_engine_ready", "this engine cannot draw any more and will be started again", 2)
         return self._opened
-
-    @property
-    def opened_digest(self) -> str:
-        """The digest of the model version that answers are made with; "" while there is none."""
-        return self._opened.model.digest if self._opened else ""
 
     def open(self, opened: Opened) -> None:
         """Begin to take requests."""
@@ -168,11 +165,7 @@ class Engine:
             return outcome
         if self._closed:
             raise retry_later("draining", "this engine ended before the image was finished", 1)
-        raise _client_error(outcome)
-
-
-def _client_error(problem: SamplingFailedError) -> ApiError:
-    return ApiError("internal_error", str(problem))
+        raise ApiError("internal_error", str(outcome))
 
 
 def _telling(future: asyncio.Future[Outcome]) -> Done:

@@ -1,6 +1,7 @@
 """The search for engines goes on whatever it meets, tells what changed, and says when a router may be sent requests."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
@@ -77,6 +78,25 @@ async def test_an_engine_that_answers_nonsense_disturbs_no_other(network: Networ
     network.engines = {"10.0.0.1": fault, "10.0.0.2": ready}
     await network.discovery.one_round()
     assert network.ready == {"http://10.0.0.2:8000"}
+
+
+class Drip(httpx.AsyncByteStream):
+    """An answer that goes on for ever, a little at a time."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            yield b" "
+            await asyncio.sleep(0.01)
+
+
+async def test_an_engine_whose_answer_never_ends_does_not_keep_the_round(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diffusion_router.discovery.CHECK_SECONDS", 0.5)
+    network.names["stable.test"] = ["10.0.0.1"]
+    network.engines["10.0.0.1"] = lambda: httpx.Response(200, stream=Drip())
+    await asyncio.wait_for(network.discovery.one_round(), 60)
+    assert not network.ready
 
 
 async def test_a_round_that_fails_is_not_the_last_one(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,11 @@
 """An engine that takes a request and is then heard of no more: frozen, or on a machine that was lost."""
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import httpx
 
-from diffusion_router.engine_table import TIMEOUTS_UNTIL_RED
+from diffusion_router.engine_table import ABSENCES_UNTIL_GONE, TIMEOUTS_UNTIL_RED
 from router_engines import CALL, Engines, good
 
 FROZEN, OTHER = "10.0.0.1", "10.0.0.2"
@@ -39,6 +40,57 @@ async def test_a_request_leaves_a_silent_engine_for_another_that_is_ready() -> N
     answer = await asyncio.wait_for(sending, 60)
     assert (OTHER in answer.engine, scene.engines.retries) == (True, ["lost"])
     assert scene.engines.table.outstanding_work == 0
+
+
+async def test_an_engine_that_no_name_leads_to_is_watched_while_a_request_is_in_its_hands() -> None:
+    scene = Scene()
+    scene.engines.add(OTHER, good)
+    table, (route,) = scene.engines.table, scene.engines.routes
+    sending = asyncio.create_task(scene.engines.forwarder.send(CALL))
+    await asyncio.wait_for(scene.asked.wait(), 60)
+    for _ in range(ABSENCES_UNTIL_GONE):
+        table.resolved(route, [OTHER])
+        for engine in table:
+            engine.answered(ready=True, outstanding_steps=0)
+    assert [engine.url for engine in table if engine.ready] == [f"http://{OTHER}:80"], "it gets no other request"
+    await scene.falls_silent()
+    assert OTHER in (await asyncio.wait_for(sending, 60)).engine
+    table.resolved(route, [OTHER])
+    assert [engine.url for engine in table] == [f"http://{OTHER}:80"]
+
+
+async def test_engines_without_a_route_are_forgotten_when_they_have_nothing_of_ours() -> None:
+    scene = Scene()
+    scene.engines.add(OTHER, good)
+    sending = asyncio.create_task(scene.engines.forwarder.send(CALL))
+    await asyncio.wait_for(scene.asked.wait(), 60)
+    scene.engines.table.keep_only(())
+    assert [engine.url for engine in scene.engines.table] == [f"http://{FROZEN}:80"]
+    scene.thawed.set()
+    await asyncio.wait_for(sending, 60)
+    scene.engines.table.keep_only(())
+    assert not list(scene.engines.table)
+
+
+class Halting(httpx.AsyncByteStream):
+    """The beginning of an answer, which is all that ever comes."""
+
+    def __init__(self, began: asyncio.Event) -> None:
+        self._began = began
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield b"{"
+        self._began.set()
+        await asyncio.Event().wait()
+
+
+async def test_a_request_leaves_an_engine_that_falls_silent_in_the_middle_of_its_answer() -> None:
+    scene = Scene()
+    scene.engines.behaviour[FROZEN] = lambda _request: httpx.Response(200, stream=Halting(scene.asked))
+    scene.engines.add(OTHER, good)
+    sending = asyncio.create_task(scene.engines.forwarder.send(CALL))
+    await scene.falls_silent()
+    assert OTHER in (await asyncio.wait_for(sending, 60)).engine
 
 
 async def test_without_another_a_silent_engine_is_waited_for() -> None:

@@ -200,6 +200,9 @@ def test_a_dead_compute_thread_turns_liveness_red(bench: Bench) -> None:
     bench.loop.healthy = False
     assert asyncio.run(bench.ask("GET", "/healthz", key=None)).status_code == 503
     assert asyncio.run(bench.ask("GET", "/readyz", key=None)).status_code == 503
+    answer = bench.generate()
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "no_engine_ready"), "another engine may draw"
+    assert not bench.loop.samples
 
 
 def test_the_model_is_described(bench: Bench) -> None:

@@ -54,7 +54,7 @@ def test_an_engine_that_is_told_to_end_is_red_and_takes_requests_for_a_while(ben
 
 def test_draining_refuses_the_new_waits_for_the_old_and_ends_the_loop(tmp_path: Path) -> None:
     async def drain(bench: Bench, task: "asyncio.Task[httpx.Response]") -> None:
-        draining = asyncio.create_task(bench.engine.drain(lame_duck_seconds=0, seconds=0.2))
+        draining = asyncio.create_task(bench.engine.drain(lame_duck_seconds=0, seconds=3600))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         refused = await bench.ask(json={})
@@ -62,7 +62,17 @@ def test_draining_refuses_the_new_waits_for_the_old_and_ends_the_loop(tmp_path: 
         ready = await bench.ask("GET", "/readyz", key=None)
         assert (ready.status_code, ready.json()["phase"]) == (503, "Draining")
         assert not bench.loop.stopped
-        await draining
+        bench.loop.finish()
+        assert (await asyncio.wait_for(task, 60)).status_code == 200
+        await asyncio.wait_for(draining, 60)
+        assert bench.loop.stopped
+
+    while_drawing(tmp_path, drain)
+
+
+def test_draining_gives_up_what_takes_too_long(tmp_path: Path) -> None:
+    async def drain(bench: Bench, task: "asyncio.Task[httpx.Response]") -> None:
+        await asyncio.wait_for(bench.engine.drain(lame_duck_seconds=0, seconds=0), 60)
         assert bench.loop.stopped
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from diffusion_router.door.api_keys import ApiKeys
+from diffusion_router.door.disconnect import CLIENT_GONE_STATUS, ClientGoneError
 from diffusion_router.door.errors import ApiError, error_response
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
@@ -28,7 +29,12 @@ def guarded_app(routes: Sequence[BaseRoute], keys: ApiKeys, count: CountRequest)
     """`routes` behind the key guard. `count(path, status)` is called once per answer; the rest is "other"."""
     app = Starlette(
         routes=list(routes),
-        exception_handlers={ApiError: _api_error, HTTPException: _http_error, Exception: _unexpected},
+        exception_handlers={
+            ApiError: _api_error,
+            ClientGoneError: _client_gone,
+            HTTPException: _http_error,
+            Exception: _unexpected,
+        },
     )
     app.router.redirect_slashes = False  # a path that is not ours is refused with its code, and sent nowhere
     known = frozenset(getattr(route, "path", "") for route in routes)
@@ -46,6 +52,13 @@ def _refusal(scope: Scope, error: ApiError) -> Response:
 async def _api_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
     return _refusal(request.scope, error)
+
+
+async def _client_gone(request: Request, _error: Exception) -> Response:
+    """Nobody reads this answer: it is for the metrics and the log."""
+    state = request.scope["state"]
+    _LOGGER.info("gone key=%s path=%s code=%d", state["key_owner"], state["known_path"], CLIENT_GONE_STATUS)
+    return Response(status_code=CLIENT_GONE_STATUS)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
