@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
@@ -14,14 +15,14 @@ import httpx
 
 from diffusion_contract import names
 from diffusion_contract.agent_channel import AgentChannel
-from diffusion_contract.agent_messages import RouterInstruction, RouterReport
+from diffusion_contract.agent_messages import RouterInstruction, RouterReport, TerminationMessage
 from diffusion_contract.exit_codes import ExitCode
+from diffusion_contract.last_words import write_last_words
 from diffusion_contract.serving_config import RouterConfig
 from diffusion_router.app import router_app
 from diffusion_router.discovery import Discovery
 from diffusion_router.door.api_keys import ApiKeys
 from diffusion_router.door.configuration import UnusableConfiguration, read_configuration
-from diffusion_router.door.last_words import write_last_words
 from diffusion_router.door.limits import ANSWER_SECONDS
 from diffusion_router.door.metrics_page import metrics_app
 from diffusion_router.door.options import DoorOptions, door_options, log_to_stderr, path_option
@@ -32,6 +33,8 @@ from diffusion_router.front_door import FrontDoor
 from diffusion_router.instructions import InstructionThread
 from diffusion_router.measures import RouterMeasures
 from diffusion_router.route_book import RouteBook, configured_routes
+
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,9 @@ def serve(**given: Any) -> None:
     try:
         config = read_configuration(RouterConfig, options.config)
     except UnusableConfiguration as problem:
-        write_last_words(options.termination_file, "ConfigRefused", str(problem))
+        _LOGGER.error("ConfigRefused: %s", problem)
+        words = TerminationMessage(reason="ConfigRefused", message=str(problem))
+        write_last_words(options.termination_file, words)
         sys.exit(ExitCode.CONFIGURATION_REFUSED)
     asyncio.run(_serve(config, options))
 

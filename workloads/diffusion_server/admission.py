@@ -24,7 +24,7 @@ def refusal(load: Load, times: StepTimes, max_rows: int, steps: int, images: int
         )
         return ApiError("invalid_value", message, param="steps")
     drained_in = times.finish_seconds(load.outstanding_steps, 0, 0)
-    if load.waiting + images > waiting_bound(max_rows) + max_rows:
+    if load.running + load.waiting + images > max_rows + waiting_bound(max_rows):
         return retry_later("too_many_requests", "too many images are waiting already", drained_in)
     predicted = times.finish_seconds(load.outstanding_steps, steps, images)
     if predicted > ANSWER_SECONDS:

@@ -1,6 +1,7 @@
 """`diffusion-server`: the engine pod's entry point."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import sys
@@ -15,9 +16,9 @@ from typing import Any, TypeVar
 import click
 
 from diffusion_contract import names
-from diffusion_contract.exit_codes import ExitCode
+from diffusion_contract.agent_messages import TerminationMessage
+from diffusion_contract.last_words import write_last_words
 from diffusion_router.door.api_keys import ApiKeys
-from diffusion_router.door.last_words import write_last_words
 from diffusion_router.door.metrics_page import metrics_app
 from diffusion_router.door.options import DoorOptions, door_options, log_to_stderr, path_option
 from diffusion_router.door.processes import Face, ending_event, serve_faces
@@ -51,7 +52,8 @@ def main() -> None:
 def serve(**given: Any) -> None:
     """Verify and load the model version of the configuration, and serve it until SIGTERM.
 
-    Exit codes: 0 drained; 64 the model or the configuration is refused (the reason is in the termination file).
+    Exit codes: 0 drained; 64 the model or the configuration is refused; 1 a crash, or a GPU that cannot be used. The
+    termination file says why.
     """
     options = ServeOptions(**given)
     log_to_stderr()
@@ -59,8 +61,10 @@ def serve(**given: Any) -> None:
     try:
         asyncio.run(_serve(options))
     except OpeningRefusedError as refused:
-        write_last_words(options.termination_file, refused.reason, refused.message, refused.path)
-        code = int(ExitCode.CONFIGURATION_REFUSED)
+        _LOGGER.error("%s: %s", refused.reason, refused.message)
+        words = TerminationMessage(reason=refused.reason, message=refused.message, path=refused.path)
+        write_last_words(options.termination_file, words)
+        code = refused.exit_code
     _leave(code)
 
 
@@ -119,7 +123,7 @@ def in_own_thread(work: Callable[[], T], name: str) -> "asyncio.Future[T]":
     future: asyncio.Future[T] = loop.create_future()
 
     def tell(action: Callable[[], None]) -> None:
-        if not loop.is_closed():
+        with contextlib.suppress(RuntimeError):  # The loop has been closed: nobody waits any more.
             loop.call_soon_threadsafe(action)
 
     def run() -> None:

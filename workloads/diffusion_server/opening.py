@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from diffusion_contract.exit_codes import ExitCode
 from diffusion_contract.model_reference import ModelReference, parse_model_reference
 from diffusion_contract.serving_config import EngineConfig, Sampler
 from diffusion_registry.verification import ModelVersionRefused, open_model_version
@@ -32,11 +33,15 @@ _LOGGER = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class OpeningRefusedError(Exception):
-    """The engine cannot serve: `reason` is a CamelCase word for status, `path` the field of the spec at fault."""
+    """The engine cannot serve: `reason` is a CamelCase word for status, `path` the field of the spec at fault.
+
+    `exit_code` is another one where the fault is the node's, so that a later try may succeed.
+    """
 
     reason: str
     message: str
     path: str | None = None
+    exit_code: int = ExitCode.CONFIGURATION_REFUSED
 
 
 def read_engine_config(file: Path) -> EngineConfig:
@@ -53,8 +58,7 @@ def open_engine(config: EngineConfig, models_directory: Path, scratch: Path, mea
     loaded = load_verified(reference, models_directory, scratch)
     served = served_model(loaded, reference)
     _check_sampling(config, loaded)
-    painter = painter_of(loaded, config.sampling.sampler)
-    times = _warm_up(painter, config, served)
+    painter, times = _warm_painter(loaded, config, served)
     loop = StepLoop(painter, config.max_batch, measures.observe_step)
     loop.start()
     return Opened(served, loop, times)
@@ -128,26 +132,47 @@ def _check_sampling(config: EngineConfig, loaded: "LoadedModel") -> None:
 
 
 def painter_of(loaded: "LoadedModel", sampler: Sampler) -> "ModelPainter":
-    """What draws from a loaded model, on the accelerator where there is one."""
+    """What draws from a loaded model, on a GPU where there is one; raises OpeningRefusedError for one of no use."""
     import torch
 
+    from diffusion_core.accelerator import AcceleratorUnusable, given_devices, name_device, start_cuda
     from diffusion_server.painter import ModelPainter
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device("cuda" if start_cuda(given_devices(os.environ)) else "cpu")
+    except AcceleratorUnusable as problem:
+        raise OpeningRefusedError("AcceleratorUnusable", str(problem), exit_code=1) from problem
     # TF32, which torch takes for convolutions else, rounds so that the rows of a batch show in one another: on an H100
     # by 1e-3 of a latent, where fp32 gives 2e-6.
     torch.backends.cudnn.allow_tf32 = False
-    _LOGGER.info("sampling on %s with %d threads", device, torch.get_num_threads())
+    _LOGGER.info("sampling on %s with %d threads", name_device(device), torch.get_num_threads())
     return ModelPainter(loaded, sampler, device)
 
 
-def _warm_up(painter: "ModelPainter", config: EngineConfig, model: ServedModel) -> StepTimes:
-    """Time steps of batches in which every row is guided as the service's default says."""
+def _warm_painter(loaded: "LoadedModel", config: EngineConfig, served: ServedModel) -> "tuple[ModelPainter, StepTimes]":
+    import torch
+
+    try:
+        painter = painter_of(loaded, config.sampling.sampler)
+        return painter, warm_up(painter, config, served)
+    except torch.OutOfMemoryError as problem:
+        message = f"the GPU's memory does not hold the model and a batch of {config.max_batch} images: {problem}"
+        raise OpeningRefusedError("BatchTooLarge", message, "spec.batching.maxBatch") from problem
+
+
+def warm_up(painter: "ModelPainter", config: EngineConfig, model: ServedModel) -> StepTimes:
+    """Time the last step of batches in which every row is drawn as the service's default says.
+
+    The last one, because nearly all steps are like it: the first ones of a strongly guided row share no batch.
+    """
+    sampling, label = config.sampling, None if model.classes is None else 0
+    steps = sampling.classes[0].steps
 
     def run_step(rows: int) -> None:
-        guidance, sampler = config.sampling.guidance_scale, config.sampling.sampler
-        label = None if model.classes is None else 0
-        states = [painter.begin(Sample(seed, label, 1, guidance, sampler)) for seed in range(rows)]
+        samples = [Sample(seed, label, steps, sampling.guidance_scale, sampling.sampler) for seed in range(rows)]
+        states = [painter.begin(sample) for sample in samples]
+        for state in states:
+            state.position = steps - 1
         painter.step(states)
         painter.finish(states[-1])  # waits for an accelerator that works behind our back
 

@@ -7,7 +7,7 @@ guards only the schedule and is never held during a step.
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Generic, Protocol, TypeVar
@@ -18,6 +18,8 @@ from diffusion_server.step_schedule import StepSchedule
 _LOGGER = logging.getLogger(__name__)
 STUCK_SECONDS = 300.0
 """A step that takes longer than this has hung: liveness turns red, and the pod is started again."""
+FAILURES_UNTIL_RED = 3
+"""So many steps in a row fail where the device is lost: it comes back to a new process, and to no step of this one."""
 
 State = TypeVar("State")
 
@@ -89,6 +91,7 @@ class StepLoop(Generic[State]):
         self._keys = count()
         self._ending = False
         self._step_began: float | None = None
+        self._failures = 0
         self._thread = threading.Thread(target=self._run, name="step-loop", daemon=True)
 
     def start(self) -> None:
@@ -104,9 +107,10 @@ class StepLoop(Generic[State]):
 
     @property
     def healthy(self) -> bool:
-        """Whether the thread lives and is not stuck in a step."""
+        """Whether the thread lives, is not stuck in a step, and can take one."""
         began = self._step_began
-        return self._thread.is_alive() and (began is None or self._clock() - began < STUCK_SECONDS)
+        is_stuck = began is not None and self._clock() - began >= STUCK_SECONDS
+        return self._thread.is_alive() and not is_stuck and self._failures < FAILURES_UNTIL_RED
 
     def load(self) -> Load:
         """How busy the loop is now."""
@@ -140,31 +144,30 @@ class StepLoop(Generic[State]):
                 left = list(self._rows)
             self._fail(left, "the engine ended before the image was finished")
 
-    def _wait_for_batch(self) -> tuple[int, ...]:
-        """The keys of the next step, () when the loop is to end."""
+    def _wait_for_batch(self) -> dict[int, _Row[State]]:
+        """The rows of the next step by their keys, none when the loop is to end."""
         with self._changed:
             while not self._ending:
                 if batch := self._schedule.next_batch():
-                    return batch
+                    return {key: self._rows[key] for key in batch}
                 self._changed.wait()
-            return ()
+            return {}
 
-    def _take_step(self, batch: tuple[int, ...]) -> None:
-        with self._changed:
-            rows = [self._rows[key] for key in batch if key in self._rows]
+    def _take_step(self, batch: Mapping[int, _Row[State]]) -> None:
         self._step_began = began = self._clock()
         try:
-            self._painter.step([self._state_of(row, began) for row in rows])
+            self._painter.step([self._state_of(row, began) for row in batch.values()])
         except RuntimeError as problem:
+            self._failures += 1
             _LOGGER.exception("a step of %d rows failed", len(batch))
             self._fail(batch, f"sampling failed: {type(problem).__name__}")
             return
         finally:
             self._step_began = None
+        self._failures = 0
         self._observe(len(batch), self._clock() - began)
         with self._changed:
-            finished = self._schedule.stepped(batch)
-            leaving = [row for key in finished if (row := self._rows.pop(key, None))]
+            leaving = [self._rows.pop(key) for key in self._schedule.stepped(tuple(batch))]
         for row in leaving:
             row.done(self._outcome(row))
 
@@ -182,7 +185,7 @@ class StepLoop(Generic[State]):
             return SamplingFailedError(str(problem))
         return Finished(picture, row.started - row.submitted, self._clock() - row.started)
 
-    def _fail(self, keys: Sequence[int], message: str) -> None:
+    def _fail(self, keys: Collection[int], message: str) -> None:
         with self._changed:
             rows = [row for key in keys if (row := self._rows.pop(key, None))]
             for key in keys:

@@ -18,12 +18,12 @@ from collections.abc import Callable, Mapping
 from diffusion_contract.agent_channel import AgentChannel
 from diffusion_contract.agent_messages import TrainerInstruction, TrainerReport
 from diffusion_contract.exit_codes import ExitCode
+from diffusion_contract.last_words import write_last_words
 from diffusion_trainer.child_process import ChildProcess
 from diffusion_trainer.operator_link import OperatorLink
 from diffusion_trainer.own_process import AGENT_SIGNALS, ended_children
 from diffusion_trainer.process_messages import Orders
 from diffusion_trainer.settings import Settings
-from diffusion_trainer.termination_message import write_last_words
 from diffusion_trainer.thread_limits import cpu_limit, thread_environment
 from diffusion_trainer.worker_report import exit_code_for, is_urgent, last_words, merged, worker_report
 

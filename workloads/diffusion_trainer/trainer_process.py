@@ -18,8 +18,9 @@ import torch
 
 from diffusion_contract.exit_codes import ExitCode
 from diffusion_contract.run_config import RunConfig
+from diffusion_core.accelerator import name_device
 from diffusion_core.denoisers import ConfigRefused
-from diffusion_trainer.accelerator import ForkPoisoned, choose_device, name_device
+from diffusion_trainer.accelerator import ForkPoisoned, choose_device
 from diffusion_trainer.checkpoint.fencing import Fenced
 from diffusion_trainer.checkpoint.names import run_folder
 from diffusion_trainer.dataset import load_dataset

@@ -125,7 +125,8 @@ def _exit_trouble(status: Raw) -> Trouble | None:
     if code is None or code == 0:
         return None
     words = parse_last_words(text_at(ended, "message"))
-    if words is not None and code in _FINAL_CODES:
+    is_crashing = (integer_at(status, "restartCount") or 0) >= CRASHES_UNTIL_TROUBLE
+    if words is not None and (code in _FINAL_CODES or is_crashing):
         where = f"{words.path}: " if words.path else ""
         return Trouble(_camel_case(words.reason), f"{where}{words.message or words.reason}")
     if code in _FINAL_CODES:
@@ -134,7 +135,7 @@ def _exit_trouble(status: Raw) -> Trouble | None:
         return Trouble(
             "ContainerNotStarted", f"the container cannot be started: {why}; correct its name in {_image_field(status)}"
         )
-    if (integer_at(status, "restartCount") or 0) < CRASHES_UNTIL_TROUBLE:
+    if not is_crashing:
         return None
     cause = text_at(ended, "reason")
     named = f", {cause}" if cause and cause != "Error" else ""

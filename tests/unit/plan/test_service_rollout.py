@@ -9,7 +9,8 @@ from diffusion_contract.agent_messages import RouterInstruction
 from diffusion_contract.api_key_hash import SHAPE
 from diffusion_operator.api.service_revision import RevisionSpec
 from diffusion_operator.plan.service_routing import DRAIN_SECONDS
-from service_simulation import FACTS, Simulation, container_ended, container_waiting, model
+from service_simulation import Simulation, container_ended, container_waiting, model
+from world_builders import OPERATOR
 
 
 def deployment_generations(simulation: Simulation) -> dict[str, int]:
@@ -106,6 +107,11 @@ TROUBLES = {
     ),
     "a refusal without words": (container_ended(64), "ConfigurationRefused", "exit code 64"),
     "a crash loop": (container_ended(1), "CrashLoop", "exit code 1"),
+    "a crash that says why": (
+        container_ended(1, json.dumps({"reason": "AcceleratorUnusable", "message": "this pod has nvidia0, but"})),
+        "AcceleratorUnusable",
+        "this pod has nvidia0, but",
+    ),
     "too little memory": (
         container_ended(137, reason="OOMKilled"),
         "CrashLoop",
@@ -240,7 +246,7 @@ def test_other_keys_change_the_pods_and_not_the_revision() -> None:
 def test_an_upgrade_of_the_operator_restarts_nothing() -> None:
     simulation = serving()
     before = deployment_generations(simulation)
-    simulation.operator = replace(FACTS, agent_ca="NEW", server_image="server:2", router_image="router:2")
+    simulation.operator = replace(OPERATOR, agent_ca="NEW", server_image="server:2", router_image="router:2")
     simulation.settle()
     after = deployment_generations(simulation)
     assert before == after

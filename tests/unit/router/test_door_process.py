@@ -18,12 +18,15 @@ from starlette.types import Receive, Scope, Send
 
 from diffusion_contract.agent_messages import TerminationMessage
 from diffusion_router.command import main as router_command
-from diffusion_router.door.last_words import write_last_words
 from diffusion_router.door.processes import Face, serve_faces
 from diffusion_server.command import main as server_command
 from serving_pods import BIN
 
 HOST, PORT = "127.78.0.1", 8000
+
+
+async def no_drain() -> None:
+    return
 
 
 def app_with(handler: Callable[[Request], Awaitable[Response]]) -> Starlette:
@@ -81,9 +84,6 @@ async def test_answers_on_a_kept_connection_do_not_wait_for_acknowledgements() -
                 flags.append(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
             await self.app(scope, receive, send)
 
-    async def no_drain() -> None:
-        return
-
     serving = asyncio.create_task(serve_faces([Face(Looking(), HOST, PORT + 1)], told, no_drain))
     await connected_to(HOST, PORT + 1)
     async with httpx.AsyncClient(trust_env=False) as client:
@@ -111,9 +111,6 @@ async def test_who_opens_a_connection_and_stays_silent_does_not_keep_it(monkeypa
         await asyncio.sleep(0.5)
         return JSONResponse({})
 
-    async def no_drain() -> None:
-        return
-
     serving = asyncio.create_task(serve_faces([Face(app_with(slow), HOST, PORT + 3)], told, no_drain))
     await connected_to(HOST, PORT + 3)
     heads = ((), (b"GET",), (b"GET / HTTP/1.1\r\n", b"Host: x\r\n", b"X-A: 1\r\n", b"X-B: 2\r\n"))
@@ -130,19 +127,8 @@ async def test_an_address_that_is_taken_is_an_error_and_not_a_silent_process() -
     async def handler(_: Request) -> Response:
         return JSONResponse({})
 
-    async def no_drain() -> None:
-        return
-
     with socket.create_server((HOST, PORT + 2)), pytest.raises(OSError, match="in use"):
         await serve_faces([Face(app_with(handler), HOST, PORT + 2)], asyncio.Event(), no_drain)
-
-
-def test_last_words_hold_the_reason_and_fit_into_what_the_kubelet_keeps(tmp_path: Path) -> None:
-    write_last_words(tmp_path / "words", "ModelNotFound", "x" * 10_000, "spec.model")
-    said = TerminationMessage.model_validate_json((tmp_path / "words").read_bytes())
-    assert (said.reason, said.path) == ("ModelNotFound", "spec.model")
-    assert (tmp_path / "words").stat().st_size < 4096
-    write_last_words(tmp_path / "missing" / "words", "Reason", "no place to write is no reason to fail")
 
 
 @pytest.mark.parametrize("command", [router_command, server_command], ids=["router", "server"])

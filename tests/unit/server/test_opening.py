@@ -9,12 +9,18 @@ from pathlib import Path
 import pytest
 import torch
 
+from diffusion_contract.agent_messages import TerminationMessage
+from diffusion_contract.model_reference import parse_model_reference
 from diffusion_contract.run_config import DenoiserSpec, ModelSpec
 from diffusion_contract.serving_config import EngineConfig, SamplingSpec, ServiceClass
+from diffusion_core.model_folder import LoadedModel
 from diffusion_server.measures import EngineMeasures
-from diffusion_server.opening import OpeningRefusedError, open_engine, read_engine_config
+from diffusion_server.opening import OpeningRefusedError, open_engine, read_engine_config, served_model, warm_up
+from diffusion_server.painter import ModelPainter
 from diffusion_server.redraw import redraw
-from serving_pods import CLAIM, MODEL_NAME, SAMPLING, publish_random_model, tiny_model
+from optimal_denoiser import OptimalDenoiser
+from serving_pods import BIN, CLAIM, MODEL_NAME, SAMPLING, publish_random_model, tiny_model
+from tiny_models import BYTE_RANGE, COSINE, TEN_CLASSES, tiny_dit
 
 FINAL = ServiceClass(name="final", steps=4)
 
@@ -48,6 +54,47 @@ def test_a_good_model_is_opened_warm_and_known(published: tuple[Path, str], tmp_
     assert opened.model.digest == reference.split("@")[1]
     assert [rows for rows, _ in opened.times.points] == [1, 2]
     assert not list(tmp_path.iterdir()), "the unpacked copy is removed once it is loaded"
+
+
+def test_warm_up_times_a_step_that_rows_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first steps of a strongly guided row are taken alone: by them a batch would be as slow as row after row."""
+    loaded = LoadedModel(OptimalDenoiser(COSINE), tiny_dit(TEN_CLASSES), COSINE, BYTE_RANGE)
+    painter = ModelPainter(loaded, "DDIM", torch.device("cpu"))
+    passes: list[int] = []
+    monkeypatch.setattr(painter, "_pass", lambda states: passes.append(len(states)))
+    reference = "pvc://models/tiny@sha256:" + "1" * 64
+    config = config_of(reference, SamplingSpec(sampler="DDIM", classes=(FINAL,), guidance_scale=7.5))
+    warm_up(painter, config, served_model(loaded, parse_model_reference(reference)))
+    assert passes == [1, 1, 1, 1, 2, 2, 2, 2]
+
+
+def test_an_engine_that_cannot_use_its_gpu_ends_and_says_so(published: tuple[Path, str], tmp_path: Path) -> None:
+    """It could draw on the CPU, a hundred times slower: nobody would know why."""
+    models, reference = published
+    config, words = tmp_path / "engine.json", tmp_path / "words"
+    config.write_text(json.dumps(config_of(reference).to_wire()))
+    serve = [
+        str(BIN / "diffusion-server"), "serve", "--config", str(config), "--models-directory", str(models),
+        "--scratch-directory", str(tmp_path), "--termination-file", str(words), "--port", "0", "--metrics-port", "0",
+    ]  # fmt: skip
+    given = {"NVIDIA_VISIBLE_DEVICES": "GPU-1", "CUDA_VISIBLE_DEVICES": "99"}  # No machine has a hundred GPUs.
+    ended = subprocess.run(serve, env=os.environ | given, capture_output=True, text=True, timeout=240)
+    assert ended.returncode == 1, ended.stderr
+    said = TerminationMessage.model_validate_json(words.read_bytes())
+    assert said.reason == "AcceleratorUnusable"
+    assert "check the node's driver" in said.message
+
+
+def test_a_batch_that_the_gpu_has_no_memory_for_is_refused(
+    published: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def out_of_memory(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 80.00 GiB.")
+
+    monkeypatch.setattr(ModelPainter, "step", out_of_memory)
+    error = refusal(published[0], config_of(published[1]), tmp_path)
+    assert (error.reason, error.path) == ("BatchTooLarge", "spec.batching.maxBatch")
+    assert "a batch of 2 images: CUDA out of memory. Tried" in error.message
 
 
 def test_rows_are_rounded_as_fp32_says_so_that_none_shows_in_another(

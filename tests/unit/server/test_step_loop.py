@@ -10,7 +10,15 @@ import pytest
 
 from deadline import wait_until
 from diffusion_server.samples import Sample
-from diffusion_server.step_loop import STUCK_SECONDS, Finished, Load, Outcome, SamplingFailedError, StepLoop
+from diffusion_server.step_loop import (
+    FAILURES_UNTIL_RED,
+    STUCK_SECONDS,
+    Finished,
+    Load,
+    Outcome,
+    SamplingFailedError,
+    StepLoop,
+)
 
 
 @dataclass(eq=False)
@@ -119,6 +127,23 @@ def test_a_failing_step_fails_its_rows_and_the_loop_goes_on() -> None:
         painter.allowed.release(10)
         assert picture(submit(loop, 2, 1)[1]) == b"2:1"
         assert loop.healthy
+
+
+def test_a_device_on_which_every_step_fails_turns_liveness_red() -> None:
+    with running() as (loop, painter):
+        painter.allowed.release(1000)
+
+        def fail_once(seed: int) -> None:
+            painter.failure = RuntimeError("CUDA error: the device is lost")
+            assert isinstance(submit(loop, seed, 3)[1].result(60), SamplingFailedError)
+
+        for number in range(FAILURES_UNTIL_RED - 1):
+            fail_once(number)
+        assert picture(submit(loop, 8, 1)[1]) == b"8:1"
+        for number in range(FAILURES_UNTIL_RED):
+            assert loop.healthy, "a step between them did not fail"
+            fail_once(number)
+        assert not loop.healthy
 
 
 def test_a_picture_that_is_not_finite_fails_only_its_own_row() -> None:

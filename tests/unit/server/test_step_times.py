@@ -64,6 +64,15 @@ def test_a_full_queue_is_told_with_the_time_when_it_will_be_shorter() -> None:
     assert (error.code, error.status, error.headers["Retry-After"]) == ("too_many_requests", 429, "4")
 
 
+def test_rows_that_run_take_no_place_in_the_queue_and_none_beyond_it_is_taken() -> None:
+    full = Load(running=8, waiting=waiting_bound(8), outstanding_steps=80)
+    assert refusal(full, CURVE, 8, steps=4, images=1) is not None
+    last = Load(running=8, waiting=waiting_bound(8) - 1, outstanding_steps=80)
+    assert refusal(last, CURVE, 8, steps=4, images=1) is None
+    idle = Load(running=0, waiting=waiting_bound(8) + 7, outstanding_steps=80)
+    assert refusal(idle, CURVE, 8, steps=4, images=1) is None, "eight of them join before the next step"
+
+
 def test_what_could_not_be_answered_in_time_is_refused_at_once() -> None:
     steps_in_time = round(ANSWER_SECONDS / 0.040) * 8
     error = refusal(Load(8, 50, steps_in_time + 8 * 50), CURVE, 8, steps=8, images=1)

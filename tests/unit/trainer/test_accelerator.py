@@ -11,8 +11,9 @@ from typing import BinaryIO
 import pytest
 import torch
 
+from diffusion_core.accelerator import AcceleratorUnusable
 from diffusion_trainer import accelerator, zygote
-from diffusion_trainer.accelerator import AcceleratorUnusable, ForkPoisoned, choose_device, given_devices
+from diffusion_trainer.accelerator import ForkPoisoned, choose_device
 from diffusion_trainer.agent import zygote_environment
 from diffusion_trainer.refusal import ConfigurationRefused
 from trainer_in_process import SHORT, train_here
@@ -44,23 +45,6 @@ def test_the_process_that_forks_asks_for_gpus_without_touching_them() -> None:
     assert environment["PYTORCH_NVML_BASED_CUDA_CHECK"] == "1"
     assert environment["TORCH_NCCL_ASYNC_ERROR_HANDLING"] == environment["TORCH_NCCL_ENABLE_MONITORING"] == "0"
     assert environment["OMP_NUM_THREADS"] == "3"
-
-
-def test_devices_are_known_by_their_files_unless_they_are_taken_away(tmp_path: Path) -> None:
-    for name in ("nvidia1", "nvidia0", "nvidiactl", "nvidia-uvm", "null"):
-        (tmp_path / name).touch()
-    assert given_devices({}, tmp_path) == ["nvidia0", "nvidia1"]
-    assert given_devices({"CUDA_VISIBLE_DEVICES": "0"}, tmp_path) == ["nvidia0", "nvidia1"]
-    for hidden in ("", "-1", "void", "none"):
-        assert given_devices({"CUDA_VISIBLE_DEVICES": hidden}, tmp_path) == []
-
-
-def test_devices_that_a_plugin_has_given_and_the_runtime_has_not_brought_in_are_known_by_name(tmp_path: Path) -> None:
-    given = {"NVIDIA_VISIBLE_DEVICES": "GPU-aa-bb,MIG-cc"}
-    assert given_devices(given, tmp_path) == ["GPU-aa-bb", "MIG-cc"]
-    assert given_devices({**given, "CUDA_VISIBLE_DEVICES": ""}, tmp_path) == []
-    for anything in ("all", "void", "", "none", "0"):
-        assert given_devices({"NVIDIA_VISIBLE_DEVICES": anything}, tmp_path) == []
 
 
 def test_without_gpus_it_is_the_cpu_and_with_them_one_for_each_process(gpus: FindGPUs) -> None:
