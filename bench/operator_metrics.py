@@ -6,9 +6,11 @@ asks who calls (POSTs that store nothing).
 """
 
 import re
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+QUIET_SECONDS, DEADLINE_SECONDS = 5.0, 600.0
 SERIES = re.compile(r"^(\w+)\{(.*)\} (\S+)$", re.MULTILINE)
 LABEL = re.compile(r'(\w+)="([^"]*)"')
 REVIEWS = ("tokenreviews", "subjectaccessreviews")
@@ -34,6 +36,19 @@ def _series(text: str, metric: str) -> Iterator[tuple[dict[str, str], int]]:
     for name, labels, value in SERIES.findall(text):
         if name == metric:
             yield dict(LABEL.findall(labels)), int(float(value))
+
+
+def when_quiet(count: Callable[[], Counter[str]]) -> Counter[str]:
+    """What `count` says once it has said the same for QUIET_SECONDS; RuntimeError where that never comes."""
+    seen, since = count(), time.monotonic()
+    deadline = since + DEADLINE_SECONDS
+    while time.monotonic() - since < QUIET_SECONDS:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"the operator still writes after {DEADLINE_SECONDS:.0f} s")
+        time.sleep(1)
+        if (now := count()) != seen:
+            seen, since = now, time.monotonic()
+    return seen
 
 
 def difference(now: Counter[str], before: Counter[str]) -> Counter[str]:

@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -45,8 +46,8 @@ class OperatorProcess:
 
     def peak_memory(self) -> int:
         """The most bytes that it has had resident."""
-        with open(f"/proc/{self.pid}/status") as status:  # noqa: PTH123
-            return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
 
 
 @contextlib.contextmanager

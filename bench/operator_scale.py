@@ -21,8 +21,8 @@ from rich.console import Console
 from bench import operator_peer
 from bench.embedded import REPOSITORY, api_client, commands_for, embedded
 from bench.figure import Figure
-from bench.operator_children import DEADLINE_SECONDS, Children, Object
-from bench.operator_metrics import count_writes, difference, told
+from bench.operator_children import Children, Object
+from bench.operator_metrics import count_writes, difference, told, when_quiet
 from bench.operator_process import OperatorProcess, running_operator
 from diffusion_local.cluster import Cluster
 from diffusion_local.demo.cluster_commands import ClusterCommands
@@ -40,7 +40,6 @@ from diffusion_operator.observe.snapshot import Reference
 
 OF_EACH_KIND = 100
 CONNECTIONS = 16
-QUIET_SECONDS = 5.0
 NAMESPACE = "bench"
 MEBIBYTE = 2**20
 
@@ -156,14 +155,8 @@ class Count:
     operator: OperatorProcess
 
     async def when_quiet(self) -> Counter[str]:
-        """Return the writes so far by verb, once there has been none for some seconds."""
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            seen, since = await asyncio.to_thread(self._now), time.monotonic()
-            while time.monotonic() - since < QUIET_SECONDS:
-                await asyncio.sleep(1)
-                if (now := await asyncio.to_thread(self._now)) != seen:
-                    seen, since = now, time.monotonic()
-        return seen
+        """The writes so far by verb, once there has been none for some seconds."""
+        return await asyncio.to_thread(when_quiet, self._now)
 
     def _now(self) -> Counter[str]:
         return count_writes(self.operator.metrics(), self.commands.kubectl("get", "--raw", "/metrics"))

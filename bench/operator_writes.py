@@ -13,6 +13,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import yaml
@@ -20,12 +21,11 @@ from rich.console import Console
 
 from bench.embedded import REPOSITORY, SYSTEM_NAMESPACE, commands_for, embedded, install_operator
 from bench.figure import Figure
-from bench.operator_metrics import count_writes, difference, told
+from bench.operator_metrics import count_writes, difference, told, when_quiet
 from diffusion_local.demo.cluster_commands import ClusterCommands
 
 REST_VARIABLE = "BENCH_REST_SECONDS"
 STEPS = 60
-QUIET_SECONDS = 5.0
 DEADLINE_SECONDS = 300.0
 NAMESPACE = "bench"
 NAME = "digits"
@@ -45,43 +45,24 @@ def measure(console: Console) -> list[Figure]:
         install_operator(commands, "--set", "metrics.secure=false")
         commands.kubectl("create", "namespace", NAMESPACE)
         commands.kubectl("apply", "--filename", "-", stdin=json.dumps(_keys()))
-        counts = _Counts(commands)
-        figures = [_until_done(commands, counts, manifest, console) for manifest in _quickstart()]
+        figures = [_until_done(commands, manifest, console) for manifest in _quickstart()]
         console.print(f"  at rest for {rest:.0f} s")
-        before = counts.now()
+        before = _writes(commands)
         time.sleep(rest)
-        written = difference(counts.now(), before)
+        written = difference(_writes(commands), before)
     return [*figures, Figure(f"Both at rest for {rest:.0f} s", written.total(), "writes", note=told(written))]
 
 
-class _Counts:
-    """The writes of the operator in the cluster."""
-
-    def __init__(self, commands: ClusterCommands) -> None:
-        self._commands = commands
-
-    def now(self) -> Counter[str]:
-        """The writes so far by verb."""
-        operator, server = (self._commands.kubectl("get", "--raw", path) for path in (METRICS, "/metrics"))
-        return count_writes(operator, server)
-
-    def when_quiet(self) -> Counter[str]:
-        """The same, once there has been none for some seconds."""
-        seen, since = self.now(), time.monotonic()
-        deadline = since + DEADLINE_SECONDS
-        while time.monotonic() - since < QUIET_SECONDS:
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"the operator still writes after {DEADLINE_SECONDS:.0f} s")
-            time.sleep(1)
-            if (now := self.now()) != seen:
-                seen, since = now, time.monotonic()
-        return seen
+def _writes(commands: ClusterCommands) -> Counter[str]:
+    """The operator's writes so far by verb."""
+    operator, server = (commands.kubectl("get", "--raw", path) for path in (METRICS, "/metrics"))
+    return count_writes(operator, server)
 
 
-def _until_done(commands: ClusterCommands, counts: _Counts, manifest: dict[str, Any], console: Console) -> Figure:
-    kind = manifest["kind"]
+def _until_done(commands: ClusterCommands, manifest: dict[str, Any], console: Console) -> Figure:
+    kind, count = manifest["kind"], partial(_writes, commands)
     state, done = DONE[kind]
-    before, began = counts.when_quiet(), time.monotonic()
+    before, began = when_quiet(count), time.monotonic()
     commands.kubectl("apply", "--namespace", NAMESPACE, "--filename", "-", stdin=json.dumps(manifest))
     commands.wait_for(
         f"the {kind} is {state}",
@@ -89,7 +70,7 @@ def _until_done(commands: ClusterCommands, counts: _Counts, manifest: dict[str, 
         DEADLINE_SECONDS,
     )
     seconds = time.monotonic() - began
-    written = difference(counts.when_quiet(), before)
+    written = difference(when_quiet(count), before)
     console.print(f"  {kind} {state} after {seconds:.0f} s: {told(written)}")
     return Figure(f"{kind} until {state}", written.total(), "writes", note=f"{told(written)}; in {seconds:.0f} s")
 

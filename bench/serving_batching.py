@@ -134,8 +134,3 @@ def _wait_behind_a_whole_batch(painter: ModelPainter) -> float:
     for _ in range(SHORT_STEPS):
         painter.step([short])
     return time.perf_counter() - began
-
-
-if __name__ == "__main__":
-    for figure in measure(Console()):
-        print(" | ".join(figure.cells()))

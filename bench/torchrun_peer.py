@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -24,7 +25,7 @@ def main(log: str) -> None:
     torch.manual_seed(0)
     network = DistributedDataParallel(build_denoiser(ModelSpec(denoiser=DenoiserSpec(sample_size=8))))
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
-    with open(f"{log}.{os.environ['PEER_NAME']}", "a", buffering=1) as lines:  # noqa: PTH123
+    with Path(f"{log}.{os.environ['PEER_NAME']}").open("a", buffering=1) as lines:
         step = 0
         while True:
             noisy = torch.randn(BATCH, 1, 8, 8)

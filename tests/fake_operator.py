@@ -6,23 +6,18 @@ peer reports the generation broken, or when it is leaving; it is taken in as soo
 
 import asyncio
 import contextlib
-import ipaddress
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from aiohttp import web
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from diffusion_contract.agent_messages import Member, PollAnswer, PollRequest, TrainerInstruction, TrainerReport
+from diffusion_local.certificates import Authority
 
 LOST_SECONDS = 0.3
 
@@ -69,14 +64,14 @@ class FakeOperator:
         self.resume_step: int | None = None
         self.stop_run = False
         self.frozen = False
-        self.ca_file = folder / "agent-ca.crt"
-        self._key_file = folder / "agent.key"
+        authority = Authority(folder)
+        self.ca_file = authority.files.certificate
+        self._certificate = authority.server("fake-operator", ["localhost"], ["127.0.0.1"])
         self._changed: asyncio.Condition
         self._loop: asyncio.AbstractEventLoop | None = None
         self._runner: web.AppRunner
         self.port = 0
         self._transports: set[asyncio.Transport] = set()
-        write_certificate(self.ca_file, self._key_file)
 
     @property
     def url(self) -> str:
@@ -142,7 +137,7 @@ class FakeOperator:
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.ca_file, self._key_file)
+        context.load_cert_chain(self._certificate.certificate, self._certificate.key)
         self._listening = socket.create_server(("127.0.0.1", self.port))
         await web.SockSite(self._runner, self._listening, ssl_context=context).start()
         self.port = self._listening.getsockname()[1]
@@ -151,9 +146,7 @@ class FakeOperator:
     async def _close(self) -> None:
         self._ticker.cancel()
         asyncio.get_running_loop().remove_reader(self._listening)
-        await asyncio.sleep(
-            0.01
-        )  # A server that is closed forgets whom it has just accepted: let these be connections.
+        await asyncio.sleep(0.01)  # A closed server forgets whom it has just accepted: let these be connections.
         await self._runner.cleanup()
         for transport in self._transports:
             transport.abort()  # A polite end of TLS would wait for peers that the test has killed.
@@ -259,26 +252,3 @@ def step_of(report: TrainerReport) -> int:
 
 def reports_leaving(pod: Pod) -> bool:
     return pod.report is not None and pod.report.leaving
-
-
-def write_certificate(certificate_file: Path, key_file: Path) -> None:
-    """A self-signed certificate for 127.0.0.1, with its key in another file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "fake operator")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    key_file.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )

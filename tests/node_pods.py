@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from cluster_fixtures import Kubernetes, apply, get, wait_for
+from cluster_objects import PYTHON_IMAGE
 from object_history import ObjectHistory, object_history
 
 SHELL_IMAGE = "busybox:1.37"
-PYTHON_IMAGE = "python:3.11-slim"
 PATIENCE = 120.0
 """Seconds: a real cluster pulls images first."""
 ENDLESS_GRACE = 3600

@@ -24,8 +24,8 @@ from diffusion_operator.plan.service_routing import DRAIN_SECONDS
 from diffusion_operator.plan.training_kind import TRAINING
 from diffusion_router.route_book import routes_to_use
 from schema_comparison import with_defaults
+from world_builders import OPERATOR
 
-FACTS = OperatorFacts("system", "https://agents:8443", "PEM", "trainer:1", "server:1", "router:1")
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -66,7 +66,7 @@ class Simulation:
     """
 
     raw: dict[str, Any] = field(default_factory=lambda: stored(service(spec__replicas__min=2)))
-    operator: OperatorFacts = FACTS
+    operator: OperatorFacts = OPERATOR
     now: datetime = START
     objects: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     referenced: dict[tuple[str, str], dict[str, Any]] = field(
@@ -284,7 +284,7 @@ def training_children(raw: dict[str, Any]) -> list[dict[str, Any]]:
     """All that is applied for a stored DiffusionTraining until its Jobs are there."""
     made: dict[tuple[str, str], dict[str, Any]] = {}
     for _ in range(3):
-        plan = TRAINING.decide(TRAINING.observe(Snapshot(raw, FACTS, tuple(made.values())), {}), START)
+        plan = TRAINING.decide(TRAINING.observe(Snapshot(raw, OPERATOR, tuple(made.values())), {}), START)
         made |= {(one["kind"], one["metadata"]["name"]): copy.deepcopy(dict(one)) for one in plan.apply}
         raw = {**raw, "status": plan.status}
     return list(made.values())

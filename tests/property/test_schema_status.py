@@ -14,10 +14,9 @@ from diffusion_operator.loop.clock import SystemClock
 from diffusion_operator.observe.snapshot import Snapshot
 from diffusion_operator.plan.training_kind import TRAINING
 from schema_comparison import misfits
-from service_simulation import FACTS
 from training_disturbances import announce, crash, edit, evict, vanish
 from training_simulator import Simulator
-from world_builders import TWO_POOLS, spec_with
+from world_builders import OPERATOR, TWO_POOLS, spec_with
 
 SCHEMA = schema_of("DiffusionTraining")["properties"]["status"]
 
@@ -49,6 +48,6 @@ def test_no_status_loses_a_field_or_is_refused(history: list[tuple[str, int]]) -
 
 def test_the_status_of_a_refused_spec_is_kept_whole_too() -> None:
     raw = {"metadata": {"name": "a", "namespace": "b", "uid": "c", "generation": 1}, "spec": {"workers": {"min": 0}}}
-    plan = TRAINING.decide(TRAINING.observe(Snapshot(raw, FACTS), {}), SystemClock().now())
+    plan = TRAINING.decide(TRAINING.observe(Snapshot(raw, OPERATOR), {}), SystemClock().now())
     assert plan.status is not None
     assert list(misfits(SCHEMA, plan.status, "status")) == []

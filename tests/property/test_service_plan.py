@@ -15,7 +15,8 @@ from diffusion_operator.observe.service_world import observe_service, references
 from diffusion_operator.observe.snapshot import Snapshot
 from diffusion_operator.plan.service import decide_service
 from schema_comparison import misfits
-from service_simulation import FACTS, Simulation, container_ended, container_waiting, model
+from service_simulation import Simulation, container_ended, container_waiting, model
+from world_builders import OPERATOR
 
 EXAMPLES = settings(max_examples=20, deadline=None)
 
@@ -145,7 +146,7 @@ def test_what_serves_in_the_end_is_what_the_spec_asks_for(data: st.DataObject, l
     assert stable is not None
     made = simulation.world().recipes[stable["revision"]]
     assert (made.model, made.sampling) == (spec.model.ref, spec.sampling)
-    assert made.image == (spec.image or FACTS.server_image)
+    assert made.image == (spec.image or OPERATOR.server_image)
 
 
 @EXAMPLES
@@ -282,6 +283,6 @@ def test_no_field_is_left_out_of_the_list() -> None:
 
 
 def test_an_empty_custom_resource_gets_an_answer() -> None:
-    world = observe_service(Snapshot({}, FACTS), {})
+    world = observe_service(Snapshot({}, OPERATOR), {})
     assert references({}) == ()
     assert decide_service(world, Simulation().now).status is not None
