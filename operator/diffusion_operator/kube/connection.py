@@ -9,7 +9,7 @@ import os
 import ssl
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ class NoConnection(Exception):
 
 @dataclass
 class Connection:
-    """One API server and one identity. PEM texts stand in memory; `token_file` is read again as it is replaced."""
+    """One API server and one identity. PEM texts stand in memory; `read_token` gives the token that is good now."""
 
     server: str
     namespace: str = "default"
@@ -34,7 +34,7 @@ class Connection:
     client_certificate: str | None = None
     client_key: str | None = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)
-    token_file: Path | None = None
+    read_token: Callable[[], str | None] | None = field(default=None, repr=False)
     verify: bool = True
     _token_read: float = field(default=float("-inf"), repr=False)
 
@@ -52,8 +52,8 @@ class Connection:
 
     def authorization(self) -> Mapping[str, str]:
         """The Authorization header, or none where the client certificate says who we are."""
-        if self.token_file is not None and time.monotonic() - self._token_read > _TOKEN_SECONDS:
-            self.token = self.token_file.read_text().strip()
+        if self.read_token is not None and time.monotonic() - self._token_read > _TOKEN_SECONDS:
+            self.token = self.read_token()
             self._token_read = time.monotonic()
         return {"Authorization": f"Bearer {self.token}"} if self.token else {}
 
@@ -78,7 +78,7 @@ def _in_cluster() -> Connection:
         server=f"https://{f'[{host}]' if ':' in host else host}:{port}",
         namespace=(SERVICE_ACCOUNT / "namespace").read_text().strip(),
         ca=(SERVICE_ACCOUNT / "ca.crt").read_text(),
-        token_file=SERVICE_ACCOUNT / "token",
+        read_token=_file_reader(SERVICE_ACCOUNT / "token"),
     )
 
 
@@ -87,15 +87,14 @@ def _from_kubeconfig(path: Path, wanted: str | None) -> Connection:
     context = _named(config, "contexts", wanted or config.get("current-context"), path).get("context") or {}
     cluster = _named(config, "clusters", context.get("cluster"), path).get("cluster") or {}
     user = _named(config, "users", context.get("user"), path).get("user") or {}
-    token_file = user.get("tokenFile")
     return Connection(
         server=str(cluster.get("server", "")).rstrip("/"),
         namespace=context.get("namespace") or "default",
         ca=_material(cluster, "certificate-authority", path),
         client_certificate=_material(user, "client-certificate", path),
         client_key=_material(user, "client-key", path),
-        token=_plugin_token(path, wanted) if "exec" in user or "auth-provider" in user else user.get("token"),
-        token_file=path.parent / token_file if token_file else None,
+        token=user.get("token"),
+        read_token=_token_reader(user, path, wanted),
         verify=not cluster.get("insecure-skip-tls-verify", False),
     )
 
@@ -124,9 +123,30 @@ def _material(entry: Mapping[str, Any], name: str, path: Path) -> str | None:
     return (path.parent / entry[name]).read_text() if entry.get(name) else None
 
 
-def _plugin_token(path: Path, context: str | None) -> str | None:
+def _token_reader(user: Mapping[str, Any], path: Path, context: str | None) -> Callable[[], str | None] | None:
+    """What reads the token of a kubeconfig's user anew; None where it stands in the kubeconfig, or there is none."""
+    if "exec" in user or "auth-provider" in user:
+        return _plugin_reader(path, context)
+    return _file_reader(path.parent / user["tokenFile"]) if user.get("tokenFile") else None
+
+
+def _file_reader(path: Path) -> Callable[[], str]:
+    return lambda: path.read_text().strip()
+
+
+def _plugin_reader(path: Path, context: str | None) -> Callable[[], str | None]:
+    """The official client runs the login plugin again when the token that it gave is about to end."""
     from kubernetes import config as official
 
-    configuration = official.new_client_from_config(str(path), context).configuration
-    header = configuration.get_api_key_with_prefix("authorization") or ""
-    return str(header).removeprefix("Bearer ").strip() or None
+    try:
+        configuration = official.new_client_from_config(str(path), context).configuration
+    except official.ConfigException as error:
+        raise NoConnection(f"{path} cannot be used: {error}") from error
+
+    def read() -> str | None:
+        header = configuration.get_api_key_with_prefix("BearerToken", "authorization") or ""
+        return str(header).removeprefix("Bearer ").strip() or None
+
+    if read() is None:
+        raise NoConnection(f"{path}: the login plugin of its user gave no token")
+    return read

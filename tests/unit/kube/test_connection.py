@@ -1,4 +1,5 @@
 import base64
+import json
 import ssl
 import time
 from datetime import UTC, datetime
@@ -11,6 +12,8 @@ import yaml
 from diffusion_operator.agents.tls import Pair, renewed
 from diffusion_operator.kube import connection as connection_module
 from diffusion_operator.kube.connection import NoConnection, connect
+
+VERSION = "client.authentication.k8s.io/v1"
 
 
 def kubeconfig(
@@ -122,3 +125,30 @@ def test_in_a_pod_the_service_account_is_used_and_its_token_read_again(
     assert found.authorization() == {"Authorization": "Bearer one"}
     now[0] += 60
     assert found.authorization() == {"Authorization": "Bearer two"}
+
+
+def test_a_login_plugin_is_run_again_when_its_token_is_about_to_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    said = tmp_path / "said.json"
+
+    def says(token: str, ends: str) -> None:
+        status = {"token": token, "expirationTimestamp": ends}
+        said.write_text(json.dumps({"apiVersion": VERSION, "kind": "ExecCredential", "status": status}))
+
+    says("one", "2026-01-01T00:00:00Z")
+    plugin = {"apiVersion": VERSION, "command": "cat", "args": [str(said)], "interactiveMode": "Never"}
+    found = connect(kubeconfig(tmp_path, {"exec": plugin}))
+    says("two", "2999-01-01T00:00:00Z")
+    assert found.authorization() == {"Authorization": "Bearer two"}, "the first one had ended already"
+    says("three", "2999-01-01T00:00:00Z")
+    now[0] += 60
+    assert found.authorization() == {"Authorization": "Bearer two"}
+
+
+def test_a_login_plugin_that_gives_no_token_is_said_at_once(tmp_path: Path) -> None:
+    plugin = {"apiVersion": VERSION, "command": "false", "interactiveMode": "Never"}
+    with pytest.raises(NoConnection, match="the login plugin of its user gave no token"):
+        connect(kubeconfig(tmp_path, {"exec": plugin}))
