@@ -115,6 +115,8 @@ def test_a_client_that_goes_away_frees_its_rows(service: Service, through_router
         wait_until(lambda: service.first.metric("diffusion_engine_running_rows") == 4, 20, "four rows are running")
     wait_until(lambda: service.first.metric("diffusion_engine_running_rows") == 0, 10, "the rows are free")
     assert service.first.metric("diffusion_engine_abandoned_rows_total") == before + 4
+    asked = service.router if through_router else service.first
+    wait_until(lambda: "gone key=tester path=/v1/images/generations code=499" in asked.log, 10, "a line in the log")
     service.route_to(FIRST, SECOND)
 
 

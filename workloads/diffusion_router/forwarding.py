@@ -34,13 +34,13 @@ _GRACE_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Call:
-    """What is sent to an engine. `work` is its cost in steps times images."""
+    """What is sent to an engine. `work` is its cost in steps times images; what draws nothing counts as one step."""
 
     method: str
     path: str
     authorization: str
     body: bytes = b""
-    work: int = 0
+    work: int = 1
 
 
 @dataclass(frozen=True)
