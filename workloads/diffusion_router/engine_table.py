@@ -10,7 +10,6 @@ A request goes to the ready engine with the least outstanding work, counted in s
 not as cheap as one of 4. Equal ones take turns.
 """
 
-import asyncio
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -41,8 +40,8 @@ class EngineState:
     timeouts: int = 0
     absences: int = 0
     """How many times in a row its name resolved without it."""
-    silent: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set while it has not answered for so long that it is red: it may be frozen, or its machine gone."""
+    silent: bool = False
+    """It has not answered for so long that it is red: it may be frozen, or its machine gone."""
 
     @property
     def is_gone(self) -> bool:
@@ -58,7 +57,7 @@ class EngineState:
         """It said whether it is ready or about to end, and how much work it has."""
         self.ready, self.draining = ready and not self.is_gone, draining
         self.timeouts = 0
-        self.silent.clear()
+        self.silent = False
         self.others = max(0, outstanding_steps - self.ours)
 
     def unreachable(self) -> None:
@@ -70,7 +69,7 @@ class EngineState:
         self.timeouts += 1
         if self.timeouts >= TIMEOUTS_UNTIL_RED:
             self.ready = self.draining = False
-            self.silent.set()
+            self.silent = True
 
 
 @dataclass

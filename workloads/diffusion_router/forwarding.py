@@ -28,6 +28,8 @@ NOT_BEGUN = frozenset({401, 429, 503})
 NO_ENGINE_RETRY_SECONDS = 2.0
 MAX_LOSSES = 2
 """So many engines may go away under one request before it is refused."""
+LOOK_SECONDS = 1.0
+"""How often it is looked whether the engine of a request has fallen silent, and another one is ready."""
 _NOT_REACHED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _GRACE_SECONDS = 5.0
 
@@ -138,17 +140,16 @@ async def _unless_silent(
     engine: EngineState, exchange: Coroutine[Any, Any, Answer | None], another: Callable[[], EngineState | None]
 ) -> Answer | None:
     """What `exchange` gives; it is given up when the engine falls silent and there is `another` that is ready."""
-    answered, silent = asyncio.ensure_future(exchange), asyncio.ensure_future(engine.silent.wait())
+    answered = asyncio.ensure_future(exchange)
     try:
-        await asyncio.wait({answered, silent}, return_when=asyncio.FIRST_COMPLETED)
-        if not answered.done() and another():
-            _LOGGER.warning("%s has fallen silent: its request goes to another engine", engine.url)
-            raise _EngineLostError
+        while not (await asyncio.wait({answered}, timeout=LOOK_SECONDS))[0]:
+            if engine.silent and another():
+                _LOGGER.warning("%s has fallen silent: its request goes to another engine", engine.url)
+                raise _EngineLostError
         return await answered
     finally:
-        silent.cancel()
         answered.cancel()
-        await asyncio.gather(answered, silent, return_exceptions=True)
+        await asyncio.gather(answered, return_exceptions=True)
 
 
 def _in_vain(refusals: Sequence[Answer], losses: int) -> Answer:

@@ -4,11 +4,17 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import httpx
+import pytest
 
 from diffusion_router.engine_table import ABSENCES_UNTIL_GONE, TIMEOUTS_UNTIL_RED
 from router_engines import CALL, Engines, good
 
 FROZEN, OTHER = "10.0.0.1", "10.0.0.2"
+
+
+@pytest.fixture(autouse=True)
+def _often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diffusion_router.forwarding.LOOK_SECONDS", 0.02)
 
 
 class Scene:
@@ -102,6 +108,19 @@ async def test_without_another_a_silent_engine_is_waited_for() -> None:
     assert not done
     scene.thawed.set()
     assert (await asyncio.wait_for(sending, 60)).status == 200
+
+
+async def test_a_request_leaves_a_silent_engine_when_another_has_come() -> None:
+    scene = Scene()
+    sending = asyncio.create_task(scene.engines.forwarder.send(CALL))
+    await scene.falls_silent()
+    done, _ = await asyncio.wait({sending}, timeout=0.1)
+    assert not done
+    scene.engines.behaviour[OTHER] = good
+    scene.engines.table.resolved(scene.engines.routes[0], [FROZEN, OTHER])
+    (other,) = [engine for engine in scene.engines.table if OTHER in engine.url]
+    other.answered(ready=True, outstanding_steps=0)
+    assert OTHER in (await asyncio.wait_for(sending, 60)).engine
 
 
 async def test_an_engine_that_was_silent_and_answers_again_keeps_its_requests() -> None:
