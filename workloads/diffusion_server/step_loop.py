@@ -19,7 +19,7 @@ _LOGGER = logging.getLogger(__name__)
 STUCK_SECONDS = 300.0
 """A step that takes longer than this has hung: liveness turns red, and the pod is started again."""
 FAILURES_UNTIL_RED = 3
-"""So many steps in a row fail where the device is lost: it comes back to a new process, and to no step of this one."""
+"""So many failed steps in a row are no accident: the device may be lost, and only a new process gets it back."""
 
 State = TypeVar("State")
 
