@@ -1,17 +1,12 @@
-"""What the benchmarks share: an embedded cluster that lives as long as a block, the chart installed, commands on it."""
+"""What the benchmarks do on an embedded cluster: commands, a client, the chart installed."""
 
-import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from diffusion_local.binaries.find import ensure
-from diffusion_local.binaries.recipe import CLUSTER_PROGRAMS
 from diffusion_local.cluster import Cluster
 from diffusion_local.demo.cluster_commands import ClusterCommands
-from diffusion_local.images import default_images
-from diffusion_local.options import ClusterOptions
-from diffusion_local.state import StateFolder
 from diffusion_operator.kube.client import ApiClient
 from diffusion_operator.kube.connection import connect
 from diffusion_operator.kube.transport import HttpTransport
@@ -21,18 +16,6 @@ SYSTEM_NAMESPACE = "diffusion-system"
 OPERATOR_NODE = "node-1"
 """The first node on demand. The operator is pinned to it, so that the loss of another one is not its loss too."""
 HOSTNAME = "kubernetes.io/hostname"
-
-
-@contextmanager
-def embedded(nodes: int, spot: int = 0) -> Iterator[Cluster]:
-    """A cluster in a temporary folder; it dies with this process and leaves nothing behind."""
-    wanted = ClusterOptions(nodes=nodes, spot=spot, images=default_images(), programs=ensure(CLUSTER_PROGRAMS, print))
-    with tempfile.TemporaryDirectory(prefix="diffusion-bench-") as folder:
-        started = Cluster.start(StateFolder(Path(folder) / "c"), wanted, owned=True)
-        try:
-            yield started
-        finally:
-            started.stop()
 
 
 def commands_for(cluster: Cluster) -> ClusterCommands:

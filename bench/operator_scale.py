@@ -19,13 +19,14 @@ from typing import Any
 from rich.console import Console
 
 from bench import operator_peer
-from bench.embedded import REPOSITORY, api_client, commands_for, embedded
+from bench.embedded import REPOSITORY, api_client, commands_for
 from bench.figure import Figure
 from bench.operator_children import Children, Object
 from bench.operator_metrics import count_writes, difference, told, when_quiet
 from bench.operator_process import OperatorProcess, running_operator
 from diffusion_local.cluster import Cluster
 from diffusion_local.demo.cluster_commands import ClusterCommands
+from diffusion_local.throwaway import throwaway_cluster
 from diffusion_operator.kube.client import ApiClient
 from diffusion_operator.kube.resources import (
     CLAIM,
@@ -66,14 +67,14 @@ class Peers:
 
 def measure(console: Console) -> list[Figure]:
     """Time, CPU, memory and writes for a crowd of custom resources."""
-    with embedded(nodes=0) as cluster:
+    with throwaway_cluster(nodes=0) as cluster:
         commands = commands_for(cluster)
         commands.kubectl("create", "namespace", NAMESPACE)
         commands.kubectl("apply", "--server-side", "--filename", str(REPOSITORY / "crds"))
         commands.kubectl("wait", "--for=condition=Established", "crd", "--all")
         with running_operator(cluster, NAMESPACE) as operator:
             crowd = asyncio.run(_measure(cluster, Count(commands, operator), console))
-    with embedded(nodes=0) as cluster:
+    with throwaway_cluster(nodes=0) as cluster:
         commands_for(cluster).kubectl("create", "namespace", NAMESPACE)
         peers = asyncio.run(_measure_peers(cluster, crowd))
     console.print(f"  bare clients: {peers.same_children:.1f} s and {peers.small_objects:.1f} s")

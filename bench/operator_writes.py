@@ -19,10 +19,11 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from bench.embedded import REPOSITORY, SYSTEM_NAMESPACE, commands_for, embedded, install_operator
+from bench.embedded import REPOSITORY, SYSTEM_NAMESPACE, commands_for, install_operator
 from bench.figure import Figure
 from bench.operator_metrics import count_writes, difference, told, when_quiet
 from diffusion_local.demo.cluster_commands import ClusterCommands
+from diffusion_local.throwaway import throwaway_cluster
 
 REST_VARIABLE = "BENCH_REST_SECONDS"
 STEPS = 60
@@ -39,7 +40,7 @@ DONE: dict[str, tuple[str, Callable[[dict[str, Any]], bool]]] = {
 def measure(console: Console) -> list[Figure]:
     """Writes by verb until done, for each kind, and at rest."""
     rest = float(os.environ.get(REST_VARIABLE, "60"))
-    with embedded(nodes=1, spot=1) as cluster:
+    with throwaway_cluster(nodes=1, spot=1) as cluster:
         commands = commands_for(cluster)
         # Plain metrics: with TLS, the operator would ask the API server about us each time we look.
         install_operator(commands, "--set", "metrics.secure=false")

@@ -23,11 +23,12 @@ from typing import Any
 
 from rich.console import Console
 
-from bench.embedded import HOSTNAME, commands_for, embedded, install_operator
+from bench.embedded import HOSTNAME, commands_for, install_operator
 from bench.figure import Figure
 from bench.torchrun_runs import survivor_recovery_seconds
 from diffusion_local.cluster import Cluster
 from diffusion_local.demo.cluster_commands import ClusterCommands
+from diffusion_local.throwaway import throwaway_cluster
 
 ROUNDS = 3
 STEPS_BEFORE = 30
@@ -55,7 +56,7 @@ class Recovered:
 
 def measure(console: Console) -> list[Figure]:
     """Recovery after the loss of either rank, the median of several kills, each with torchrun's in the same run."""
-    with embedded(nodes=3) as cluster:
+    with throwaway_cluster(nodes=3) as cluster:
         commands = commands_for(cluster)
         install_operator(commands)
         commands.kubectl("create", "namespace", NAMESPACE)

@@ -11,7 +11,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -22,11 +21,7 @@ import pytest
 
 from deadline import wait_until
 from diffusion_local.binaries.find import ensure
-from diffusion_local.binaries.recipe import CLUSTER_PROGRAMS
 from diffusion_local.cluster import Cluster
-from diffusion_local.images import default_images
-from diffusion_local.options import ClusterOptions
-from diffusion_local.state import StateFolder
 
 KUBECONFIG_VARIABLE, ACCESS_MODE_VARIABLE = "KUBECONFIG_UNDER_TEST", "ACCESS_MODE_UNDER_TEST"
 LOOK_SECONDS = 0.3
@@ -87,19 +82,6 @@ def access_mode() -> str:
 def is_portable(fixtures: Iterable[str]) -> bool:
     """Whether a test that uses these fixtures can run on somebody else's cluster."""
     return "cluster" in fixtures and not {"control_plane", "embedded"} & set(fixtures)
-
-
-@contextmanager
-def embedded_cluster(**options: Any) -> Iterator[Cluster]:
-    """A cluster of our own in a temporary folder; it dies with this process and leaves nothing behind."""
-    with tempfile.TemporaryDirectory(prefix="diffusion-test-") as folder:
-        programs = ensure(CLUSTER_PROGRAMS, print)
-        wanted = ClusterOptions(programs=programs, images=default_images(), **options)
-        cluster = Cluster.start(StateFolder(Path(folder) / "c"), wanted, owned=True)
-        try:
-            yield cluster
-        finally:
-            cluster.stop()
 
 
 @contextmanager

@@ -9,13 +9,13 @@ from hypothesis import HealthCheck, settings
 
 from cluster_fixtures import (
     Kubernetes,
-    embedded_cluster,
     ended_afterwards,
     fresh_namespace,
     given_cluster,
     is_portable,
 )
 from diffusion_local.cluster import Cluster
+from diffusion_local.throwaway import throwaway_cluster
 
 # A busy machine is not a failing property: examples have no deadline of their own, the tests' time limit stands.
 settings.register_profile("search", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -84,7 +84,7 @@ def _main_event_loop() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def control_plane() -> Iterator[Cluster]:
     """A real etcd, API server, controller manager and scheduler without nodes, shared by the whole test run."""
-    with embedded_cluster(nodes=0, spot=0) as cluster:
+    with throwaway_cluster(nodes=0) as cluster:
         yield cluster
 
 
@@ -94,7 +94,7 @@ def cluster() -> Iterator[Kubernetes]:
     if given := given_cluster():
         yield given
         return
-    with embedded_cluster(nodes=1, spot=1) as embedded:
+    with throwaway_cluster(nodes=1, spot=1) as embedded:
         yield embedded
 
 

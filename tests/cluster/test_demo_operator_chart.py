@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from cluster_fixtures import embedded_cluster, get, wait_for
+from cluster_fixtures import get, wait_for
 from diffusion_local.binaries.find import ensure
 from diffusion_local.cluster import Cluster
 from diffusion_local.demo.cluster_commands import ClusterCommands, CommandFailed
 from diffusion_local.demo.operator_chart import NAMESPACE, RELEASE, SOURCE_ANNOTATION, OperatorChart
 from diffusion_local.source_digest import source_digest
+from diffusion_local.throwaway import throwaway_cluster
 from killed_at_the_end import started
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -22,7 +23,7 @@ UPGRADE = ("upgrade", "--install", RELEASE, str(REPOSITORY / "charts" / RELEASE)
 @pytest.fixture
 def bare() -> Iterator[Cluster]:
     """A control plane of the test's own: others have applied the CRDs to the shared one, which Helm does not take."""
-    with embedded_cluster(nodes=0, spot=0) as cluster:
+    with throwaway_cluster(nodes=0) as cluster:
         yield cluster
 
 
