@@ -2,24 +2,26 @@
 
 The rule, in prose
 ------------------
-Every worker stands in one of five ways:
+Every worker stands in one of six ways:
 
     Lost      its pod has ended, or nobody hears it and there is a second sign: its node does not answer,
               a peer's collectives failed, or its peers stand still. A lost connection alone is a hint and
               changes nothing.
     Leaving   its end is announced: deletion, a notice on its node, DisruptionTarget, or it says so itself.
+    Failed    it says so, and ends by itself in a moment: its exit code will say what that means for the run.
     Finished  it has reached the target and is on its way out.
     Ready     its agent is connected, in this attempt, with the libraries imported.
     Unknown   anything else: still starting, or not heard since the operator started.
 
 A generation starts when `minimum` workers are Ready. From then on members that are Ready, Unknown or Finished stay;
-Lost and Leaving ones go. The next generation comes when a member goes, when a member reports that its collectives
-failed, or when a Ready worker waits and there is room. Growth waits while the run is publishing.
+Lost, Leaving and Failed ones go. The next generation comes when a member is Lost or Leaving, when a member reports that
+its collectives failed, or when a Ready worker waits and there is room. Growth waits while the run is publishing. That a
+member has Failed is no reason by itself: where all fail alike, as when training diverges, nobody is left to regroup.
 
 When fewer than `minimum` would be left, the survivors do not wait for replacements (a Job makes them wait 10 s and
 more): all that still live save what they have and leave (`stop`), and the next attempt starts from there. Where the
 pods or nodes of all members say that they have ended, nobody is a member any more, and `training_attempt` sees whether
-the attempt is over. Silence alone empties nothing.
+the attempt is over. Silence alone empties nothing, and who has Failed needs no word to end.
 
 Invariants (tests/property/test_training_membership.py)
 -------------------------------------------------------
@@ -39,7 +41,7 @@ from diffusion_operator.observe.training_history import Rendezvous, StoredMember
 from diffusion_operator.observe.training_world import Worker
 from diffusion_operator.plan.timestamps import to_timestamp
 
-Standing = Literal["Lost", "Leaving", "Finished", "Ready", "Unknown"]
+Standing = Literal["Lost", "Leaving", "Failed", "Finished", "Ready", "Unknown"]
 
 BROKEN_PATIENCE = timedelta(seconds=0.5)
 """After "my collectives failed" the dead peer's lost connection follows within 0.3 s. Waiting for it saves a
@@ -67,6 +69,8 @@ def standing(worker: Worker, trouble: bool) -> Standing:
         return "Finished"
     if is_leaving(worker):
         return "Leaving"
+    if report is not None and report.state == "Failed":
+        return "Failed"
     if report is not None and worker.connected and report.state in _AT_WORK and worker.pod.address:
         return "Ready"
     return "Unknown"
@@ -84,7 +88,7 @@ def _is_lost(worker: Worker, trouble: bool) -> bool:
 def is_leaving(worker: Worker) -> bool:
     """Whether the end of a worker that still runs is announced, by whomever."""
     report = worker.report
-    told = report is not None and (report.leaving or report.state in ("Leaving", "Failed"))
+    told = report is not None and (report.leaving or report.state == "Leaving")
     return told or worker.pod.deleting or bool(worker.pod.disruption) or worker.noticed
 
 
@@ -110,7 +114,8 @@ def next_rendezvous(
         return seen
     staying = [m for m in current.members if stands.get(m.uid, "Lost") in ("Ready", "Unknown")]
     joining = [w for w in workers if stands[w.pod.uid] == "Ready" and w.pod.uid not in current.uids]
-    if not _is_due(current, workers, len(staying), joining, bounds, now):
+    failed = 0 if trouble else sum(stands.get(m.uid) == "Failed" for m in current.members)
+    if not _is_due(current, workers, len(staying) + failed, joining, bounds, now):
         return seen
     chosen = _ordered(staying, joining, workers, bounds)[: bounds.maximum]
     if len(chosen) >= bounds.minimum:
@@ -138,7 +143,7 @@ def _is_due(
     bounds: Bounds,
     now: datetime,
 ) -> bool:
-    """Whether there is a reason for another generation."""
+    """Whether there is a reason for another generation; `staying` counts those who go with the next one only, too."""
     if not current.members:
         return len(joining) >= bounds.minimum
     if staying < len(current.members):
@@ -148,22 +153,14 @@ def _is_due(
     return bool(joining and room) or _broken_long_enough(current, workers, now)
 
 
+def complaints(current: Rendezvous, workers: Iterable[Worker]) -> list[Worker]:
+    """Members who reported that the collectives of the current generation failed: look again after BROKEN_PATIENCE."""
+    return [w for w in workers if w.pod.uid in current.uids and w.report and w.report.broken == current.generation]
+
+
 def _broken_long_enough(current: Rendezvous, workers: Iterable[Worker], now: datetime) -> bool:
-    complaints = [
-        worker.heard
-        for worker in workers
-        if worker.pod.uid in current.uids and worker.report and worker.report.broken == current.generation
-    ]
-    return any(heard is not None and now - heard >= BROKEN_PATIENCE for heard in complaints)
-
-
-def waits_for_a_lost_peer(current: Rendezvous, workers: Iterable[Worker]) -> bool:
-    """Whether a member reported a failure of the current generation: look again soon (BROKEN_PATIENCE)."""
-    return any(
-        worker.report is not None and worker.report.broken == current.generation
-        for worker in workers
-        if worker.pod.uid in current.uids
-    )
+    heard = [worker.heard for worker in complaints(current, workers)]
+    return any(moment is not None and now - moment >= BROKEN_PATIENCE for moment in heard)
 
 
 def _ordered(
@@ -198,8 +195,8 @@ def as_member(worker: Worker, processes: int) -> StoredMember:
 def _last_generation(
     seen: Rendezvous, stands: dict[str, Standing], resume_step: int | None, why: str, now: datetime
 ) -> Rendezvous:
-    """Too few are left: the living save and leave. They need a new generation only where a peer is lost."""
-    living = tuple(member for member in seen.members if stands.get(member.uid, "Lost") != "Lost")
+    """Too few are left: the living save and leave. They need a new generation only where a peer is lost or failed."""
+    living = tuple(member for member in seen.members if stands.get(member.uid, "Lost") not in ("Lost", "Failed"))
     if not living:
         return seen
     stopped = stop(seen, "TooFewWorkers", now)
@@ -260,6 +257,8 @@ def why_gone(worker: Worker | None) -> str:
         return "its pod is being deleted"
     if worker.report is not None and (worker.report.leaving or worker.report.state == "Leaving"):
         return "it was told to end"
+    if worker.report is not None and worker.report.state == "Failed":
+        return "it failed"
     return "its connection is lost" if worker.connected is False else "it ended"
 
 

@@ -12,7 +12,7 @@ from diffusion_contract.names import RETRY_ANNOTATION
 from diffusion_operator.api.training_spec import TrainingCustomResource
 from diffusion_operator.observe.training_history import Rendezvous
 from diffusion_operator.observe.training_world import TrainingWorld
-from diffusion_operator.plan.membership import BROKEN_PATIENCE, waits_for_a_lost_peer, without_members
+from diffusion_operator.plan.membership import BROKEN_PATIENCE, complaints, without_members
 from diffusion_operator.plan.plan import Event, Plan
 from diffusion_operator.plan.training_attempt import (
     NextAttempt,
@@ -157,7 +157,7 @@ def _requeue(outlook: Outlook, held_back: float) -> float | None:
     """The earliest moment at which time alone would change the answer."""
     now = outlook.now
     waits = [held_back or None, outlook.waiting_seconds or None, seconds_until_stop_ends(outlook.rendezvous, now)]
-    if waits_for_a_lost_peer(outlook.rendezvous, outlook.world.workers):
+    if complaints(outlook.rendezvous, outlook.world.workers):
         waits.append(BROKEN_PATIENCE.total_seconds())
     if outlook.attempt == outlook.world.history.attempt and any(map(makes_too_few, outlook.world.jobs)):
         waits.append(CREATION_SECONDS)

@@ -59,14 +59,9 @@ def _saved(outlook: Outlook) -> Condition:
 def _verified(outlook: Outlook) -> Condition:
     learned = outlook.learned
     newest = learned.verified.step if learned.verified else -1
-    if any(one.step >= newest for one in learned.skipped):
-        last = learned.skipped[-1]
-        return Condition(
-            "CheckpointVerified",
-            "False",
-            "PassedOver",
-            f"the checkpoint of step {last.step} was passed over: {last.reason}",
-        )
+    if newer := [one for one in learned.skipped if one.step >= newest]:
+        said = f"the checkpoint of step {newer[-1].step} was passed over: {newer[-1].reason}"
+        return Condition("CheckpointVerified", "False", "PassedOver", said)
     if learned.verified is None:
         return Condition("CheckpointVerified", "Unknown", "NoneYet", "no checkpoint has been read back yet")
     return Condition("CheckpointVerified", "True", "DigestsHold", "the newest checkpoint that was read back is whole")

@@ -244,6 +244,6 @@ CHECKS: tuple[Check, ...] = (
 
 
 def ready_workers(outlook: Outlook) -> int:
-    """Workers that train now: members of the coming generation that are not known to be lost."""
+    """Workers that train now: members of the coming generation that are not known to be lost or to end."""
     trouble = in_trouble(outlook.rendezvous, outlook.world.workers)
-    return sum(standing(worker, trouble) not in ("Lost", "Leaving") for worker in outlook.members)
+    return sum(standing(worker, trouble) not in ("Lost", "Leaving", "Failed") for worker in outlook.members)

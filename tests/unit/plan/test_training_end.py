@@ -27,6 +27,18 @@ def test_a_refused_spec_is_said_once() -> None:
     assert first.status["phase"] == "Pending"
 
 
+def test_a_training_that_diverges_says_so_and_nothing_else() -> None:
+    before = decided(*PAIR, status=training_status("a", "b"), records=BOTH).status
+    failed = tuple(record(uid, state="Failed", generation=1, step=7) for uid in ("a", "b"))
+    first = decided(*PAIR, status=before, records=(failed[0], BOTH[1]))
+    second = decided(*PAIR, status=first.status, records=failed)
+    assert (first.events, second.events) == ((), ())
+    words = '{"reason":"DoNotRetry","message":"the training has diverged"}'
+    ended = (*JOBS, *(pod(uid, pool=pool, exit_code=93, message=words) for uid, pool in (("a", "base"), ("b", "spot"))))
+    last = decided(*ended, status=second.status, records=failed)
+    assert [f"{event.reason}: {event.message}" for event in last.events] == ["DoNotRetry: the training has diverged"]
+
+
 @pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
 def test_an_end_absorbs(phase: str) -> None:
     status = training_status("a", "b") | {"phase": phase, "observedGeneration": 1}

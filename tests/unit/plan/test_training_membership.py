@@ -154,6 +154,31 @@ def test_with_too_few_left_the_survivors_save_and_leave() -> None:
     assert found.stop_since == "2026-01-01T12:00:01Z"
 
 
+def test_that_one_has_failed_is_no_reason_until_a_peer_notices_it() -> None:
+    failed = record("b", state="Failed", generation=3)
+    seen = running(failed)
+    assert after(seen) == seen.history.rendezvous
+    found = after(running(failed, record("a", broken=3, state="Regrouping", generation=0)))
+    assert (found.generation, uids(found), found.why) == (4, ["a"], "b is leaving: it failed")
+
+
+def test_who_has_failed_is_in_no_further_generation() -> None:
+    seen = running(record("a", state="Failed"), record("b", state="Ready", generation=0), members=("a",))
+    assert uids(after(seen)) == ["b"]
+
+
+def test_who_has_failed_is_not_told_to_save_with_the_others() -> None:
+    seen = running(record("b", state="Failed"), record("a", broken=3, state="Regrouping", generation=0))
+    found = after(seen, replace(BOUNDS, minimum=2))
+    assert (found.generation, uids(found), found.leaving, found.stop) == (4, ["a"], (), "TooFewWorkers")
+
+
+def test_where_all_have_failed_nobody_is_told_to_stop() -> None:
+    for broken in (None, 3):
+        seen = running(*(record(uid, state="Failed", generation=3, broken=broken) for uid in ("a", "b")))
+        assert after(seen) == seen.history.rendezvous
+
+
 def test_an_announced_end_that_leaves_too_few_stops_the_generation_as_it_is() -> None:
     found = after(running(record("b", leaving=True)), replace(BOUNDS, minimum=2))
     assert (found.generation, uids(found), found.stop) == (3, ["a", "b"], "TooFewWorkers")

@@ -130,6 +130,15 @@ def test_a_checkpoint_that_was_passed_over_is_a_condition_until_a_newer_one_hold
     assert conditions(decided(*PAIR, status=plan.status, records=(newer,)))["CheckpointVerified"]["status"] == "True"
 
 
+def test_a_checkpoint_older_than_the_verified_one_is_not_what_was_passed_over() -> None:
+    passed = (PassedOver(step=15, reason="newest"), PassedOver(step=20, reason="damaged"))
+    verified = COMMITTED | {"step": 18}
+    first = decided(*PAIR, status=training_status("a", "b"), records=(record("a", **AT_WORK, passed_over=passed),))
+    older = record("a", **AT_WORK, verified=verified, passed_over=(PassedOver(step=10, reason="old"),))
+    told = conditions(decided(*PAIR, status=first.status, records=(older,)))["CheckpointVerified"]
+    assert told["message"] == "the checkpoint of step 20 was passed over: damaged"
+
+
 def test_events_say_what_changed_in_the_sentences_of_the_status() -> None:
     crashed = (*JOBS, pod("a"), pod("b", pool="spot", exit_code=1, message='{"reason":"Crashed","message":"bad luck"}'))
     plan = decided(*crashed, status=training_status("a", "b"), records=(BOTH[0],))
