@@ -39,5 +39,5 @@ def first_finding(error: ValidationError, prefix: str) -> tuple[str, str]:
         path += f"[{part}]" if isinstance(part, int) else f".{part}"
     broken = finding.get("ctx", {}).get("error")
     if isinstance(broken, Misfit):
-        path += broken.field if broken.field.startswith("[") else f".{broken.field}"
+        path += f".{broken.field}"
     return path, finding["msg"].removeprefix("Value error, ")

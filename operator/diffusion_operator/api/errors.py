@@ -14,6 +14,6 @@ class SpecInvalid(ValueError):
         self.why = why
 
 
-def spec_invalid(error: ValidationError, prefix: str = "spec") -> SpecInvalid:
+def spec_invalid(error: ValidationError) -> SpecInvalid:
     """The first finding of pydantic as a SpecInvalid, with the path as the user wrote it."""
-    return SpecInvalid(*first_finding(error, prefix))
+    return SpecInvalid(*first_finding(error, "spec"))

@@ -59,7 +59,6 @@ class HttpTransport:
 
     connection: Connection
     timeout: float = 30.0
-    user_agent: str = "diffusion-operator"
     _requests: aiohttp.ClientSession | None = field(default=None, repr=False)
     _watches: aiohttp.ClientSession | None = field(default=None, repr=False)
 
@@ -116,7 +115,7 @@ class HttpTransport:
     def _session(self, limit: int) -> aiohttp.ClientSession:
         """A pool of at most so many connections; 0 is any number."""
         connector = aiohttp.TCPConnector(limit=limit, ssl=self.connection.ssl_context())
-        return aiohttp.ClientSession(connector=connector, headers={"User-Agent": self.user_agent})
+        return aiohttp.ClientSession(connector=connector, headers={"User-Agent": "diffusion-operator"})
 
 
 def _abort(response: aiohttp.ClientResponse) -> None:

@@ -16,7 +16,7 @@ from diffusion_operator.kube.informer import Informer
 from diffusion_operator.kube.keys import Key, key_of
 from diffusion_operator.kube.resources import CHILDREN, CUSTOM_RESOURCES, NODE, POD, Resource
 from diffusion_operator.kube.store import Change, Store
-from diffusion_operator.loop.clock import Clock, SystemClock
+from diffusion_operator.loop.clock import SystemClock
 from diffusion_operator.loop.closed_namespaces import LOOK_AGAIN, ClosedNamespaces
 from diffusion_operator.loop.hearing import LONGEST_DELAY, SOUNDING_SECONDS, Hearing
 from diffusion_operator.loop.metrics import LoopMetrics
@@ -44,13 +44,12 @@ class Engine:
         metrics: LoopMetrics,
         namespaces: Sequence[str] = (),
         instance: str = "diffusion-operator",
-        clock: Clock | None = None,
     ) -> None:
         self.metrics, self.store = metrics, Store()
         self.queue: WorkQueue[Key] = WorkQueue(self._failed)
         self.reports = Reports(self.queue.add, self.queue.add_urgent, self.queue.add_after)
         self.cluster = Cluster(client, self.store, facts, instance)
-        self.reconciler = Reconciler(self.cluster, kinds, self.reports, clock or SystemClock())
+        self.reconciler = Reconciler(self.cluster, kinds, self.reports, SystemClock())
         router = Router(self.store, self.cluster.references, self._enqueue, self._enqueue_urgently)
         self.store.listeners.append(router.changed)
         self.store.listeners.append(self._forget_pods)
