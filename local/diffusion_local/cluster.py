@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -13,13 +13,14 @@ from typing import Any, Self
 from diffusion_local import control, launch
 from diffusion_local.certificates import Authority, KeyPair
 from diffusion_local.cluster_lock import locked
+from diffusion_local.control import Say
 from diffusion_local.errors import LocalClusterError
 from diffusion_local.kubeconfig import write_kubeconfig
 from diffusion_local.options import ClusterOptions
 from diffusion_local.own_command import own_command
+from diffusion_local.removal import remove_tree
 from diffusion_local.state import StateFolder
 
-Say = Callable[[str], None]
 SOCKET_SECONDS = 120.0
 ORDER_SECONDS = 200.0
 POLL_SECONDS = 0.02
@@ -95,7 +96,7 @@ class Cluster:
     @classmethod
     def _start(cls, folder: StateFolder, options: ClusterOptions, owned: bool, say: Say) -> Self:
         launch.end(folder)
-        launch.remove(folder)
+        remove_tree(folder.root)
         folder.create()
         try:
             launch.start(folder, options, owned=owned)
@@ -173,7 +174,7 @@ class Cluster:
         with locked(self.folder, say):
             if launch.recorded(self.folder) == self._holder:
                 launch.end(self.folder)
-                launch.remove(self.folder)
+                remove_tree(self.folder.root)
 
     def stop_apiserver(self) -> None:
         """Begin an outage of the API server."""

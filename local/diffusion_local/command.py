@@ -21,6 +21,7 @@ from diffusion_local.log_files import read_log
 from diffusion_local.node_command import node
 from diffusion_local.options import ForwardTarget
 from diffusion_local.own_command import own_command
+from diffusion_local.removal import remove_tree
 from diffusion_local.state import StateFolder
 from diffusion_local.terminal import ErrorsInOneLine, end_on_signals, say
 
@@ -101,7 +102,7 @@ def _end(folder: StateFolder) -> str:
     with locked(folder, say):
         was_up = launch.end(folder)
         had_files = folder.root.exists()
-        launch.remove(folder)
+        remove_tree(folder.root)
     if was_up:
         return f"the cluster {folder.name!r} is down"
     remains = "; the remains of an earlier one are removed" if had_files else ""

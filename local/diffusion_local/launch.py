@@ -6,10 +6,8 @@ import json
 import os
 import shutil
 import socket
-import stat
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from diffusion_local.errors import LocalClusterError
@@ -152,22 +150,6 @@ def _collect_ended() -> None:
     """Wait for children that somebody else has killed."""
     for process in [one for one in _STARTED.values() if one.poll() is not None]:
         del _STARTED[process.pid]
-
-
-def remove(folder: StateFolder) -> None:
-    """Remove the cluster's files, volumes included."""
-
-    def open_up(function: Callable[..., object], path: str, _: BaseException) -> None:
-        Path(path).parent.chmod(stat.S_IRWXU)
-        if not Path(path).is_symlink():
-            Path(path).chmod(stat.S_IRWXU)
-        function(path)
-
-    if folder.root.exists():
-        if sys.version_info >= (3, 12):
-            shutil.rmtree(folder.root, onexc=open_up)
-        else:
-            shutil.rmtree(folder.root, onerror=lambda call, path, info: open_up(call, path, info[1]))
 
 
 def _refusal(*command: str) -> str:
