@@ -1,4 +1,4 @@
-"""The agent's way to the API server: one request, a list that is kept up to date, and retrying through an outage."""
+"""The way to the API server, of agents and supervisor: one request, a list that is kept up to date, and persistence."""
 
 import asyncio
 import logging
@@ -15,9 +15,11 @@ import orjson
 from diffusion_local.node.back_off import delay_before_retry
 from diffusion_local.node.configuration import Manifest
 
+MERGE = "application/merge-patch+json"
 STRATEGIC_MERGE = "application/strategic-merge-patch+json"
 REQUEST_SECONDS = 15.0
 WATCH_SECONDS = 240
+NOT_FOUND, CONFLICT = 404, 409
 NOTED_ATTEMPT = 3
 """The first failures of a watch are ordinary: a server that restarts, an authorizer that has not heard of a pod yet."""
 FORBIDDEN = (401, 403)
@@ -95,7 +97,7 @@ class ApiClient:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise ApiUnavailable(f"{method} {path}: {str(error) or type(error).__name__}") from error
 
-    async def follow(self, path: str, field_selector: str) -> AsyncIterator[Change]:
+    async def follow(self, path: str, field_selector: str = "") -> AsyncIterator[Change]:
         """List, then watch, for ever: every connection that ends is taken up again, from a new list where needed."""
         attempts = 0
         while True:
@@ -111,6 +113,7 @@ class ApiClient:
                         version = manifest["metadata"]["resourceVersion"]
                         if kind != "BOOKMARK":
                             yield Change("Gone" if kind == "DELETED" else "Put", [manifest])
+                await asyncio.sleep(delay_before_retry(0))  # it told nothing: a server may end watches at once
             except (ApiError, ApiUnavailable) as error:
                 attempts += 1
                 log.log(logging.WARNING if attempts == NOTED_ATTEMPT else logging.DEBUG, "watch of %s: %s", path, error)

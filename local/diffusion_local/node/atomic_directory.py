@@ -37,14 +37,11 @@ def write_payload(directory: Path, payload: Payload, group: int | None = None) -
     if (directory / DATA).exists() and written(directory) == payload:
         return False
     version = Path(tempfile.mkdtemp(prefix="..version-", dir=directory))
-    version.chmod(0o755)
-    for name, file in payload.items():
-        path = version / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(file.content)
-        path.chmod(file.mode)
-    if group is not None:
-        give_whole(version, group, READ_ONLY_BITS)
+    try:
+        fill(version, payload, group)
+    except OSError:  # a full disk: what would be left of each attempt would keep it full
+        shutil.rmtree(version, ignore_errors=True)
+        raise
     swap(directory, version)
     tops = {Path(name).parts[0] for name in payload}
     for top in tops:
@@ -54,6 +51,18 @@ def write_payload(directory: Path, payload: Payload, group: int | None = None) -
         if entry.is_symlink() and not entry.name.startswith("..") and entry.name not in tops:
             entry.unlink()
     return True
+
+
+def fill(version: Path, payload: Payload, group: int | None) -> None:
+    """Write the files of one version."""
+    version.chmod(0o755)
+    for name, file in payload.items():
+        path = version / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(file.content)
+        path.chmod(file.mode)
+    if group is not None:
+        give_whole(version, group, READ_ONLY_BITS)
 
 
 def swap(directory: Path, version: Path) -> None:

@@ -61,7 +61,7 @@ def main() -> None:
         child = os.fork()  # only a child is in the container's process table
         if child == 0:
             command(order)
-    except (OSError, StartError) as error:
+    except (OSError, ValueError, StartError) as error:
         os.write(2, f"{error}\n".encode())
         os._exit(NOT_STARTED)
     kill_when_told(child)

@@ -5,7 +5,7 @@ import logging
 import uuid
 from collections.abc import Callable
 
-from diffusion_local.node.api_client import ApiClient, ApiError, ApiUnavailable
+from diffusion_local.node.api_client import MERGE, NOT_FOUND, ApiClient, ApiError, ApiUnavailable
 from diffusion_local.node.configuration import Manifest
 from diffusion_local.node.moments import rfc3339
 from diffusion_local.node.pod_record import init_containers
@@ -60,13 +60,20 @@ class EventWriter:
         """Write what is told, for ever; what the server does not take is dropped."""
         while True:
             event = await self.queue.get()
-            path = f"/api/v1/namespaces/{event['metadata']['namespace']}/events"
             try:
-                if event["count"] == 1:
-                    await self.api.request("POST", path, event)
-                else:
-                    change = {"count": event["count"], "lastTimestamp": event["lastTimestamp"]}
-                    kind = "application/merge-patch+json"
-                    await self.api.request("PATCH", f"{path}/{event['metadata']['name']}", change, kind)
+                await self.write(event)
             except (ApiError, ApiUnavailable) as error:
                 log.debug("event %s dropped: %s", event["reason"], error)
+
+    async def write(self, event: Manifest) -> None:
+        """Write the event, or the count of one that is there; the first may have been lost in an outage."""
+        path = f"/api/v1/namespaces/{event['metadata']['namespace']}/events"
+        if event["count"] > 1:
+            change = {"count": event["count"], "lastTimestamp": event["lastTimestamp"]}
+            try:
+                await self.api.request("PATCH", f"{path}/{event['metadata']['name']}", change, MERGE)
+                return
+            except ApiError as error:
+                if error.status != NOT_FOUND:
+                    raise
+        await self.api.request("POST", path, event)

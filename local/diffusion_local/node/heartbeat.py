@@ -9,7 +9,16 @@ import logging
 import time
 import uuid
 
-from diffusion_local.node.api_client import STRATEGIC_MERGE, ApiClient, ApiError, ApiUnavailable, persistently
+from diffusion_local.node.api_client import (
+    CONFLICT,
+    MERGE,
+    NOT_FOUND,
+    STRATEGIC_MERGE,
+    ApiClient,
+    ApiError,
+    ApiUnavailable,
+    persistently,
+)
 from diffusion_local.node.configuration import Manifest, NodeConfiguration
 from diffusion_local.node.node_object import lease_manifest, node_manifest, node_status
 
@@ -17,9 +26,7 @@ STATUS_SECONDS = 60.0
 LOOK_SECONDS = 10.0
 LATE = 2.0
 """A Lease is renewed late after so many times its interval."""
-NOT_FOUND = 404
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
-MERGE = "application/merge-patch+json"
 log = logging.getLogger(__name__)
 
 
@@ -50,7 +57,7 @@ class Heartbeat:
         try:
             node: Manifest = await self.api.request("POST", "/api/v1/nodes", wanted)
         except ApiError as error:
-            if error.status != 409:
+            if error.status != CONFLICT:
                 raise
             labels = {"metadata": {"labels": wanted["metadata"]["labels"]}}
             node = await self.api.request("PATCH", self.path, labels, STRATEGIC_MERGE)

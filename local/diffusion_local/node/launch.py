@@ -42,7 +42,7 @@ def main() -> None:
     os.set_inheritable(spec["statusFd"], False)
     try:
         start(spec)
-    except (OSError, StartError) as error:
+    except (OSError, ValueError, StartError) as error:  # ValueError: a zero byte in a variable or an argument
         os.write(spec["statusFd"], str(error).encode())
     os._exit(128)
 

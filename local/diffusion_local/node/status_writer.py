@@ -4,13 +4,12 @@ import asyncio
 import logging
 from functools import partial
 
-from diffusion_local.node.api_client import STRATEGIC_MERGE, ApiClient, ApiError, persistently
+from diffusion_local.node.api_client import CONFLICT, NOT_FOUND, STRATEGIC_MERGE, ApiClient, ApiError, persistently
 from diffusion_local.node.back_off import delay_before_retry
 from diffusion_local.node.configuration import Manifest
 from diffusion_local.node.status_comparison import holds
 
-CONFLICT = 409
-GONE = (404, CONFLICT)
+GONE = (NOT_FOUND, CONFLICT)
 LONGEST_CONFLICT = 6
 REPLACE = {"$patch": "replace"}
 """Heads a list that is to become exactly this one: a pod that is started again has another address, not one more."""

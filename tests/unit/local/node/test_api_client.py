@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from diffusion_local.node import api_client
 from diffusion_local.node.api_client import ApiClient, ApiError, ApiUnavailable, Change, decoded, persistently
 from tiny_api import TinyApi, eventually, with_tiny_api
 
@@ -109,4 +110,22 @@ def test_a_watch_that_ends_goes_on_where_it_was_and_one_that_fails_lists_again()
         await eventually(lambda: kinds == ["Listed", "Put", "Listed"], "a new list")
         task.cancel()
 
+    with_tiny_api(test)
+
+
+def test_a_server_that_ends_every_watch_at_once_is_not_asked_without_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[int] = []
+
+    def delay(attempts: int) -> float:
+        pauses.append(attempts)
+        return 0.0
+
+    async def test(server: TinyApi, client: ApiClient) -> None:
+        server.answer("GET", PODS, (200, {"metadata": {"resourceVersion": "1"}, "items": []}))
+        follower = client.follow(PODS)
+        for _ in range(3):
+            assert (await anext(follower)).kind == "Listed"
+        assert pauses == [0, 0]
+
+    monkeypatch.setattr(api_client, "delay_before_retry", delay)
     with_tiny_api(test)

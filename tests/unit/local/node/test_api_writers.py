@@ -119,6 +119,23 @@ def test_an_event_that_comes_again_is_counted() -> None:
     with_tiny_api(test)
 
 
+def test_an_event_whose_first_was_lost_is_written_when_it_comes_again() -> None:
+    async def test(server: TinyApi, client: ApiClient) -> None:
+        path = "/api/v1/namespaces/n/events"
+        server.answer("POST", path, (503, {}), (201, {}))
+        events = EventWriter(client, "node-1", lambda: 1000.0)
+        events.tell(POD, "Warning", "BackOff", "again")
+        events.tell(POD, "Warning", "BackOff", "again")
+        name = next(iter(events.written.values()))["metadata"]["name"]
+        server.answer("PATCH", f"{path}/{name}", (404, {}))
+        task = asyncio.create_task(events.run())
+        await eventually(lambda: len(server.requests) == 3, "three writes")
+        task.cancel()
+        assert [event["count"] for event in written(server, "POST", path)] == [1, 2]
+
+    with_tiny_api(test)
+
+
 def test_what_the_server_does_not_take_does_not_stop_events() -> None:
     async def test(server: TinyApi, client: ApiClient) -> None:
         path = "/api/v1/namespaces/n/events"

@@ -26,6 +26,11 @@ def signals(line: str) -> tuple[str, int]:
     return name.rstrip(":"), int(mask, 16) & ~KEPT_BY_LIBC
 
 
+def test_a_command_that_no_program_can_be_given_was_not_started(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="CommandNotStarted: embedded null byte"):
+        contained(Order(str(tmp_path), shell("exit 0", command=["true", "a\0b"])))
+
+
 def test_no_signal_is_ignored_or_blocked(tmp_path: Path) -> None:
     look = ["grep", "-E", "^Sig(Ign|Blk):", "/proc/1/status"]
     outcome = contained(Order(str(tmp_path), {"name": "main", "command": look}))

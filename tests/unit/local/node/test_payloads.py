@@ -147,3 +147,12 @@ def test_an_open_folder_keeps_the_old_set_whole(tmp_path: Path) -> None:
     assert os.read(held, 10) == b"1"
     os.close(held)
     assert {(tmp_path / name).read_bytes() for name in "ab"} == {b"2"}
+
+
+def test_nothing_is_left_of_a_version_that_could_not_be_written(tmp_path: Path) -> None:
+    write_payload(tmp_path, {"a": File(b"1")})
+    before = sorted(path.name for path in tmp_path.iterdir())
+    with pytest.raises(OSError, match="a"):
+        write_payload(tmp_path, {"a": File(b"1"), "a/b": File(b"2")})
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    assert written(tmp_path) == {"a": File(b"1")}
