@@ -19,15 +19,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 from rich.console import Console
 
 from bench.figure import Figure
-from diffusion_local.api import ApiClient, ApiError
 from diffusion_local.binaries.find import ensure
 from diffusion_local.binaries.recipe import CLUSTER_PROGRAMS
 from diffusion_local.certificates import KeyPair
 from diffusion_local.cluster import Cluster
+from diffusion_local.node.api_client import ApiClient, ApiError, ApiUnavailable, client_ssl
 from diffusion_local.state import HOME_VARIABLE, StateFolder
 
 ROUNDS = 3
@@ -97,7 +96,7 @@ async def _watch(folder: StateFolder, up: "subprocess.Popen[bytes]", began: floa
         return up.poll() == 0
 
     async with asyncio.timeout(DEADLINE_SECONDS), _client(folder, note) as client, asyncio.TaskGroup() as notes:
-        await note("API server ready", client.ready)
+        await note("API server ready", lambda: _ready(client))
         notes.create_task(note("Both nodes ready", lambda: _nodes_ready(client)))
         notes.create_task(note("`up` returns", returned))
         await note("pod created", lambda: _create_pod(client))
@@ -118,19 +117,21 @@ async def _client(
     await note("access", issued)
     cluster = Cluster(folder)
     admin: KeyPair = cluster.client_certificate("bench", ["system:masters"]).files
-    client = ApiClient(cluster.server, str(cluster.authority), admin)
-    try:
+    async with ApiClient(cluster.server, client_ssl(cluster.authority, admin.certificate, admin.key)) as client:
         yield client
-    finally:
-        await client.close()
 
 
-async def _answer(client: ApiClient, method: str, path: str, body: object = None) -> dict[str, Any]:
+async def _answer(client: ApiClient, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
     """The answer, or {} while the server does not give one."""
     try:
-        return await client.request(method, path, body)
-    except (ApiError, aiohttp.ClientError, OSError, TimeoutError):
+        answer: dict[str, Any] = await client.request(method, path, body)
+    except (ApiError, ApiUnavailable):
         return {}
+    return answer
+
+
+async def _ready(client: ApiClient) -> bool:
+    return bool(await _answer(client, "GET", "/readyz"))
 
 
 async def _nodes_ready(client: ApiClient) -> bool:

@@ -8,6 +8,8 @@ PROVISIONER = "diffusion.dev/local"
 PROVISIONED_BY = "pv.kubernetes.io/provisioned-by"
 TO_PROVISION_BY = "volume.kubernetes.io/storage-provisioner"
 """What the controller manager writes on a claim whose turn it is: at once, or once a pod that uses it has its node."""
+CLASS_ANNOTATION = "volume.beta.kubernetes.io/storage-class"
+"""Where claims named their class before there was spec.storageClassName; Kubernetes still obeys it, and first."""
 STORAGE_CLASS_OBJECT: Object = {
     "apiVersion": "storage.k8s.io/v1",
     "kind": "StorageClass",
@@ -25,8 +27,14 @@ STORAGE_CLASS_OBJECT: Object = {
 def wants_volume(claim: Object) -> bool:
     """Whether the claim waits for a volume of ours: of the class `local`, or of another one with our provisioner."""
     meta = claim["metadata"]
-    ours = (meta.get("annotations") or {}).get(TO_PROVISION_BY) == PROVISIONER
+    ours = (meta.get("annotations") or {}).get(TO_PROVISION_BY) == PROVISIONER and class_of(claim) != ""
     return ours and not claim["spec"].get("volumeName") and not meta.get("deletionTimestamp")
+
+
+def class_of(claim: Object) -> str:
+    """Return the name of the claim's storage class, empty where it has none."""
+    annotated = (claim["metadata"].get("annotations") or {}).get(CLASS_ANNOTATION)
+    return str(annotated or claim["spec"].get("storageClassName") or "")
 
 
 def refusal(claim: Object) -> str | None:

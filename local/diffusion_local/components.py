@@ -38,7 +38,13 @@ class Credentials:
 def issue_credentials(folder: StateFolder, name: str, outside_port: int) -> Credentials:
     """Make all certificates, the components' kubeconfigs (inside address) and the administrator's (outside address)."""
     authority = Authority(folder.certificates)
-    names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", SERVICE_ACCOUNT_ISSUER[8:], "localhost"]
+    names = [
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        SERVICE_ACCOUNT_ISSUER.removeprefix("https://"),
+        "localhost",
+    ]
     addresses = ["127.0.0.1", CONTROL_PLANE_ADDRESS, API_SERVICE_ADDRESS]
     credentials = Credentials(
         authority,

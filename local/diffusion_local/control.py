@@ -1,4 +1,4 @@
-"""How orders reach the supervisor: one JSON line over a Unix socket, answered by lines of progress and one result."""
+"""How orders reach supervisor and nodes: a JSON line to a Unix socket, answered by lines of progress and one result."""
 
 import asyncio
 import json
@@ -9,38 +9,72 @@ from pathlib import Path
 from typing import Any
 
 from diffusion_local.errors import LocalClusterError
-from diffusion_local.node.control_socket import listening_socket
 
 LOG = logging.getLogger(__name__)
 Say = Callable[[str], None]
 Handler = Callable[[dict[str, Any], Say], Awaitable[dict[str, Any]]]
-"""Takes the order and a way to report progress; returns the result or raises LocalClusterError."""
+"""Takes an order, which names its `op`, and a way to report progress; returns a result or raises LocalClusterError."""
 
 
-async def serve(path: Path, handle: Handler) -> asyncio.Server:
-    """Answer orders at the socket `path` with `handle`."""
+def listening_socket(path: Path) -> socket.socket:
+    """Return a Unix socket at `path` for this user only, in place of one that was left there.
+
+    Its file is there once somebody listens: who waits for it and connects before would be refused.
+    """
+    unready = path.with_suffix(".new")
+    unready.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(unready))
+    unready.chmod(0o600)
+    listener.listen()
+    unready.replace(path)
+    return listener
+
+
+async def serve(path: Path, handle: Handler, log: str) -> asyncio.Server:
+    """Answer orders at the socket `path` with `handle`; who meets a fault of ours is sent to the log called `log`."""
 
     async def connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         def send(message: dict[str, Any]) -> None:
             writer.write(json.dumps(message).encode() + b"\n")
 
         try:
-            order = json.loads(await reader.readline())
-            send({"result": await handle(order, lambda text: send({"progress": text}))})
+            order = await _next_order(reader)
+            send(await _outcome(handle(order, lambda text: send({"progress": text})), log))
+            await writer.drain()
         except LocalClusterError as error:
             send({"error": str(error)})
-        except (ValueError, KeyError, TypeError) as error:
-            send({"error": f"the order could not be read: {error!r}"})
-        except Exception as error:
-            LOG.exception("an order failed")
-            send({"error": f"the supervisor failed: {error!r} (see `diffusion-local logs supervisor`)"})
+        except ConnectionError as error:
+            LOG.debug("who gave the order has gone: %s", error)
         finally:
             writer.close()
 
     return await asyncio.start_unix_server(connection, sock=listening_socket(path))
 
 
-def request(path: Path, order: dict[str, Any], say: Say, seconds: float | None = None) -> dict[str, Any]:
+async def _next_order(reader: asyncio.StreamReader) -> dict[str, Any]:
+    """The order that comes; LocalClusterError for something else."""
+    try:
+        order = json.loads(await reader.readline())
+    except ValueError as error:
+        raise LocalClusterError(f"the order could not be read: {error}") from error
+    if not (isinstance(order, dict) and "op" in order):
+        raise LocalClusterError(f"the order could not be read: {order!r} names no operation")
+    return order
+
+
+async def _outcome(obeying: Awaitable[dict[str, Any]], log: str) -> dict[str, Any]:
+    """What is answered: the result, or that we failed; LocalClusterError is passed on."""
+    try:
+        return {"result": await obeying}
+    except LocalClusterError:
+        raise
+    except Exception as error:
+        LOG.exception("an order failed")
+        return {"error": f"{log} failed: {error!r} (see `diffusion-local logs {log}`)"}
+
+
+def request(path: Path, order: dict[str, Any], say: Say, seconds: float) -> dict[str, Any]:
     """Send one order to the supervisor at `path`, pass its progress to `say`, and return its result.
 
     Raises LocalClusterError with the supervisor's reason, or when it ends or stays silent for `seconds`.
@@ -63,6 +97,8 @@ def request(path: Path, order: dict[str, Any], say: Say, seconds: float | None =
             raise LocalClusterError(f"the supervisor did not answer within {seconds:g} s") from None
         except OSError as error:
             raise LocalClusterError(f"the supervisor is not reachable ({error})") from error
+        except ValueError:  # half a line: it ended while it spoke
+            pass
     raise LocalClusterError("the supervisor ended before it answered; see `diffusion-local logs supervisor`")
 
 

@@ -14,10 +14,12 @@ def read_log(file: Path, lines: int | None, show: Callable[[str], None], *, foll
     """
     with file.open(errors="replace") as stream:
         show(_last(stream.read(), lines))
-        while follow and file.exists():
+        there = follow
+        while there:
+            there = file.exists()  # asked before reading: what was written before it went is shown
             if text := stream.read():
                 show(text)
-            else:
+            elif there:
                 time.sleep(FOLLOW_SECONDS)
 
 

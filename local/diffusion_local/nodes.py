@@ -9,14 +9,14 @@ import signal
 import sys
 from typing import Any
 
-import aiohttp
 import psutil
 
-from diffusion_local.api import ApiClient, ApiError
 from diffusion_local.certificates import Authority, KeyPair
 from diffusion_local.errors import LocalClusterError
 from diffusion_local.lifetimes import children_of
 from diffusion_local.network import node_address
+from diffusion_local.node.api_client import NOT_FOUND, ApiClient, ApiError, ApiUnavailable, persistently
+from diffusion_local.node.configuration import NodeConfiguration
 from diffusion_local.node_orders import (
     ON_DEMAND,
     SPOT,
@@ -25,7 +25,7 @@ from diffusion_local.node_orders import (
     node_capacity,
     node_config,
 )
-from diffusion_local.state import StateFolder, write_json
+from diffusion_local.state import StateFolder, write_atomically
 
 LOG = logging.getLogger(__name__)
 OWN_NAMESPACES = ("unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child")
@@ -35,9 +35,10 @@ LONGEST_NOTICE_SECONDS = 24 * 3600
 LEAVE_SECONDS = 60.0
 """How long after its notice a preempted node may take to be gone before it is ended."""
 POLL_SECONDS = 0.1
-NOT_FOUND = 404
 RETRY_SECONDS = 1.0
-CORDONED = "node.kubernetes.io/unschedulable"
+ILL = "node.kubernetes.io/"
+"""How the taints begin that the controller manager puts on a node that it takes for lost or not ready."""
+CORDONED = f"{ILL}unschedulable"
 
 
 class Nodes:
@@ -63,6 +64,7 @@ class Nodes:
     async def add(self, name: str | None, *, spot: bool, gpus: int) -> str:
         """Start a new node and return its name, without waiting for it to be ready."""
         node = next_identity(self._known.values(), name, SPOT if spot else ON_DEMAND, gpus)
+        self._folder.check_socket(node.name)
         self._known[node.name] = node
         await self._start(node)
         return node.name
@@ -72,6 +74,8 @@ class Nodes:
         node = self._identity(name)
         if self._process(name) is not None:
             raise LocalClusterError(f"node {name} is running: there is nothing to recover")
+        if keeper := self._keepers.get(name):
+            keeper.cancel()  # it may be about to boot a node that has just crashed: one is enough
         if departure := self._departures.pop(name, None):
             await departure
         await self._start(node)
@@ -110,7 +114,7 @@ class Nodes:
         departure = asyncio.create_task(self._depart(name, process, notice_seconds + LEAVE_SECONDS))
         self._departures[name] = departure
         try:
-            answer = await self._tell(name, {"preempt": {"noticeSeconds": notice_seconds}})
+            answer = await self._tell(name, {"op": "preempt", "notice": notice_seconds})
             return bool(answer.get("announced"))
         except LocalClusterError:
             departure.cancel()
@@ -141,14 +145,17 @@ class Nodes:
             code = await process.wait()
             LOG.warning("node %s ended by itself with code %s; starting it again", node.name, code)
             await asyncio.sleep(RETRY_SECONDS)
-            process = await self._boot(node)
+            try:
+                process = await self._boot(node)
+            except OSError as error:  # a full disk, say: the machine comes when it can
+                LOG.warning("node %s cannot be started: %s; trying again", node.name, error)
 
     async def _boot(self, node: NodeIdentity) -> asyncio.subprocess.Process:
         home = self._folder.node(node.name)
         (home / "state").mkdir(parents=True, exist_ok=True)
         self._folder.node_socket(node.name).unlink(missing_ok=True)
         config = home / "config.json"
-        write_json(config, self._config(node))
+        write_atomically(config, self._config(node).to_json())
         with (self._folder.logs / f"{node.name}.log").open("ab") as log:
             process = await asyncio.create_subprocess_exec(
                 *OWN_NAMESPACES,
@@ -161,9 +168,10 @@ class Nodes:
         self._processes[node.name] = process
         return process
 
-    def _config(self, node: NodeIdentity) -> dict[str, Any]:
-        client = self._authority.client(node.name, f"system:node:{node.name}", ["system:nodes"])
-        serving = self._authority.server(f"{node.name}-serving", [node.name], [node_address(node.index)])
+    def _config(self, node: NodeIdentity) -> NodeConfiguration:
+        # No name of a node has a dot: one called `ca` takes nobody's files.
+        client = self._authority.client(f"{node.name}.client", f"system:node:{node.name}", ["system:nodes"])
+        serving = self._authority.server(f"{node.name}.serving", [node.name], [node_address(node.index)])
         capacity = node_capacity(node.gpus, os.cpu_count() or 1, psutil.virtual_memory().total)
         return node_config(node, self._folder, client, serving, self._cloud, capacity, self._grace)
 
@@ -179,18 +187,11 @@ class Nodes:
     async def _forget(self, name: str) -> None:
         """Remove the machine's disk and its Node object (the agent may have done so itself), through outages too."""
         await asyncio.to_thread(shutil.rmtree, self._folder.node(name), ignore_errors=True)
-        while True:
-            try:
-                await self._client.request("DELETE", f"/api/v1/nodes/{name}")
-            except ApiError as error:
-                if error.code == NOT_FOUND:
-                    return
-                LOG.warning("cannot remove the Node %s: %s; trying again", name, error)
-            except (aiohttp.ClientError, OSError, TimeoutError) as error:
-                LOG.warning("cannot remove the Node %s: %r; trying again", name, error)
-            else:
-                return
-            await asyncio.sleep(RETRY_SECONDS)
+        try:
+            await persistently(lambda: self._client.request("DELETE", f"/api/v1/nodes/{name}"), f"remove Node {name}")
+        except ApiError as error:
+            if error.status != NOT_FOUND:
+                LOG.error("the Node %s cannot be removed: %s", name, error)
 
     async def _tell(self, name: str, order: dict[str, Any]) -> dict[str, Any]:
         """Give the agent an order and return its answer, which is empty where none came in time.
@@ -212,17 +213,19 @@ class Nodes:
             writer.close()
         if "error" in answer:
             raise LocalClusterError(f"node {name}: {answer['error']}")
-        return answer
+        result: dict[str, Any] = answer.get("result", {})
+        return result
 
     async def _is_ready(self, name: str) -> bool:
         try:
             node = await self._client.request("GET", f"/api/v1/nodes/{name}")
-        except (ApiError, aiohttp.ClientError, OSError, TimeoutError):
+        except (ApiError, ApiUnavailable):
             return False
         conditions = node.get("status", {}).get("conditions", [])
         ready = any(part["type"] == "Ready" and part["status"] == "True" for part in conditions)
         taints = {taint["key"] for taint in node["spec"].get("taints") or []} - {CORDONED}
-        return ready and not taints and self._folder.node_socket(name).exists()
+        ill = any(key.startswith(ILL) for key in taints)
+        return ready and not ill and self._folder.node_socket(name).exists()
 
     def _identity(self, name: str) -> NodeIdentity:
         if name not in self._known:

@@ -42,11 +42,6 @@ class Component:
         """Whether the program runs now."""
         return self._process is not None and self._process.returncode is None
 
-    @property
-    def wanted(self) -> bool:
-        """Whether the program is meant to run: started, and not stopped since."""
-        return self._keeper is not None
-
     def last_line(self) -> str:
         """Return the end of its log, for a message that says why it does not stay up."""
         lines = self._log.read_text(errors="replace").strip().splitlines()
@@ -95,7 +90,10 @@ class Component:
             self.restarts += 1
             LOG.warning("%s ended by itself with code %s; starting it again", self.name, code)
             await asyncio.sleep(RESTART_SECONDS)
-            await self._spawn()
+            try:
+                await self._spawn()
+            except OSError as error:  # a full process table, say: it comes when it can
+                LOG.warning("%s cannot be started: %s; trying again", self.name, error)
 
 
 class Reaper:

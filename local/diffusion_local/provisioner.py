@@ -3,19 +3,18 @@
 import asyncio
 import datetime as dt
 import logging
-import shutil
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-import aiohttp
-
 from diffusion_local import claims
-from diffusion_local.api import ApiClient, ApiError, Store
 from diffusion_local.claims import Object
+from diffusion_local.node.api_client import CONFLICT, NOT_FOUND, ApiClient, ApiError, ApiUnavailable
 from diffusion_local.node.attachments import lock_file
+from diffusion_local.removal import remove_tree
+from diffusion_local.store import Store
 
 LOG = logging.getLogger(__name__)
 CLASSES = "/apis/storage.k8s.io/v1/storageclasses"
-CONFLICT, NOT_FOUND = 409, 404
 RETRY_SECONDS = 1.0
 
 
@@ -41,20 +40,28 @@ class Provisioner:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            try:
-                await self._apply()
-            except (ApiError, aiohttp.ClientError, OSError, TimeoutError) as error:
-                LOG.warning("volumes: %s; trying again", error)
+            if not await self._apply():
                 await asyncio.sleep(RETRY_SECONDS)
                 self._changed.set()
 
-    async def _apply(self) -> None:
-        for claim in list(self._claims.objects.values()):
-            if claims.wants_volume(claim) and ("", claims.volume_name(claim)) not in self._volumes.objects:
-                await self._provide(claim)
-        for volume in list(self._volumes.objects.values()):
-            if claims.is_discarded(volume):
-                await self._discard(volume)
+    async def _apply(self) -> bool:
+        """Provide and discard what is due; False when some of it is to be tried again, which holds no other up."""
+        due: list[tuple[Object, Callable[[Object], Awaitable[None]]]] = [
+            (claim, self._provide)
+            for claim in self._claims.objects.values()
+            if claims.wants_volume(claim) and ("", claims.volume_name(claim)) not in self._volumes.objects
+        ]
+        due += [(volume, self._discard) for volume in self._volumes.objects.values() if claims.is_discarded(volume)]
+        done = [await self._tried(act, item) for item, act in due]
+        return all(done)
+
+    async def _tried(self, act: Callable[[Object], Awaitable[None]], item: Object) -> bool:
+        try:
+            await act(item)
+        except (ApiError, ApiUnavailable, OSError) as error:
+            LOG.warning("volumes: %s: %s; trying again", item["metadata"]["name"], error)
+            return False
+        return True
 
     async def _provide(self, claim: Object) -> None:
         uid = claim["metadata"]["uid"]
@@ -65,7 +72,7 @@ class Provisioner:
                 path = f"/api/v1/namespaces/{claim['metadata']['namespace']}/events"
                 await self._create(path, claims.refusal_event(claim, reason, moment))
             return
-        storage_class = await self._client.request("GET", f"{CLASSES}/{claim['spec']['storageClassName']}")
+        storage_class = await self._client.request("GET", f"{CLASSES}/{claims.class_of(claim)}")
         folder = self._folder / claims.volume_name(claim)
         folder.mkdir(exist_ok=True)
         folder.chmod(0o777)
@@ -75,15 +82,15 @@ class Provisioner:
         try:
             await self._client.request("POST", path, item)
         except ApiError as error:
-            if error.code != CONFLICT:
+            if error.status != CONFLICT:
                 raise
 
     async def _discard(self, volume: Object) -> None:
         name = volume["metadata"]["name"]
-        await asyncio.to_thread(shutil.rmtree, self._folder / name, ignore_errors=True)
+        await asyncio.to_thread(remove_tree, self._folder / name)
         lock_file(self._folder / name).unlink(missing_ok=True)
         try:
             await self._client.request("DELETE", f"/api/v1/persistentvolumes/{name}")
         except ApiError as error:
-            if error.code != NOT_FOUND:
+            if error.status != NOT_FOUND:
                 raise

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from diffusion_local import forward
-from diffusion_local.api import ApiClient, Store
 from diffusion_local.hosts import render_hosts
 from diffusion_local.network import API_PORT, API_SERVICE_ADDRESS, API_SERVICE_PORT
+from diffusion_local.node.api_client import ApiClient
 from diffusion_local.options import ForwardTarget
 from diffusion_local.services import Address, forward_backends, route_table, slices_by_service
 from diffusion_local.state import write_atomically
+from diffusion_local.store import Store
 
 LOG = logging.getLogger(__name__)
 SETTLE_SECONDS = 0.02

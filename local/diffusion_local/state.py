@@ -27,7 +27,7 @@ def state_home() -> Path:
 
 @dataclass(frozen=True)
 class StateFolder:
-    """The files of one cluster, by name; nothing here touches the disk but `create`."""
+    """The files of one cluster, by name; nothing here touches the disk but `all` and `create`."""
 
     root: Path
 
@@ -117,13 +117,17 @@ class StateFolder:
         """Return where a node agent takes orders."""
         return self.root / "nodes" / f"{name}.sock"
 
+    def check_socket(self, node: str) -> None:
+        """Raise LocalClusterError where the path of a node's socket is longer than Linux takes."""
+        if len(os.fsencode(self.node_socket(node))) > LONGEST_SOCKET_PATH:
+            raise LocalClusterError(
+                f"{self.node_socket(node)} is too long a path for a Unix socket: "
+                f"set {HOME_VARIABLE} to a shorter folder, or give the node a shorter name"
+            )
+
     def create(self) -> None:
         """Make the folders, readable by this user only; refuses a path that no Unix socket fits in."""
-        longest = self.node_socket("spot-100")
-        if len(os.fsencode(longest)) > LONGEST_SOCKET_PATH:
-            raise LocalClusterError(
-                f"{self.root} is too long a path for Unix sockets: set {HOME_VARIABLE} to a shorter folder"
-            )
+        self.check_socket("spot-100")
         for folder in (self.root, self.certificates, self.logs, self.volumes, self.etcd):
             make_folder(folder, HOME_VARIABLE, mode=0o700)
 

@@ -16,14 +16,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import click
 
 from diffusion_local import components, control, forward, network
-from diffusion_local.api import ApiClient, ApiError
 from diffusion_local.certificates import ADMIN_GROUP
 from diffusion_local.claims import STORAGE_CLASS_OBJECT
 from diffusion_local.errors import LocalClusterError
+from diffusion_local.node.api_client import ApiClient, ApiError, ApiUnavailable, client_ssl
 from diffusion_local.node.identity import users_not_held
 from diffusion_local.nodes import Nodes
 from diffusion_local.options import ClusterOptions
@@ -34,7 +33,7 @@ from diffusion_local.state import StateFolder
 
 LOG = logging.getLogger(__name__)
 START_SECONDS = 180.0
-POLL_SECONDS = 0.2
+POLL_SECONDS = 0.1
 MOST_RESTARTS = 3
 OUTAGE_SECONDS = 0.5
 """The API server would wait for its watchers to go; an outage does not."""
@@ -64,7 +63,8 @@ class Supervisor:
         }
         authority = credentials.authority
         cloud = authority.client("cloud", "cloud-provider", [ADMIN_GROUP])
-        self._client = ApiClient(components.API_URL, str(authority.files.certificate), credentials.admin)
+        admin = client_ssl(authority.files.certificate, credentials.admin.certificate, credentials.admin.key)
+        self._client = ApiClient(components.API_URL, admin)
         self._network = ServiceNetwork(self._client, folder.hosts, options.forward)
         self._provisioner = Provisioner(self._client, folder.volumes)
         self._nodes = Nodes(folder, authority, cloud, self._client, options.node_monitor_grace_seconds)
@@ -74,18 +74,18 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end.set)
-        servers = [
-            await forward.serve_socket(self._sockets[0], lambda: ("127.0.0.1", network.API_PORT)),
-            await forward.serve_socket(self._sockets[1], self._network.choose_forwarded),
-            await control.serve(self._folder.control_socket, self._handle),
-        ]
-        tasks = [asyncio.create_task(part) for part in (self._start(), Reaper().run())]
-        await self._end.wait()
-        for task in [*tasks, *self._followers]:
-            task.cancel()
-        for server in servers:
-            server.close()
-        await self._client.close()
+        async with self._client:
+            servers = [
+                await forward.serve_socket(self._sockets[0], lambda: ("127.0.0.1", network.API_PORT)),
+                await forward.serve_socket(self._sockets[1], self._network.choose_forwarded),
+                await control.serve(self._folder.control_socket, self._handle, "supervisor"),
+            ]
+            tasks = [asyncio.create_task(part) for part in (self._start(), Reaper().run())]
+            await self._end.wait()
+            for task in [*tasks, *self._followers]:
+                task.cancel()
+            for server in servers:
+                server.close()
 
     async def _start(self) -> None:
         try:
@@ -93,7 +93,8 @@ class Supervisor:
                 await self._bring_up()
         except TimeoutError:
             await self._progress.fail(f"the cluster was not up within {START_SECONDS:.0f} s; see {self._folder.logs}")
-        except (LocalClusterError, ApiError, OSError, aiohttp.ClientError) as error:
+        except Exception as error:
+            LOG.exception("the cluster did not start")
             await self._progress.fail(f"the cluster did not start: {error}; see {self._folder.logs}")
         else:
             await self._progress.finish()
@@ -117,15 +118,18 @@ class Supervisor:
 
     async def _api_ready(self) -> None:
         """Wait for the API server, but not for one that cannot come."""
-        ready = asyncio.create_task(self._client.until_ready())
+        while not await self._api_is_ready():
+            for part in self._components.values():
+                if part.restarts >= MOST_RESTARTS:
+                    raise LocalClusterError(f"{part.name} does not stay up: {part.last_line()}")
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _api_is_ready(self) -> bool:
         try:
-            while not ready.done():
-                for part in self._components.values():
-                    if part.restarts >= MOST_RESTARTS:
-                        raise LocalClusterError(f"{part.name} does not stay up: {part.last_line()}")
-                await asyncio.wait({ready}, timeout=POLL_SECONDS)
-        finally:
-            ready.cancel()
+            await self._client.request("GET", "/readyz")
+        except (ApiError, ApiUnavailable):
+            return False
+        return True
 
     async def _handle(self, order: dict[str, Any], say: control.Say) -> dict[str, Any]:
         name = order.get("name")
@@ -138,8 +142,7 @@ class Supervisor:
             case "apiserver-stop":
                 await self._components["kube-apiserver"].stop()
             case "apiserver-start":
-                await self._components["kube-apiserver"].start()
-                await asyncio.wait_for(self._api_ready(), START_SECONDS)
+                await self._end_outage()
             case "node-add":
                 name = await self._nodes.add(name, spot=bool(order["spot"]), gpus=int(order["gpus"]))
                 await self._nodes.await_ready(name)
@@ -155,6 +158,15 @@ class Supervisor:
             case other:
                 raise LocalClusterError(f"unknown order {other!r}")
         return {}
+
+    async def _end_outage(self) -> None:
+        await self._components["kube-apiserver"].start()
+        try:
+            await asyncio.wait_for(self._api_ready(), START_SECONDS)
+        except TimeoutError:
+            raise LocalClusterError(
+                f"the API server was not ready within {START_SECONDS:.0f} s; see {self._folder.logs}"
+            ) from None
 
     def _status(self) -> dict[str, Any]:
         running = {name: part.running for name, part in self._components.items()}

@@ -76,7 +76,7 @@ def test_a_node_is_what_a_scheduler_expects(embedded: Cluster, spot: str) -> Non
 def test_a_node_may_not_read_the_secrets_of_others(embedded: Cluster, spot: str, pods: Pods) -> None:
     pods.apply(secret("keys", k="hidden"), on(spot, pod("reads", shell("sleep 300"))))
     config = json.loads((embedded.folder.node(spot) / "config.json").read_text())
-    identity = ("--client-certificate", config["certFile"], "--client-key", config["keyFile"])
+    identity = ("--client-certificate", config["cert_file"], "--client-key", config["key_file"])
     look = ("-n", pods.namespace, "get", "secret", "keys", *identity)
     refused = embedded.kubectl(*look)
     assert refused.returncode != 0

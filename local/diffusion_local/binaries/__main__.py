@@ -9,9 +9,10 @@ import click
 
 from diffusion_local import launch
 from diffusion_local.binaries.find import ensure
+from diffusion_local.binaries.recipe import CLUSTER_PROGRAMS
 from diffusion_local.errors import LocalClusterError
 
-PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "helm")
+PROGRAMS = (*CLUSTER_PROGRAMS, "helm")
 
 
 @click.command(help=__doc__)

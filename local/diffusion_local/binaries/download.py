@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffusion_local.binaries.recipe import architecture
+from diffusion_local.architecture import architecture
 from diffusion_local.errors import LocalClusterError
 from diffusion_local.state import write_atomically
 

@@ -5,11 +5,11 @@ hash over all that shapes the result, so that every checkout with the same versi
 """
 
 import hashlib
-import platform
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from diffusion_local.architecture import architecture
 from diffusion_local.errors import LocalClusterError
 from diffusion_local.user_folders import user_folder
 
@@ -23,8 +23,6 @@ VERSION_PACKAGES = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/versi
 
 HELM_VERSION_PACKAGES = ("helm.sh/helm/v3/pkg/chartutil", "helm.sh/helm/v3/pkg/lint/rules")
 """Without these flags `helm template` renders for Kubernetes 1.20, which the chart refuses."""
-
-ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 _MAJOR, _MINOR, _ = KUBERNETES_VERSION.removeprefix("v").split(".")
 
@@ -109,11 +107,6 @@ def module_of(program: str) -> Module:
         if program in module.tools:
             return module
     raise KeyError(program)
-
-
-def architecture() -> str:
-    """Return this machine's processor in Go's words (amd64, arm64)."""
-    return ARCHITECTURES.get(platform.machine(), platform.machine())
 
 
 def cache_home() -> Path:

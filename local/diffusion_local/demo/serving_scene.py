@@ -20,8 +20,12 @@ from PIL import Image
 from diffusion_local.demo.cluster_commands import CommandFailed
 
 Picture = NDArray[np.uint8]
-TRY_AGAIN = (429,)
+TOO_MANY = 429
+AT_ONCE = 16
+"""Requests that are out together, so that the engine can batch their steps."""
 PATIENCE_SECONDS = 30.0
+SCALE, GAP, GREY = 8, 4, 96
+"""Of the sheet: pixels for each pixel of a picture, pixels between two, and their shade."""
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """Our router listens on this machine: a proxy of the user's could not reach it."""
 
@@ -46,7 +50,7 @@ class ImagesClient:
                 break
             except urllib.error.HTTPError as error:
                 said = error.read().decode(errors="replace")
-                if error.code not in TRY_AGAIN or time.monotonic() > deadline:
+                if error.code != TOO_MANY or time.monotonic() > deadline:
                     raise CommandFailed(f"the service answered {error.code}: {said}") from error
                 time.sleep(float(error.headers.get("Retry-After", 1)))
             except (OSError, http.client.HTTPException) as error:
@@ -61,21 +65,21 @@ class ImagesClient:
             document: dict[str, Any] = json.load(answer)
         return document
 
-    def generate_all(self, labels: Sequence[int], first_seed: int = 0, at_once: int = 16) -> list[Picture]:
-        """Generate one image for each label, several at once so that the engine can batch their steps."""
-        with ThreadPoolExecutor(at_once) as pool:
-            return list(pool.map(self.generate, labels, range(first_seed, first_seed + len(labels))))
+    def generate_all(self, labels: Sequence[int]) -> list[Picture]:
+        """Generate one image for each label, with the seeds 0, 1, ..."""
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            return list(pool.map(self.generate, labels, range(len(labels))))
 
 
-def draw_sheet(pictures: Sequence[Picture], columns: int, scale: int = 8, gap: int = 4) -> Image.Image:
-    """Lay pictures [H, W] out in rows of `columns`, each pixel `scale` wide, on a grey ground."""
-    height, width = (side * scale for side in pictures[0].shape)
+def draw_sheet(pictures: Sequence[Picture], columns: int) -> Image.Image:
+    """Lay pictures [H, W] out in rows of `columns`, each pixel SCALE wide, on a grey ground."""
+    height, width = (side * SCALE for side in pictures[0].shape)
     rows = -(-len(pictures) // columns)
-    sheet = Image.new("L", (columns * (width + gap) + gap, rows * (height + gap) + gap), 96)
+    sheet = Image.new("L", (columns * (width + GAP) + GAP, rows * (height + GAP) + GAP), GREY)
     for index, picture in enumerate(pictures):
         row, column = divmod(index, columns)
         tile = Image.fromarray(picture).resize((width, height), Image.Resampling.NEAREST)
-        sheet.paste(tile, (gap + column * (width + gap), gap + row * (height + gap)))
+        sheet.paste(tile, (GAP + column * (width + GAP), GAP + row * (height + GAP)))
     return sheet
 
 

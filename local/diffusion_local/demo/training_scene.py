@@ -13,6 +13,8 @@ Status = dict[str, Any]
 STILL_SECONDS = 300.0
 """A run in which nothing moves for so long has failed: a first start on a busy machine takes a minute or two."""
 NOTICE_SECONDS = 15
+PREEMPTED_AT = 0.3
+"""The share of the steps after which the cloud takes the spot node back."""
 CHAPTERS = {
     "two": "training on 2 workers",
     "preempted": "the loss of the spot node",
@@ -42,7 +44,6 @@ class TrainingScene:
     spot_node: Callable[[], str | None]
     preempt: Callable[[str], None]
     add_spot_node: Callable[[], object]
-    preempt_at: float = 0.3
     _told: set[str] = field(default_factory=set)
     _first_loss: float | None = None
     _life: tuple[object, ...] = ()
@@ -120,7 +121,7 @@ class TrainingScene:
 
     def _take_the_spot_node_away(self, status: Status) -> None:
         progress = status.get("progress", {})
-        due = self.preempt_at * progress.get("targetSteps", float("inf"))
+        due = PREEMPTED_AT * progress.get("targetSteps", float("inf"))
         if "preempted" in self._told or status.get("worldSize") != 2 or progress.get("step", 0) < due:
             return
         if node := self.spot_node():

@@ -2,29 +2,29 @@
 
 import asyncio
 import logging
-import shutil
 import signal
 import time
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
+from diffusion_local import control
+from diffusion_local.errors import LocalClusterError
 from diffusion_local.node.addresses import Addresses
 from diffusion_local.node.api_client import ApiClient, Change, client_ssl
 from diffusion_local.node.configuration import Manifest, NodeConfiguration
-from diffusion_local.node.control_socket import ControlSocket
 from diffusion_local.node.events import EventWriter
 from diffusion_local.node.heartbeat import Heartbeat
 from diffusion_local.node.log_server import LogServer
 from diffusion_local.node.machine_files import Hosts, Images
 from diffusion_local.node.memory_watch import LOOK_SECONDS, over_limit
-from diffusion_local.node.node_object import capacity_of
 from diffusion_local.node.object_watch import ObjectWatch
 from diffusion_local.node.pod_network import exist
 from diffusion_local.node.pod_worker import PodWorker
 from diffusion_local.node.preemption import Preemption
 from diffusion_local.node.service_links import ServiceLinks
 from diffusion_local.node.services import NodeServices
+from diffusion_local.removal import remove_tree
 
 LOW_PORTS = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class Agent:
             hosts=Hosts(configuration.hosts_file),
             events=EventWriter(api, configuration.name, time.time),
             clock=time.time,
-            allocatable=capacity_of(configuration),
+            allocatable=configuration.capacity,
         )
         self.heartbeat = Heartbeat(api, configuration)
         self.workers: dict[str, PodWorker] = {}
@@ -64,8 +64,7 @@ class Agent:
         self.spawn(self.services.links.follow())
         await self.services.links.heard.wait()
         runner = await LogServer(self.configuration, self.workers).start()
-        control = ControlSocket(self.configuration.control_socket, self.answer)
-        await control.start()
+        orders = await control.serve(self.configuration.control_socket, self.obey, self.configuration.name)
         steady = (
             self.heartbeat.beat(),
             self.follow_pods(),
@@ -78,7 +77,8 @@ class Agent:
         log.info("node %s is up", self.configuration.name)
         await self.finished.wait()
         self.kill_everything()
-        control.stop()
+        orders.close()
+        self.configuration.control_socket.unlink(missing_ok=True)
         await runner.cleanup()
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
@@ -158,16 +158,11 @@ class Agent:
                 log.info("container %s of %s is out of memory", limited[pid].name, limited[pid].worker.name)
                 limited[pid].run_out_of_memory()
 
-    async def answer(self, request: Manifest) -> Manifest:
-        """One request at the control socket."""
-        if "status" in request:
-            pods = {worker.name: worker.status()["phase"] for worker in self.workers.values()}
-            return {"node": self.configuration.name, "pods": pods, "preempting": self.preemption.begun}
-        if "preempt" in request:
-            seconds = float(request["preempt"].get("noticeSeconds", 0))
-            announced = await self.preemption.begin(seconds)
-            return {"preempting": True, "noticeSeconds": seconds, "announced": announced}
-        return {"error": f"unknown request {', '.join(request)}"}
+    async def obey(self, order: Manifest, _: control.Say) -> Manifest:
+        """An order at the control socket."""
+        if order["op"] != "preempt":
+            raise LocalClusterError(f"unknown order {order['op']!r}")
+        return {"announced": await self.preemption.begin(float(order["notice"]))}
 
 
 def allow_low_ports() -> None:
@@ -181,10 +176,7 @@ def allow_low_ports() -> None:
 async def run_agent(configuration: NodeConfiguration) -> None:
     """Run one node until it ends."""
     own = client_ssl(configuration.ca_file, configuration.cert_file, configuration.key_file)
-    certificate = configuration.cloud_cert_file or configuration.cert_file
-    cloud_identity = client_ssl(
-        configuration.ca_file, certificate, configuration.cloud_key_file or configuration.key_file
-    )
+    cloud_identity = client_ssl(configuration.ca_file, configuration.cloud_cert_file, configuration.cloud_key_file)
     remove_earlier_pods(configuration.state_directory / "pods")
     async with ApiClient(configuration.server, own) as api, ApiClient(configuration.server, cloud_identity) as cloud:
         await Agent(configuration, api, cloud).run()
@@ -192,4 +184,4 @@ async def run_agent(configuration: NodeConfiguration) -> None:
 
 def remove_earlier_pods(folder: Path) -> None:
     """Clear what an agent left that was killed; its pods died with it, and so did its mounts."""
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_tree(folder)

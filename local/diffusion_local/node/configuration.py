@@ -1,7 +1,7 @@
 """What the node agent is told when it starts."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,9 +11,10 @@ Manifest = dict[str, Any]
 
 @dataclass(frozen=True)
 class NodeConfiguration:
-    """The JSON file behind `--config`; keys in camelCase there."""
+    """The JSON file behind `--config`, which the supervisor writes and the agent reads."""
 
     name: str
+    labels: dict[str, str]
     address: str
     pod_cidr: str
     server: str
@@ -22,46 +23,26 @@ class NodeConfiguration:
     key_file: Path
     serving_cert_file: Path
     serving_key_file: Path
+    cloud_cert_file: Path
+    """Client certificate of the pretend cloud, which may taint and delete the Node."""
+    cloud_key_file: Path
     state_directory: Path
     images_file: Path
     hosts_file: Path
     control_socket: Path
-    kubelet_port: int = 10250
-    labels: dict[str, str] = field(default_factory=dict)
-    taints: tuple[Manifest, ...] = ()
-    capacity: dict[str, str] = field(default_factory=dict)
-    cloud_cert_file: Path | None = None
-    """Client certificate of the pretend cloud, which may taint and delete the Node; the node's own when absent."""
-    cloud_key_file: Path | None = None
-    lease_renew_seconds: float = 3.0
+    capacity: dict[str, str]
+    kubelet_port: int
+    kubelet_version: str
+    lease_renew_seconds: float
 
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read the file; KeyError names a missing key."""
         data = json.loads(path.read_text())
+        told = {field.name: data[field.name] for field in fields(cls)}
+        paths = {field.name: Path(told[field.name]) for field in fields(cls) if field.type is Path}
+        return cls(**told | paths)
 
-        def optional_path(key: str) -> Path | None:
-            return Path(data[key]) if data.get(key) else None
-
-        return cls(
-            name=data["name"],
-            address=data["address"],
-            pod_cidr=data["podCidr"],
-            server=data["server"].rstrip("/"),
-            ca_file=Path(data["caFile"]),
-            cert_file=Path(data["certFile"]),
-            key_file=Path(data["keyFile"]),
-            serving_cert_file=Path(data["servingCertFile"]),
-            serving_key_file=Path(data["servingKeyFile"]),
-            state_directory=Path(data["stateDirectory"]),
-            images_file=Path(data["imagesFile"]),
-            hosts_file=Path(data["hostsFile"]),
-            control_socket=Path(data["controlSocket"]),
-            kubelet_port=data.get("kubeletPort", 10250),
-            labels=data.get("labels") or {},
-            taints=tuple(data.get("taints") or ()),
-            capacity={name: str(amount) for name, amount in (data.get("capacity") or {}).items()},
-            cloud_cert_file=optional_path("cloudCertFile"),
-            cloud_key_file=optional_path("cloudKeyFile"),
-            lease_renew_seconds=data.get("leaseRenewSeconds", 3.0),
-        )
+    def to_json(self) -> str:
+        """Return the content of the file."""
+        return json.dumps(vars(self), default=str, indent=2) + "\n"

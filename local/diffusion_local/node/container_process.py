@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import ctypes
 import json
 import os
 import signal
@@ -15,6 +14,7 @@ from pathlib import Path
 from diffusion_local.node.configuration import Manifest
 from diffusion_local.node.container_log import LogWriter
 from diffusion_local.node.memory_watch import own_peak
+from diffusion_local.node.mounts import checked, libc
 from diffusion_local.node.pod_network import PodNetwork
 
 PROGRAMS = Path(__file__).parents[2]
@@ -36,11 +36,9 @@ def bare_python(module: str) -> list[str]:
 @contextlib.contextmanager
 def children_in_new_process_table() -> Iterator[None]:
     """The next child becomes process 1 of a new PID namespace, and still is a child that can be waited for."""
-    libc = ctypes.CDLL(None, use_errno=True)
     own = os.open("/proc/self/ns/pid", os.O_RDONLY)
     try:
-        if libc.unshare(CLONE_NEWPID) != 0:
-            raise OSError(ctypes.get_errno(), "cannot make a process table for a container")
+        checked(libc.unshare(CLONE_NEWPID), "a process table for a container")
         yield
     finally:
         libc.setns(own, CLONE_NEWPID)

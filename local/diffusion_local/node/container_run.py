@@ -87,9 +87,9 @@ class ContainerRun:
         end = replace(end, container_id=known.container_id)
         failures = failures_in_a_row(known.failures, now - started_at)
         self.worker.put(self.name, replace(known, state=end, failures=failures, started=False, ready=False))
-        remove_log(place.log_path(self.name, self.number - KEPT_LOGS))
         self.alive = False
         self.worker.wake()
+        remove_log(place.log_path(self.name, self.number - KEPT_LOGS))
 
     def run_out_of_memory(self) -> None:
         """Kill the container for using more memory than its limit."""

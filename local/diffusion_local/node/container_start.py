@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffusion_local.node.configuration import Manifest
-from diffusion_local.node.container_process import CommandNotStarted, ContainerProcess
+from diffusion_local.node.container_process import ContainerProcess
 from diffusion_local.node.environment import (
     ConfigurationMissing,
     Surroundings,
@@ -145,6 +145,3 @@ async def start_container(
     except OSError as error:
         raise NotStartable("CreateContainerError", str(error)) from error
     return process
-
-
-__all__ = ["CommandNotStarted", "NotStartable", "PodPlace", "start_container"]

@@ -13,6 +13,7 @@ from typing import Any
 from diffusion_local.node.capabilities import capabilities
 from diffusion_local.node.configuration import Manifest
 from diffusion_local.node.machine_files import Image
+from diffusion_local.node.pod_decisions import full_name
 
 Ranges = tuple[tuple[int, int], ...]
 """Ids as (first, count)."""
@@ -122,9 +123,8 @@ def root_refused(pod: Manifest, container: Manifest, image: Image) -> str:
         return ""
     if "runAsUser" in settings:
         return "container's runAsUser breaks non-root policy"
-    meta = pod["metadata"]
-    whole = f'"{meta["name"]}_{meta["namespace"]}({meta["uid"]})"'
-    return f"container has runAsNonRoot and image will run as root (pod: {whole}, container: {container['name']})"
+    where = f'pod: "{full_name(pod)}", container: {container["name"]}'
+    return f"container has runAsNonRoot and image will run as root ({where})"
 
 
 def home_of(pod: Manifest, container: Manifest, image: Image) -> str:

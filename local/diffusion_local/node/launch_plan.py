@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from diffusion_local.network import CLUSTER_DOMAIN
 from diffusion_local.node.configuration import Manifest
 from diffusion_local.node.environment import expand, referenced_variables
 from diffusion_local.node.identity import program_folders, security
 from diffusion_local.node.machine_files import Image
 
-CLUSTER_DOMAIN = "cluster.local"
 PROGRAMS_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from diffusion_local.network import CLUSTER_DOMAIN
+
 LOOK_SECONDS = 0.1
 log = logging.getLogger(__name__)
 DEFAULT_REGISTRIES = ("docker.io/library/", "docker.io/")
@@ -128,7 +130,7 @@ def with_short_names(text: str, namespace: str) -> str:
 
 def own_lines(ip: str, hostname: str, subdomain: str, namespace: str, aliases: list[dict[str, object]]) -> str:
     """The lines that are the pod's own: localhost, its names, and its hostAliases."""
-    full = f"{hostname}.{subdomain}.{namespace}.svc.cluster.local {hostname}" if subdomain else hostname
+    full = f"{hostname}.{subdomain}.{namespace}.svc.{CLUSTER_DOMAIN} {hostname}" if subdomain else hostname
     lines = ["127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback", f"{ip}\t{full}"]
     for alias in aliases:
         names = alias.get("hostnames")

@@ -1,30 +1,17 @@
 """The Node and its Lease, as data."""
 
 import platform
-from typing import Any
 
+from diffusion_local.architecture import architecture
 from diffusion_local.node.configuration import Manifest, NodeConfiguration
 from diffusion_local.node.moments import rfc3339, rfc3339_micro
 
 LEASE_SECONDS = 40
-KUBELET_VERSION = "v1.37.2"
-ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 PRESSURES = {
     "MemoryPressure": ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
     "DiskPressure": ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
     "PIDPressure": ("KubeletHasSufficientPID", "kubelet has sufficient PID available"),
 }
-DEFAULT_CAPACITY = {"cpu": "8", "memory": "16Gi", "pods": "110", "ephemeral-storage": "20Gi"}
-
-
-def capacity_of(configuration: NodeConfiguration) -> dict[str, str]:
-    """What the node offers: pretended where the configuration says so."""
-    return DEFAULT_CAPACITY | configuration.capacity
-
-
-def architecture() -> str:
-    """The processor as Kubernetes names it."""
-    return ARCHITECTURES.get(platform.machine(), platform.machine())
 
 
 def node_manifest(configuration: NodeConfiguration) -> Manifest:
@@ -35,14 +22,11 @@ def node_manifest(configuration: NodeConfiguration) -> Manifest:
         "kubernetes.io/arch": architecture(),
         **configuration.labels,
     }
-    spec: dict[str, Any] = {"podCIDR": configuration.pod_cidr, "podCIDRs": [configuration.pod_cidr]}
-    if configuration.taints:
-        spec["taints"] = [dict(taint) for taint in configuration.taints]
     return {
         "apiVersion": "v1",
         "kind": "Node",
         "metadata": {"name": configuration.name, "labels": labels},
-        "spec": spec,
+        "spec": {"podCIDR": configuration.pod_cidr, "podCIDRs": [configuration.pod_cidr]},
     }
 
 
@@ -69,13 +53,12 @@ def node_status(
     configuration: NodeConfiguration, boot_id: str, since: float, now: float, ready: bool = True
 ) -> Manifest:
     """The whole status of a node that is well, or that shuts down; `since` is when this agent started."""
-    capacity = capacity_of(configuration)
     pressures = [
         node_condition(kind, "False", reason, message, since, now) for kind, (reason, message) in PRESSURES.items()
     ]
     return {
-        "capacity": capacity,
-        "allocatable": capacity,
+        "capacity": configuration.capacity,
+        "allocatable": configuration.capacity,
         "addresses": [
             {"type": "InternalIP", "address": configuration.address},
             {"type": "Hostname", "address": configuration.name},
@@ -88,7 +71,7 @@ def node_status(
             "kernelVersion": platform.release(),
             "osImage": "processes of this machine",
             "containerRuntimeVersion": "process://1",
-            "kubeletVersion": KUBELET_VERSION,
+            "kubeletVersion": configuration.kubelet_version,
             "kubeProxyVersion": "",
             "operatingSystem": "linux",
             "architecture": architecture(),

@@ -121,7 +121,8 @@ def consider(container: Manifest, record: ContainerRecord | None, policy: str, n
         if not restart_wanted(container, policy, ended):
             return True
         if not isinstance(record.state, Waiting) or record.state.reason == "CrashLoopBackOff":
-            return restart(name, record, ended, now, decision)
+            restart(name, record, ended, now, decision)
+            return False
     if now >= record.retry_at:
         decision.start.append(name)
     else:
@@ -130,17 +131,16 @@ def consider(container: Manifest, record: ContainerRecord | None, policy: str, n
     return False
 
 
-def restart(name: str, record: ContainerRecord, ended: Terminated, now: float, decision: Decision) -> bool:
+def restart(name: str, record: ContainerRecord, ended: Terminated, now: float, decision: Decision) -> None:
     """Start again, or wait for the end of the back-off."""
     delay = delay_before_restart(record.failures)
     if now >= ended.finished_at + delay:
         decision.start.append(name)
-        return False
+        return
     decision.wake_by(ended.finished_at + delay)
     if not isinstance(record.state, Waiting):
         message = f"back-off {delay:g}s restarting failed container={name} pod={decision.pod}"
         decision.waiting[name] = Waiting("CrashLoopBackOff", message)
-    return False
 
 
 def show_pull_back_off(container: Manifest, record: ContainerRecord, now: float, decision: Decision) -> None:

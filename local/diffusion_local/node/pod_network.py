@@ -11,8 +11,10 @@ import ctypes
 import os
 from dataclasses import dataclass
 
+from diffusion_local.network import GATEWAY
+from diffusion_local.node.mounts import libc
+
 CLONE_NEWNET = 0x40000000
-GATEWAY = "169.254.1.1"
 INSIDE = f"""\
 link set lo up
 addr add {{address}}/32 dev eth0
@@ -70,7 +72,6 @@ def interface_of(address: str) -> str:
 
 def _new_namespace() -> int:
     """Return a descriptor of a fresh network namespace; the calling thread is back in its own afterwards."""
-    libc = ctypes.CDLL(None, use_errno=True)
     own = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
     try:
         if libc.unshare(CLONE_NEWNET) != 0:

@@ -11,8 +11,10 @@ from dataclasses import replace
 
 from diffusion_local.node.back_off import delay_before_pull, failures_in_a_row
 from diffusion_local.node.configuration import Manifest
+from diffusion_local.node.container_process import CommandNotStarted
 from diffusion_local.node.container_run import ContainerRun
-from diffusion_local.node.container_start import CommandNotStarted, NotStartable, start_container
+from diffusion_local.node.container_start import NotStartable, start_container
+from diffusion_local.node.container_status import NOT_STARTED
 from diffusion_local.node.pod_decisions import DEADLINE_EXCEEDED, deadline_of, decide, full_name
 from diffusion_local.node.pod_record import (
     ContainerRecord,
@@ -215,6 +217,8 @@ class PodWorker:
         known = self.record.containers.get(name)
         ended = known.termination if known is not None else None
         restarts = 0 if known is None else known.restarts + (1 if ended is not None else 0)
+        failures = 0 if known is None else known.failures
+        container_id = f"{self.uid}-{name}-{restarts}"
         begun = self.services.clock()
         try:
             process = await start_container(self.services, self.pod, container, self.place, restarts)
@@ -224,13 +228,11 @@ class PodWorker:
         except CommandNotStarted as problem:
             message = f"failed to create task for container: {problem}"
             self.tell("Warning", "Failed", f"Error: {message}", name)
-            failures = failures_in_a_row(known.failures if known else 0, 0.0)
-            state = Terminated(128, "StartError", message, 0.0, self.services.clock(), f"{self.uid}-{name}-{restarts}")
-            self.put(name, ContainerRecord(state, ended, restarts, failures, container_id=state.container_id))
+            failures = failures_in_a_row(failures, 0.0)
+            state = Terminated(NOT_STARTED, "StartError", message, 0.0, self.services.clock(), container_id)
+            self.put(name, ContainerRecord(state, ended, restarts, failures, container_id=container_id))
             self.wake()
             return
-        failures = known.failures if known is not None else 0
-        container_id = f"{self.uid}-{name}-{restarts}"
         last = ended or (known.last if known is not None else None)
         self.put(name, ContainerRecord(Running(begun), last, restarts, failures, container_id=container_id))
         for reason, message in (

@@ -1,8 +1,8 @@
 """What a cloud does when it takes a spot machine back.
 
-With notice: the Node gets a taint and a condition at once, and only when both are stored the pods hear of it; they get
-what is left of the notice, then everything is killed, the node says that it is not ready, and the cloud deletes it.
-Without notice everything dies at once and nobody writes anything about the pods; the cloud deletes the Node.
+The Node gets a taint and a condition at once, and only when both are stored the pods hear of it; they get what is left
+of the notice, then everything is killed, the node says that it is not ready, and the cloud deletes it. A preemption
+without notice is none of the agent's: it is killed, as everything else on the machine.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from diffusion_local.node.api_client import STRATEGIC_MERGE, ApiClient, ApiError, persistently
+from diffusion_local.node.api_client import NOT_FOUND, STRATEGIC_MERGE, ApiClient, ApiError, persistently
 from diffusion_local.node.configuration import Manifest
 from diffusion_local.node.moments import rfc3339
 from diffusion_local.node.node_object import node_condition
@@ -29,7 +29,6 @@ REFUSED = "Pod was rejected as the node is shutting down."
 LONGEST_HEAD_START = 1.0
 LONGEST_ANSWER = 5.0
 """Who ordered the preemption hears in so many seconds that it has begun, also while the API server is away."""
-NOT_FOUND = 404
 STATUS_WRITING_SECONDS = 5.0
 log = logging.getLogger(__name__)
 
@@ -45,17 +44,13 @@ class Preemption:
         """The notice is on the Node, or cannot be put there."""
 
     async def begin(self, notice: float) -> bool:
-        """Start it; returns whether the notice stands on the Node, or with no notice True when everything is dead.
+        """Start it, with `notice` seconds, more than none; returns whether the notice stands on the Node.
 
         While the API server is away it returns within LONGEST_ANSWER seconds; the notice is stored when it is back.
         """
         if self.begun:
             return self.announced.is_set()
         self.begun = True
-        if notice <= 0:
-            self.agent.kill_everything()
-            self.agent.spawn(self.vanish())
-            return True
         deadline = asyncio.get_running_loop().time() + notice
         self.agent.spawn(self.wind_down(notice, deadline))
         with contextlib.suppress(TimeoutError):

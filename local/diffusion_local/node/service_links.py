@@ -22,7 +22,7 @@ class ServiceLinks:
 
     async def follow(self) -> None:
         """Hear about Services, for ever."""
-        async for change in self.api.follow("/api/v1/services", ""):
+        async for change in self.api.follow("/api/v1/services"):
             if change.kind == "Listed":
                 self.services.clear()
             for service in change.items:

@@ -2,8 +2,6 @@
 
 import asyncio
 import contextlib
-import ctypes
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -16,34 +14,27 @@ from diffusion_local.node.attachments import AttachedElsewhere, Attachments, is_
 from diffusion_local.node.configuration import Manifest
 from diffusion_local.node.environment import Surroundings
 from diffusion_local.node.identity import mapped_ids, volume_group
+from diffusion_local.node.mounts import mount, unmount
 from diffusion_local.node.payloads import VolumeNotAttached, VolumeNotReady, token_sources, volume_files
 from diffusion_local.node.quantity import parse_quantity
 from diffusion_local.node.service_account_token import TokenSource
 from diffusion_local.node.volume_ownership import FOLDER_BITS, give, give_whole, is_given
 
-HOST_PATH_FOLDERS = ("DirectoryOrCreate",)
 EMPTY_DIR_MODE = 0o777
 
 
 def mount_memory(directory: Path, size: int | None) -> None:
     """A tmpfs in the agent's mount namespace, as an emptyDir with medium Memory is."""
-    options = "mode=0777" + (f",size={size}" if size else "")
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mount(b"emptydir", str(directory).encode(), b"tmpfs", 0, options.encode()) != 0:
-        number = ctypes.get_errno()
-        raise VolumeNotReady(f"cannot mount a memory volume: {os.strerror(number)}")
-
-
-def unmount(directory: Path) -> None:
-    """Undo `mount_memory`."""
-    if directory.is_mount():
-        ctypes.CDLL(None).umount2(str(directory).encode(), 2)
+    try:
+        mount("emptydir", str(directory), "tmpfs", options="mode=0777" + (f",size={size}" if size else ""))
+    except OSError as error:
+        raise VolumeNotReady(f"cannot mount a memory volume: {error.strerror}") from error
 
 
 def host_path(source: Manifest, what: str) -> Path:
     """A folder or file of this machine, made first where its type says so."""
     path = Path(source["path"])
-    if source.get("type") in HOST_PATH_FOLDERS:
+    if source.get("type") == "DirectoryOrCreate":
         path.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         raise VolumeNotReady(f"{what}: {path} does not exist")
@@ -164,5 +155,6 @@ class PodVolumes:
         self.attachments.release(self.pod["metadata"]["uid"])
         if self.root.exists():
             for directory in self.root.iterdir():
-                unmount(directory)
+                if directory.is_mount():
+                    unmount(str(directory))
             shutil.rmtree(self.root, ignore_errors=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from deadline import wait_until
+from diffusion_local.architecture import architecture
 from diffusion_local.binaries import download, find, recipe, toolchain
 from diffusion_local.errors import LocalClusterError
 from diffusion_local.lifetimes import is_zombie
@@ -247,7 +248,7 @@ class TestDownload:
         return server
 
     def pin(self, monkeypatch: pytest.MonkeyPatch, url: str, digest: str) -> None:
-        pinned = {("a", recipe.architecture()): download.Download(url, digest, "folder/a")}
+        pinned = {("a", architecture()): download.Download(url, digest, "folder/a")}
         monkeypatch.setattr(download, "PINNED", pinned)
 
     def test_a_pinned_program_is_downloaded_in_place_of_built(

@@ -31,12 +31,19 @@ def test_a_claim_of_a_class_of_ours_without_a_volume_wants_one() -> None:
     [
         claim({"annotations": {claims.TO_PROVISION_BY: "another.example"}}),
         claim({"annotations": None}),
+        claim(storageClassName=None),
         claim(volumeName="pvc-1"),
         claim({"deletionTimestamp": "2026-01-01T00:00:00Z"}),
     ],
 )
 def test_others_do_not(other: dict[str, Any]) -> None:
     assert not claims.wants_volume(other)
+
+
+def test_a_class_may_be_named_by_an_annotation_as_it_once_was() -> None:
+    old = claim({"annotations": OURS | {claims.CLASS_ANNOTATION: "old"}}, storageClassName=None)
+    assert claims.wants_volume(old)
+    assert (claims.class_of(old), claims.class_of(claim())) == ("old", "local")
 
 
 def test_the_volume_has_the_claims_size_and_modes_and_is_bound_to_it_alone() -> None:

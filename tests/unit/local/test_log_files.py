@@ -31,3 +31,17 @@ def test_what_comes_while_the_end_is_shown_is_shown_too_and_following_ends_with_
 
     read_log(file, 1, show, follow=True)
     assert shown == ["last\n", "new\n"]
+
+
+def test_what_was_written_just_before_the_file_went_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "log"
+    file.write_text("")
+    shown: list[str] = []
+
+    def end(_: float) -> None:
+        file.write_text("the last words\n")
+        file.unlink()
+
+    monkeypatch.setattr("time.sleep", end)
+    read_log(file, 0, shown.append, follow=True)
+    assert "".join(shown) == "the last words\n"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from diffusion_local import control, forward
+from diffusion_local import control, forward, process
 from diffusion_local.errors import LocalClusterError
 from diffusion_local.process import Component, Reaper
 
@@ -45,6 +45,31 @@ class TestComponent:
 
         run(body)
 
+    def test_what_cannot_be_started_now_is_started_when_it_can(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(process, "RESTART_SECONDS", 0.01)
+        log, program = tmp_path / "log", tmp_path / "program"
+
+        def install() -> None:
+            fresh = tmp_path / "fresh"
+            fresh.write_text("#!/bin/sh\necho here\nsleep 0.2\n")
+            fresh.chmod(0o755)
+            fresh.replace(program)
+
+        async def body() -> None:
+            install()
+            part = Component("p", [str(program)], log)
+            await part.start()
+            program.unlink()
+            await until(lambda: part.restarts >= 3, "attempts in vain")
+            before = log.read_text()
+            install()
+            await until(lambda: len(log.read_text()) > len(before), "the next start")
+            await part.stop()
+
+        run(body)
+
     def test_what_is_stopped_stays_stopped_and_can_be_started(self, tmp_path: Path) -> None:
         async def body() -> None:
             part = Component("p", ["sleep", "100"], tmp_path / "log")
@@ -53,7 +78,6 @@ class TestComponent:
             assert part.running
             await part.stop()
             assert not part.running
-            assert not part.wanted
             await part.stop()
             await part.start()
             assert part.running
@@ -101,14 +125,14 @@ class TestOrders:
                 case "refuse":
                     raise LocalClusterError("there is no such thing: make one")
                 case "break":
-                    raise RuntimeError("a bug")
+                    raise TypeError("a bug")
                 case "silence":
                     await asyncio.sleep(60)
             raise AssertionError(order)
 
         def ask(order: dict[str, Any], seconds: float = 5, heard: list[str] | None = None) -> dict[str, Any]:
             async def body() -> dict[str, Any]:
-                server = await control.serve(path, handle)
+                server = await control.serve(path, handle, "supervisor")
                 try:
                     say = (heard if heard is not None else []).append
                     return await asyncio.to_thread(control.request, path, order, say, seconds)
@@ -130,7 +154,7 @@ class TestOrders:
             ask({"op": "refuse"})
 
     def test_a_bug_in_the_supervisor_is_said_to_be_one(self, ask: Callable[..., dict[str, Any]]) -> None:
-        with pytest.raises(LocalClusterError, match=r"the supervisor failed: RuntimeError.*logs supervisor"):
+        with pytest.raises(LocalClusterError, match=r"supervisor failed: TypeError.*logs supervisor"):
             ask({"op": "break"})
 
     def test_an_order_without_op_is_refused(self, ask: Callable[..., dict[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""How nodes leave when their agents answer late, refuse, or take no orders; the agents are stand-ins."""
+"""How nodes come, and leave when their agents answer late, refuse, or take no orders; the agents are stand-ins."""
 
 import asyncio
 import json
@@ -9,9 +9,9 @@ from typing import Any, cast
 import pytest
 
 from diffusion_local import nodes
-from diffusion_local.api import ApiClient
 from diffusion_local.certificates import Authority, KeyPair
 from diffusion_local.errors import LocalClusterError
+from diffusion_local.node.api_client import ApiClient
 from diffusion_local.node_orders import NodeIdentity
 from diffusion_local.nodes import Nodes
 from diffusion_local.state import StateFolder
@@ -21,14 +21,15 @@ DEADLINE_SECONDS = 60.0
 
 
 class Deletions(ApiClient):
-    """In place of the API server: remembers what was asked of it."""
+    """In place of the API server: remembers what was asked of it, and answers with one Node."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.node: dict[str, Any] = {}
 
-    async def request(self, method: str, path: str, body: object = None, content: str = "") -> dict[str, Any]:
+    async def request(self, method: str, path: str, *_: object, **__: object) -> dict[str, Any]:
         self.asked.append(f"{method} {path}")
-        return {}
+        return self.node
 
 
 class Machines(Nodes):
@@ -38,9 +39,14 @@ class Machines(Nodes):
         self.api = Deletions()
         self.boots: list[asyncio.subprocess.Process] = []
         self.answer = answer
+        self.full_disks = 0
+        """How many boots are to fail."""
         super().__init__(folder, cast(Authority, None), PAIR, self.api, 12)
 
     async def _boot(self, node: NodeIdentity) -> asyncio.subprocess.Process:
+        if self.full_disks:
+            self.full_disks -= 1
+            raise OSError("No space left on device")
         process = await asyncio.create_subprocess_exec("sleep", "100")
         self.boots.append(process)
         self._processes[node.name] = process
@@ -121,14 +127,14 @@ def test_a_notice_that_stands_is_told(run: Callable[..., None]) -> None:
     async def body(machines: Machines) -> None:
         assert await machines.preempt("spot-1", 15) is True
 
-    run(body, answer={"preempting": True, "announced": True}, takes_orders=True)
+    run(body, answer={"result": {"announced": True}}, takes_orders=True)
 
 
 def test_a_notice_that_does_not_stand_yet_is_told_by_the_node_that_goes(run: Callable[..., None]) -> None:
     async def body(machines: Machines) -> None:
         assert await machines.preempt("spot-1", 15) is False
 
-    run(body, answer={"preempting": True, "announced": False}, takes_orders=True)
+    run(body, answer={"result": {"announced": False}}, takes_orders=True)
 
 
 @pytest.mark.parametrize(
@@ -157,3 +163,67 @@ def test_a_notice_that_no_clock_can_wait_for_is_refused(run: Callable[..., None]
         assert machines.running() == {"spot-1": True}
 
     run(body, answer=None, takes_orders=False)
+
+
+def test_a_node_that_cannot_be_booted_now_is_booted_when_it_can(run: Callable[..., None]) -> None:
+    async def body(machines: Machines) -> None:
+        machines.full_disks = 3
+        machines.boots[0].terminate()
+        await until(lambda: len(machines.boots) == 2, "the boot after three in vain")
+
+    run(body, answer=None, takes_orders=False)
+
+
+def test_a_node_that_is_recovered_is_booted_by_nobody_else(
+    run: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body(machines: Machines) -> None:
+        monkeypatch.setattr(nodes, "RETRY_SECONDS", 3600.0)
+        keeper = machines._keepers["spot-1"]
+        machines.boots[0].terminate()
+        await until(lambda: machines.running() == {"spot-1": False}, "the crash")
+        await machines.recover("spot-1")
+        await asyncio.wait({keeper}, timeout=DEADLINE_SECONDS)
+        assert keeper.cancelled()
+        assert len(machines.boots) == 2
+
+    run(body, answer=None, takes_orders=False)
+
+
+@pytest.mark.parametrize(
+    ("taint", "ready"),
+    [
+        ("node.kubernetes.io/not-ready", False),
+        ("node.kubernetes.io/unreachable", False),
+        ("node.kubernetes.io/unschedulable", True),
+        ("somebody/dedicated", True),
+    ],
+)
+def test_a_node_is_ready_whatever_taints_its_users_give_it(run: Callable[..., None], taint: str, ready: bool) -> None:
+    async def body(machines: Machines) -> None:
+        machines.api.node = {
+            "spec": {"taints": [{"key": taint, "effect": "NoSchedule"}]},
+            "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+        }
+        assert await machines._is_ready("spot-1") is ready
+
+    run(body, answer=None, takes_orders=True)
+
+
+@pytest.mark.parametrize("name", ["ca", "admin", "apiserver"])
+def test_a_node_takes_no_files_of_the_control_plane_whatever_its_name(tmp_path: Path, name: str) -> None:
+    folder = StateFolder(tmp_path)
+    folder.create()
+    authority = Authority(folder.certificates)
+    pairs = [authority.files, authority.client("admin", "admin"), authority.server("apiserver", ["a"], [])]
+    before = [pair.certificate.read_bytes() + pair.key.read_bytes() for pair in pairs]
+    Nodes(folder, authority, PAIR, Deletions(), 12)._config(NodeIdentity(name, 1, "spot", 0))
+    assert [pair.certificate.read_bytes() + pair.key.read_bytes() for pair in pairs] == before
+
+
+def test_a_node_whose_socket_has_no_path_is_refused_before_it_is_known(tmp_path: Path) -> None:
+    folder = StateFolder(tmp_path / ("x" * 60))
+    machines = Machines(folder, None)
+    with pytest.raises(LocalClusterError, match="give the node a shorter name"):
+        asyncio.run(machines.add("n" * 40, spot=True, gpus=0))
+    assert machines.running() == {}
