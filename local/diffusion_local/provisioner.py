@@ -1,6 +1,7 @@
 """Volumes at work: a folder and a PersistentVolume for each claim of a class of ours, removed with the claim."""
 
 import asyncio
+import contextlib
 import datetime as dt
 import logging
 from collections.abc import Awaitable, Callable
@@ -10,12 +11,12 @@ from diffusion_local import claims
 from diffusion_local.claims import Object
 from diffusion_local.node.api_client import CONFLICT, NOT_FOUND, ApiClient, ApiError, ApiUnavailable
 from diffusion_local.node.attachments import lock_file
+from diffusion_local.node.back_off import delay_before_retry
 from diffusion_local.removal import remove_tree
 from diffusion_local.store import Store
 
 LOG = logging.getLogger(__name__)
 CLASSES = "/apis/storage.k8s.io/v1/storageclasses"
-RETRY_SECONDS = 1.0
 
 
 class Provisioner:
@@ -37,12 +38,13 @@ class Provisioner:
             tasks.create_task(self._apply_changes())
 
     async def _apply_changes(self) -> None:
+        attempts = 0
         while True:
-            await self._changed.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(delay_before_retry(attempts) if attempts else None):
+                    await self._changed.wait()
             self._changed.clear()
-            if not await self._apply():
-                await asyncio.sleep(RETRY_SECONDS)
-                self._changed.set()
+            attempts = 0 if await self._apply() else attempts + 1
 
     async def _apply(self) -> bool:
         """Provide and discard what is due; False when some of it is to be tried again, which holds no other up."""
