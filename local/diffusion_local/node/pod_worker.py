@@ -37,6 +37,8 @@ from diffusion_local.node.status_writer import StatusWriter, delete_for_good
 
 DEFAULT_GRACE = 30.0
 RETRY_SECONDS = 2.0
+REFUSED_SECONDS = 10.0
+"""Before the removal of a pod is asked for again that was refused, as by an admission webhook."""
 LONGEST_SLEEP = 3600.0
 log = logging.getLogger(__name__)
 
@@ -272,13 +274,13 @@ class PodWorker:
         self.writer.put(self.status())
 
     async def leave(self) -> None:
-        """Wait until the pod is deleted, see its last status stored, and remove it from the API."""
+        """Wait until the pod is deleted, see its last status stored, and remove it from the API; refused, try again."""
         while not (self.removed or self.pod["metadata"].get("deletionTimestamp")):
             self.woken.clear()
             await self.woken.wait()
         if not self.removed:
             await self.writer.flush()
-            await delete_for_good(self.services.api, self.pod)
+        gone = False
         while not self.removed:
-            self.woken.clear()
-            await self.woken.wait()
+            gone = gone or await delete_for_good(self.services.api, self.pod)
+            await self.sleep_until(self.services.clock() + (LONGEST_SLEEP if gone else REFUSED_SECONDS))

@@ -78,8 +78,8 @@ class StatusWriter:
         await self.api.request("PATCH", f"{pod_path(self.pod)}/status", body, STRATEGIC_MERGE)
 
 
-async def delete_for_good(api: ApiClient, pod: Manifest) -> None:
-    """Tell the API server that nothing of the pod is left."""
+async def delete_for_good(api: ApiClient, pod: Manifest) -> bool:
+    """Tell the API server that nothing of the pod is left; False when it does not take that."""
     body = {
         "apiVersion": "v1",
         "kind": "DeleteOptions",
@@ -91,3 +91,5 @@ async def delete_for_good(api: ApiClient, pod: Manifest) -> None:
     except ApiError as error:
         if error.status not in GONE:
             log.warning("deletion of pod %s refused: %s", pod["metadata"]["name"], error)
+            return False
+    return True

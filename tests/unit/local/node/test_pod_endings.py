@@ -3,8 +3,11 @@
 import signal
 from typing import Any
 
+import pytest
+
+from diffusion_local.node import pod_worker
 from node_simulation import plain_pod
-from pretended_containers import Play, Stage, running
+from pretended_containers import POD_PATH, Play, Stage, running
 from tiny_api import eventually
 
 
@@ -21,6 +24,22 @@ def test_a_deleted_pod_is_asked_to_end_and_then_removed(play: Play) -> None:
         assert not stage.services.pod_directory(stage.pod).exists()
 
     play(test, plain_pod("Always"))
+
+
+def test_a_removal_that_is_refused_is_asked_for_again(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pod_worker, "REFUSED_SECONDS", 0.01)
+
+    async def test(stage: Stage) -> None:
+        stage.server.answer("DELETE", POD_PATH, (400, {"message": "not today"}), (400, {}), (200, {}))
+        await running(stage, "main")
+        stage.delete(grace=0)
+        await eventually(lambda: stage.deletions() == 3, "the removal that is taken")
+        stage.worker.wake()
+        stage.worker.forget()
+        await eventually(stage.life.done, "the worker is done")
+        assert stage.deletions() == 3, "what was taken is not asked for again"
+
+    play(test, plain_pod())
 
 
 def test_a_stubborn_container_is_killed_when_its_grace_is_over(play: Play) -> None:
