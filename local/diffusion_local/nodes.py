@@ -56,6 +56,7 @@ class Nodes:
         self._processes: dict[str, asyncio.subprocess.Process] = {}
         self._departures: dict[str, asyncio.Task[None]] = {}
         self._keepers: dict[str, asyncio.Task[None]] = {}
+        self._recovering: set[str] = set()
 
     def running(self) -> dict[str, bool]:
         """Return whether each known node's agent runs."""
@@ -74,11 +75,17 @@ class Nodes:
         node = self._identity(name)
         if self._process(name) is not None:
             raise LocalClusterError(f"node {name} is running: there is nothing to recover")
-        if keeper := self._keepers.get(name):
-            keeper.cancel()  # it may be about to boot a node that has just crashed: one is enough
-        if departure := self._departures.pop(name, None):
-            await departure
-        await self._start(node)
+        if name in self._recovering:
+            raise LocalClusterError(f"node {name} is being recovered already")
+        self._recovering.add(name)
+        try:
+            if keeper := self._keepers.get(name):
+                keeper.cancel()  # it may be about to boot a node that has just crashed: one is enough
+            if departure := self._departures.pop(name, None):
+                await departure
+            await self._start(node)
+        finally:
+            self._recovering.discard(name)
 
     async def kill(self, name: str) -> None:
         """End a node and everything on it by SIGKILL; its Node object stays, as a dead machine's does."""

@@ -190,6 +190,16 @@ def test_a_node_that_is_recovered_is_booted_by_nobody_else(
     run(body, answer=None, takes_orders=False)
 
 
+def test_of_two_who_recover_a_node_at_once_one_does(run: Callable[..., None]) -> None:
+    async def body(machines: Machines) -> None:
+        await machines.kill("spot-1")
+        answers = await asyncio.gather(*(machines.recover("spot-1") for _ in range(2)), return_exceptions=True)
+        assert [str(answer) for answer in answers] == ["None", "node spot-1 is being recovered already"]
+        assert len(machines.boots) == 2
+
+    run(body, answer=None, takes_orders=False)
+
+
 @pytest.mark.parametrize(
     ("taint", "ready"),
     [
