@@ -12,7 +12,7 @@ from torch import Tensor
 from torch._C._distributed_c10d import HashStore  # torch.distributed exports it too, but not to type checkers
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
-from diffusion_contract.checkpoint_manifest import sha256_of
+from diffusion_contract.digest import sha256_of
 
 Shards = Mapping[str, Mapping[str, Tensor]]
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from diffusion_contract.digest import sha256_of
 from diffusion_contract.model_reference import ModelReference
 from diffusion_registry.image_layout import blob_path
-from diffusion_registry.oci_documents import canonical_json, sha256_of
+from diffusion_registry.oci_documents import canonical_json
 from diffusion_registry.verification import ModelVersionRefused, open_model_version
 
 Document = dict[str, Any]

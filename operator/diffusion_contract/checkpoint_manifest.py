@@ -4,13 +4,13 @@ It names every other file with its size and sha256, and carries all state that i
 checkpoint is the sha256 of this file's bytes, so a parent's digest pins the whole chain before it.
 """
 
-import hashlib
 import json
 from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
 from diffusion_contract.agent_messages import CheckpointReference
+from diffusion_contract.digest import sha256_of
 from diffusion_contract.frozen_model import FrozenModel
 from diffusion_contract.run_config import RunConfig, Sha256
 
@@ -111,11 +111,6 @@ def parse_manifest(content: bytes) -> CheckpointManifest:
     if manifest.to_bytes() != content:
         raise ValueError("the manifest is not in its canonical form")
     return manifest
-
-
-def sha256_of(content: bytes | memoryview) -> str:
-    """`sha256:<64 hex digits>` of these bytes."""
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def run_digest(config: RunConfig) -> str:

@@ -16,9 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from diffusion_contract.digest import sha256_of
 from diffusion_contract.model_reference import ModelReference
 from diffusion_registry.image_layout import blob_path, publish
-from diffusion_registry.oci_documents import canonical_json, sha256_of
+from diffusion_registry.oci_documents import canonical_json
 from diffusion_registry.verification import ModelVersionRefused, open_model_version
 from tiny_models import version_config
 

@@ -114,7 +114,9 @@ def load_model_folder(folder: Path) -> LoadedModel:
         raise ModelFolderRefused("diffusion.json", "noiseScheduleHash is not that of its schedule: publish it again")
     _require_allowed_classes(folder, model, diffusion)
     if len(normalization.minimum) != model.denoiser.channels:
-        raise ModelFolderRefused("normalization.json", f"has not {model.denoiser.channels} channels, as the model has")
+        raise ModelFolderRefused(
+            "normalization.json", f"must have {model.denoiser.channels} channels, as the model has"
+        )
     try:
         denoiser = build_denoiser(model)
     except ConfigRefused as refused:

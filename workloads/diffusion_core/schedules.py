@@ -4,7 +4,6 @@ Discrete (Linear, Cosine): x_t = sqrt(A_t) x_0 + sqrt(1 - A_t) eps with A_t = pr
 Continuous (FlowMatching): x_s = (1 - s) x_0 + s eps, with s from 0 (data) to 1 (noise)                 (SD3, eq. 12)
 """
 
-import hashlib
 import json
 import math
 from typing import TypeVar
@@ -12,6 +11,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from diffusion_contract.digest import sha256_of
 from diffusion_contract.run_config import DiffusionSpec, ScheduleSpec
 
 COSINE_OFFSET = 0.008
@@ -69,4 +69,4 @@ def noise_schedule_hash(diffusion: DiffusionSpec) -> str:
             facts |= {"offset": COSINE_OFFSET, "largestBeta": COSINE_LARGEST_BETA}
         case "FlowMatching":
             facts |= {"shift": schedule.shift}
-    return "sha256:" + hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return sha256_of(json.dumps(facts, sort_keys=True).encode())

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from diffusion_contract.digest import sha256_of
 from diffusion_contract.model_version import ARTIFACT_TYPE, CONFIG_MEDIA_TYPE, FILE_MEDIA_TYPES, ModelVersionConfig
 from diffusion_registry.durable_folders import make_folder, sync_folder
 from diffusion_registry.oci_documents import (
@@ -32,7 +33,6 @@ from diffusion_registry.oci_documents import (
     Listed,
     Manifest,
     canonical_json,
-    sha256_of,
 )
 
 CHUNK = 1 << 20

@@ -1,6 +1,5 @@
 """The three JSON documents of an OCI image layout, as far as a model version uses them (OCI image-spec 1.1)."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from typing import Annotated, Literal
@@ -63,8 +62,3 @@ class Index(FrozenModel):
 def canonical_json(document: Mapping[str, object]) -> bytes:
     """The one spelling of a document: sorted keys, no spaces, UTF-8. Equal content has an equal digest."""
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-def sha256_of(content: bytes) -> str:
-    """`sha256:<hex>` of bytes."""
-    return "sha256:" + hashlib.sha256(content).hexdigest()

@@ -13,10 +13,11 @@ from typing import IO, Literal
 
 from pydantic import ValidationError
 
+from diffusion_contract.digest import sha256_of
 from diffusion_contract.model_reference import ModelReference
 from diffusion_contract.model_version import CONFIG_MEDIA_TYPE, FILE_MEDIA_TYPES, ModelVersionConfig
 from diffusion_registry.image_layout import blob_path, copy_and_hash
-from diffusion_registry.oci_documents import TITLE_ANNOTATION, Descriptor, Manifest, sha256_of
+from diffusion_registry.oci_documents import TITLE_ANNOTATION, Descriptor, Manifest
 
 LARGEST_DOCUMENT = 4 << 20
 """Bytes of a manifest or config blob; the OCI distribution specification has registries refuse larger manifests."""
@@ -41,7 +42,7 @@ def open_model_version(models_directory: Path, reference: ModelReference, target
     """Verify `reference` below MODELS_DIRECTORY/CLAIM/NAME and copy its files to `target`, which is returned.
 
     `target` must not exist yet, or be an empty folder. It appears whole or not at all. Raises ModelVersionRefused,
-    FileExistsError when `target` is taken, and OSError when it cannot be written.
+    FileExistsError when `target` is taken, and OSError when it cannot be written, or the volume cannot be read now.
     """
     if target.exists() and any(target.iterdir()):
         raise FileExistsError(f"{target} is not empty: open a model version in a folder of its own")
@@ -91,7 +92,7 @@ def _read_config(layout: Path, manifest: Manifest) -> ModelVersionConfig:
         raise ModelVersionRefused("NotAllowed", f"the config blob is {manifest.config.media_type}: publish it again")
     content = _read_document(layout, manifest.config.digest, "the config blob")
     if len(content) != manifest.config.size:
-        raise ModelVersionRefused("Malformed", "the config blob has not the manifest's size: publish the model again")
+        raise ModelVersionRefused("Malformed", "the config blob has another size than the manifest says: publish again")
     try:
         return ModelVersionConfig.model_validate_json(content)
     except ValidationError as error:
@@ -148,10 +149,11 @@ def _opened(layout: Path, digest: str, what: str) -> Iterator[IO[bytes]]:
         message = f"{what} is missing (blob {digest}): publish the model again, or correct the digest in the reference"
         raise ModelVersionRefused("NotFound", message)
     try:
-        with path.open("rb") as blob:
-            yield blob
+        blob = path.open("rb")
     except PermissionError as error:
         raise ModelVersionRefused("NotFound", f"{what} may not be read (blob {digest}): check its mode") from error
+    with blob:
+        yield blob
 
 
 def _mismatch(digest: str, what: str) -> ModelVersionRefused:

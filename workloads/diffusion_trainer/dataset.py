@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from diffusion_contract.checkpoint_manifest import sha256_of
+from diffusion_contract.digest import sha256_of
 from diffusion_contract.run_config import ModelSpec, RunConfig
 from diffusion_core.normalization import Normalization, measure_normalization
 from diffusion_trainer.dataset_digest import dataset_digest

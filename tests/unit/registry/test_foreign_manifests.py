@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from diffusion_contract.digest import sha256_of
 from diffusion_contract.model_reference import ModelReference
 from diffusion_registry.image_layout import blob_path
-from diffusion_registry.oci_documents import sha256_of
 from published_models import Document, layout_of, manifest_of, refusal, republish
 
 

@@ -10,10 +10,10 @@ from typing import IO, Any
 
 import pytest
 
+from diffusion_contract.digest import sha256_of
 from diffusion_contract.model_version import ARTIFACT_TYPE, CONFIG_MEDIA_TYPE, ModelVersionConfig
 from diffusion_registry import image_layout
 from diffusion_registry.image_layout import PublishRefused, blob_path, publish
-from diffusion_registry.oci_documents import sha256_of
 from tiny_models import version_config
 
 FILES = {

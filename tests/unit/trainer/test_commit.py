@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from checkpoint_samples import RUN_UID, commit_sample
-from diffusion_contract.checkpoint_manifest import parse_manifest, sha256_of
+from diffusion_contract.checkpoint_manifest import parse_manifest
+from diffusion_contract.digest import sha256_of
 from diffusion_trainer.checkpoint import commit as commit_module
 from diffusion_trainer.checkpoint import durable, verification
 from diffusion_trainer.checkpoint.aside import clear_the_way, settle_asides

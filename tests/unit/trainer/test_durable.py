@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from diffusion_contract.checkpoint_manifest import sha256_of
+from diffusion_contract.digest import sha256_of
 from diffusion_trainer.checkpoint.durable import CHUNK, write_hashed
 from diffusion_trainer.checkpoint.read_back import is_on_disk
 
