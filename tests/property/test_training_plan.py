@@ -146,11 +146,14 @@ def test_what_is_told_is_what_is_stored(given_facts: tuple[Snapshot, dict[str, A
         rendezvous = plan.status["rendezvous"]
         assert told.kind == "trainer"
         assert (told.attempt, told.generation) == (plan.status["attempt"], plan.status["generation"])
-        assert [member.uid for member in told.members] == [member["uid"] for member in rendezvous["members"]]
+        assert [one.model_dump(include={"uid", "address", "processes"}) for one in told.members] == [
+            {key: one[key] for key in ("uid", "address", "processes")} for one in rendezvous["members"]
+        ]
         assert told.master_address == rendezvous["masterAddress"] == rendezvous["members"][0]["address"]
         assert told.master_port == rendezvous["masterPort"]
         assert told.resume_step == rendezvous.get("resumeStep")
         assert told.stop == bool(rendezvous.get("stop"))
+        assert list(told.leaving) == rendezvous.get("leaving", [])
 
 
 @SLOW

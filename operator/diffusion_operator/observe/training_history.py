@@ -58,7 +58,8 @@ class Rendezvous:
 class Preemption:
     """A worker that was taken away. `generation` is the first one without it.
 
-    `lost_steps` and `recovery_seconds` are None until a survivor has told them.
+    `lost_steps` and `recovery_seconds` are None until a survivor has told them. Where nobody was left to go on, the
+    first is known when the attempt ends, and the second never.
     """
 
     time: str

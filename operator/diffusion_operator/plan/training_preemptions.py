@@ -3,7 +3,7 @@
 An entry is opened when a member leaves a generation against our will, or its end is announced. The cause may be known
 only later: an entry that says ConnectionLost is corrected when the pod tells how it ended, and taken back when that was
 a crash, which `restarts.counted` tells instead, or the end of the whole run. What it cost is filled in by the first
-survivor that reports a regroup.
+survivor that reports a regroup; where the attempt ends without one, it is the steps back to the newest checkpoint.
 """
 
 import math
@@ -23,8 +23,13 @@ LIMIT = 10
 LOST = "ConnectionLost"
 
 
-def preemptions(world: TrainingWorld, rendezvous: Rendezvous, restarts: Restarts, now: datetime) -> list[Preemption]:
-    """The entries to store, oldest first."""
+def preemptions(
+    world: TrainingWorld, rendezvous: Rendezvous, restarts: Restarts, steps_back: int | None, now: datetime
+) -> list[Preemption]:
+    """The entries to store, oldest first.
+
+    `steps_back`: where the attempt has just ended, how far behind its last step the next one begins; else None.
+    """
     entries = {entry.uid: entry for entry in world.history.preemptions}
     for entry in _opened(world, rendezvous, restarts, now):
         if entry.uid not in entries and _makes_room(entries, entry):
@@ -38,7 +43,7 @@ def preemptions(world: TrainingWorld, rendezvous: Rendezvous, restarts: Restarts
         entries[uid] = entry
     failed = {worker.pod.uid for worker in world.workers if _fails(worker, world)}
     kept = [entry for uid, entry in entries.items() if uid not in failed]
-    return [_costed(entry, world) for entry in kept]
+    return [_costed(entry, world, steps_back) for entry in kept]
 
 
 def _makes_room(entries: dict[str, Preemption], new: Preemption) -> bool:
@@ -130,12 +135,12 @@ def _source(worker: Worker | None) -> str:
     return "AgentNotice" if worker.report is not None and is_leaving(worker) else LOST
 
 
-def _costed(entry: Preemption, world: TrainingWorld) -> Preemption:
-    if entry.recovery_seconds is not None:
+def _costed(entry: Preemption, world: TrainingWorld, steps_back: int | None) -> Preemption:
+    if entry.lost_steps is not None:
         return entry
     told = [worker.report.recovery for worker in world.workers if worker.report and worker.report.recovery]
     after = [one for one in told if one.generation >= entry.generation and math.isfinite(one.seconds)]
     if not after:
-        return entry
+        return entry if steps_back is None else replace(entry, lost_steps=steps_back)
     first: Recovery = min(after, key=lambda recovery: (recovery.generation, -recovery.seconds))
     return replace(entry, lost_steps=first.lost_steps, recovery_seconds=round(first.seconds, 3))

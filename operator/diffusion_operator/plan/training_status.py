@@ -29,15 +29,17 @@ def training_status(outlook: Outlook, verdict: Verdict) -> dict[str, Any]:
         *kstatus(verdict.health, verdict.reason, verdict.message),
         *training_conditions(outlook, verdict),
     )
-    entries = preemptions(world, rendezvous, outlook.restarts, outlook.now)
+    position = progress(
+        world, learned, spec.training.target_steps, spec.training.global_batch_size, bool(rendezvous.members)
+    )
+    steps_back = None if outlook.attempt == world.history.attempt else _steps_back(position, learned)
+    entries = preemptions(world, rendezvous, outlook.restarts, steps_back, outlook.now)
     status: dict[str, Any] = {
         "observedGeneration": world.generation,
         "phase": verdict.phase,
         "message": verdict.message[:MESSAGE_LIMIT],
         "conditions": stamped(conditions, stored_conditions(world.history.raw), world.generation, outlook.now),
-        "progress": progress(
-            world, learned, spec.training.target_steps, spec.training.global_batch_size, bool(rendezvous.members)
-        ),
+        "progress": position,
         "attempt": outlook.attempt,
         "identity": identity(world, outlook.training),
         "generation": rendezvous.generation,
@@ -52,6 +54,12 @@ def training_status(outlook: Outlook, verdict: Verdict) -> dict[str, Any]:
         "published": learned.published.to_wire() if learned.published else None,
     }
     return {name: value for name, value in status.items() if value not in (None, [], {})}
+
+
+def _steps_back(position: Mapping[str, Any], learned: Learned) -> int:
+    """How many of the steps that were made no checkpoint holds."""
+    committed = learned.committed.step if learned.committed else 0
+    return max(0, int(position["step"]) - committed)
 
 
 def stored_conditions(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:

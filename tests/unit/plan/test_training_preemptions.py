@@ -3,7 +3,9 @@
 from datetime import timedelta
 from typing import Any
 
-from decided_trainings import BOTH, JOBS, PAIR, decided, status_of
+import pytest
+
+from decided_trainings import BOTH, COMMITTED, JOBS, PAIR, decided, status_of
 from diffusion_contract.agent_messages import Recovery
 from diffusion_operator.plan.plan import Plan
 from world_builders import NOW, TWO_POOLS, job, node, pod, record, spec_with, training_status
@@ -164,3 +166,23 @@ def test_where_too_few_are_left_the_cost_is_that_of_the_next_generation() -> Non
     (entry,) = status_of(plan)["preemptions"]
     assert (status_of(plan)["rendezvous"]["stop"], entry["generation"]) == ("TooFewWorkers", 2)
     assert "lostSteps" not in entry
+
+
+@pytest.mark.parametrize(
+    ("committed", "lost"), [(None, 7), ({**COMMITTED, "step": 4}, 3), ({**COMMITTED, "step": 7}, 0)]
+)
+def test_where_nobody_is_left_the_cost_is_the_way_back_to_the_newest_checkpoint(
+    committed: dict[str, Any] | None, lost: int
+) -> None:
+    checkpoint = {} if committed is None else {"lastCommitted": committed}
+    only = {"status": training_status("a", checkpoint=checkpoint), "records": (record("a", step=7, leaving=True),)}
+    leaves = status_of(decided(*JOBS, pod("a", deleting=True), **only))
+    assert "lostSteps" not in leaves["preemptions"][0]
+    left = (job("base"), job("spot"), pod("a", exit_code=75, deleting=True))
+    over = status_of(decided(*left, status=leaves, records=(record("a", step=7, state="Leaving"),)))
+    assert (over["attempt"], over["preemptions"][0]["lostSteps"]) == (2, lost)
+
+    grown = Recovery(generation=3, lost_steps=0, seconds=0.3)
+    again = (record("c", attempt=2, generation=3, step=9, recovery=grown),)
+    (entry,) = status_of(decided(*JOBS, pod("c", attempt=2), status=over, records=again))["preemptions"]
+    assert entry == over["preemptions"][0], "what the next attempt goes through is not its cost"
