@@ -23,6 +23,12 @@ FORBIDDEN_CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "another seed": ({"training": {"seed": 1}}, "seed cannot be changed"),
     "another batch": ({"training": {"globalBatchSize": 128}}, "globalBatchSize cannot be changed"),
     "another learning rate": ({"training": {"optimizer": {"learningRate": 0.01}}}, "optimizer cannot be changed"),
+    "another course of the learning rate": (
+        {"training": {"learningRateSchedule": {"type": "Cosine"}}},
+        "learningRateSchedule cannot be changed",
+    ),
+    "another average": ({"training": {"ema": {"decay": 0.9}}}, "ema cannot be changed"),
+    "another precision": ({"training": {"precision": "BF16"}}, "precision cannot be changed"),
     "fewer steps": ({"training": {"targetSteps": 99}}, "targetSteps may only be raised"),
     "another volume": (
         {"checkpoint": {"storage": {"claim": None, "existingClaim": "other"}}},

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from diffusers.models.embeddings import get_timestep_embedding
 
-from diffusion_core.dit import DiT, DiTConfig, modulate, position_embedding, time_embedding
+from diffusion_core.dit import Block, DiT, DiTConfig, modulate, position_embedding, time_embedding
 
 SMALL = DiTConfig(hidden_size=8, depth=2, num_heads=2)
 
@@ -56,9 +57,23 @@ def test_positions_are_distinct_and_travel_with_no_checkpoint() -> None:
     assert "positions" not in network().state_dict()
 
 
-def test_time_embedding_tells_times_apart() -> None:
-    embedded = time_embedding(torch.tensor([0.0, 0.5, 1.0, 500.0, 1000.0]))
-    assert embedded.shape == (5, 256)
+def test_attention_is_that_of_torch() -> None:
+    block = network().blocks[0]
+    assert isinstance(block, Block)
+    oracle = torch.nn.MultiheadAttention(8, 2, batch_first=True)
+    with torch.no_grad():
+        for ours, theirs in ((block.qkv.weight, oracle.in_proj_weight), (block.qkv.bias, oracle.in_proj_bias)):
+            theirs.copy_(ours.normal_())
+        oracle.out_proj.load_state_dict(block.out.state_dict())
+        x = torch.randn(3, 16, 8)
+        torch.testing.assert_close(block._attend(x), oracle(x, x, x, need_weights=False)[0])
+
+
+def test_time_embedding_is_that_of_diffusers_and_tells_times_apart() -> None:
+    times = torch.tensor([0.0, 0.5, 1.0, 500.0, 1000.0])
+    embedded = time_embedding(times)
+    oracle = get_timestep_embedding(times, 256, flip_sin_to_cos=True, downscale_freq_shift=0)
+    torch.testing.assert_close(embedded, oracle, atol=1e-4, rtol=0)
     assert torch.cdist(embedded, embedded).fill_diagonal_(9).min() > 0.1
 
 

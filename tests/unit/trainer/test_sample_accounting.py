@@ -24,8 +24,9 @@ WORLDS = (1, 3, 2, 5, 1, 4, 6, 2)
 
 def test_no_sample_is_lost_or_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = np.broadcast_to(np.arange(SAMPLES, dtype=np.float32)[:, None, None], (SAMPLES, 8, 8))
-    np.savez(tmp_path / "numbered.npz", images=images, labels=np.zeros(SAMPLES, int))
+    np.savez(tmp_path / "numbered.npz", images=images, labels=np.arange(SAMPLES))
     document = run_document(
+        model={**run_document()["model"], "conditioning": {"type": "Class", "classes": SAMPLES}},
         dataset={"uri": f"file://{tmp_path}/numbered.npz"},
         training={"targetSteps": 99, "globalBatchSize": BATCH, "seed": 5},
     )
@@ -39,6 +40,8 @@ def test_no_sample_is_lost_or_repeated(tmp_path: Path, monkeypatch: pytest.Monke
         denoise: Denoise, clean: torch.Tensor, labels: torch.Tensor | None, rows: RowRandomness, *specs: Any
     ) -> torch.Tensor:
         shown = ((clean[:, 0, 0, 0] + 1) / 2 * (SAMPLES - 1)).round().int().tolist()
+        assert labels is not None
+        assert labels.tolist() == shown, "each has its own label"
         for position, sample in zip(rows.positions, shown, strict=True):
             assert position not in taken, "no two ranks take the same position"
             taken[position] = sample
