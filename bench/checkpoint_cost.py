@@ -41,9 +41,10 @@ from diffusion_contract.run_config import (
     TrainingSpec,
 )
 from diffusion_trainer.group import Group
-from diffusion_trainer.inbox import Inbox, Reporter
+from diffusion_trainer.inbox import Inbox
 from diffusion_trainer.placement import placement
 from diffusion_trainer.process_messages import Orders
+from diffusion_trainer.reporter import Reporter
 from diffusion_trainer.saver import start_writer
 from diffusion_trainer.settings import Settings
 from diffusion_trainer.trainer_process import TrainerProcess
@@ -129,7 +130,7 @@ class _Run:
         place = placement(instruction, settings.uid, 0)
         assert place is not None
         self._group = closing.enter_context(Group(place, settings.address, lambda: None, 10))
-        self._training: Training = self._process._begin(self._group, inbox.orders)
+        self._training: Training = self._process._begin(self._group, instruction)
         closing.callback(self._training.close)
         self._saved: int | None = None
         self._folder = folder

@@ -13,10 +13,12 @@ from diffusion_trainer.checkpoint.names import run_folder
 from diffusion_trainer.checkpoint.writer import run_writer
 from diffusion_trainer.dataset import load_dataset
 from diffusion_trainer.group import Group
-from diffusion_trainer.inbox import Inbox, Reporter
+from diffusion_trainer.inbox import Inbox
 from diffusion_trainer.live_config import LiveConfig
+from diffusion_trainer.packets import packet_pair
 from diffusion_trainer.placement import placement
 from diffusion_trainer.process_messages import Orders, ProcessUpdate
+from diffusion_trainer.reporter import Reporter
 from diffusion_trainer.sampler import StatelessSampler
 from diffusion_trainer.saver import Saver
 from diffusion_trainer.settings import Settings
@@ -54,7 +56,9 @@ def data_of(config: RunConfig, seed: int = 0) -> Data:
 def training_without_saves(group: Group, state: TrainingState, live: LiveConfig, seed: int = 0) -> Training:
     """A training that is stepped by hand: nobody is told of it, and nothing is saved."""
     report, target = Reporter(lambda _packet: None), live.current.training.target_steps
-    return Training(group, state, data_of(live.current, seed), live, cast(Saver, None), Inbox(None), report, target)
+    return Training(
+        group, state, data_of(live.current, seed), live, cast(Saver, None), Inbox(None), report, target, 0.0
+    )
 
 
 def train_here(
@@ -68,7 +72,7 @@ def train_here(
         config_file=config_file, checkpoints=folder / "checkpoints", models=folder / "models", scratch=folder,
         attempt=attempt, leave_seconds=60,
     )  # fmt: skip
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours, theirs = packet_pair()
     writer = threading.Thread(target=serve_and_close, args=(theirs,), daemon=True)
     writer.start()
     inbox = Inbox(None, Orders(instruction=ALONE))

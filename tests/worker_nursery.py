@@ -121,7 +121,7 @@ def fork_worker(order: dict[str, Any], inherited: list[int | socket.socket]) -> 
 def be_worker(order: dict[str, Any], inherited: list[int | socket.socket]) -> int:
     """The forked child: an agent whose zygote is forked too."""
     from diffusion_contract.agent_channel import AgentChannel
-    from diffusion_trainer.agent import Agent
+    from diffusion_trainer.agent import run_agent
     from diffusion_trainer.log_lines import start_logging
     from diffusion_trainer.own_process import die_with_parent
     from diffusion_trainer.settings import Settings
@@ -153,7 +153,7 @@ def be_worker(order: dict[str, Any], inherited: list[int | socket.socket]) -> in
             os._exit(1)
 
     channel = AgentChannel(order["url"], order["ca"], order["token"])
-    return asyncio.run(Agent(settings, channel, fork_zygote).run())
+    return asyncio.run(run_agent(settings, channel, fork_zygote))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from diffusion_contract.last_words import write_last_words
 from diffusion_trainer.child_process import ChildProcess
 from diffusion_trainer.operator_link import OperatorLink
 from diffusion_trainer.own_process import AGENT_SIGNALS, ended_children
+from diffusion_trainer.packets import packet_pair, receive
 from diffusion_trainer.process_messages import Orders
 from diffusion_trainer.settings import Settings
 from diffusion_trainer.thread_limits import cpu_limit, thread_environment
@@ -35,9 +36,9 @@ between is only a step that no process of this pod had reached before the kill: 
 again and again, after a few steps that it has made already, must not be replaced for ever."""
 WRITER_SECONDS = 10.0
 """How long the end of a crashed worker may wait for the checkpoint that a process of it had handed over before."""
-MASTER_HOLD_SECONDS = 2.0
-HOLD_SECONDS = 25.0
-
+HOLD_SECONDS, MASTER_HOLD_SECONDS = 25.0, 2.0
+"""How long a poll may be held that is not urgent. The master's reports are those that show progress, so they come more
+often."""
 
 StartZygote = Callable[[Settings, socket.socket], int]
 """Starts the process that forks the trainers, with the other end of its socket; returns its pid."""
@@ -73,12 +74,15 @@ def spawn_zygote(settings: Settings, link: socket.socket) -> int:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-class Agent:
-    """One worker, from its start to its exit code."""
+async def run_agent(settings: Settings, channel: AgentChannel, start_zygote: StartZygote = spawn_zygote) -> int:
+    """Be the agent until the worker's end; returns the pod's exit code, after the last words were written."""
+    return await Agent(settings, channel, start_zygote).run()
 
-    def __init__(
-        self, settings: Settings, channel: AgentChannel | None, start_zygote: StartZygote = spawn_zygote
-    ) -> None:
+
+class Agent:
+    """One worker, from its start to its exit code. Belongs to the loop in which it is made."""
+
+    def __init__(self, settings: Settings, channel: AgentChannel, start_zygote: StartZygote) -> None:
         self.settings = settings
         self._start_zygote = start_zygote
         self.orders = Orders()
@@ -88,42 +92,31 @@ class Agent:
         self.ready = False
         self.replaced = 0
         self._furthest = self._furthest_before_kill = -1
-        self._done: asyncio.Future[int] | None = None
-        self._link = OperatorLink(channel, self._report_and_hold, self._instructed) if channel is not None else None
+        self._loop = asyncio.get_running_loop()
+        self._done: asyncio.Future[int] = self._loop.create_future()
+        self._link = OperatorLink(channel, self._report_and_hold, self._instructed)
         self._report = TrainerReport(attempt=settings.attempt, state="Starting")
-        self._zygote: socket.socket | None = None
+        self._zygote, self._zygotes_end = packet_pair()
         self._zygote_gone = asyncio.Event()
         self._zygote_pid = 0
-        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def run(self) -> int:
-        """Live until the worker's end; returns the pod's exit code, after the last words were written."""
-        self._loop = asyncio.get_running_loop()
-        self._done = self._loop.create_future()
+        """See run_agent."""
         self._loop.add_signal_handler(signal.SIGCHLD, self._reap)
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._terminate)
-        self._attend_zygote()
+        with self._zygotes_end:
+            self._zygote_pid = self._start_zygote(self.settings, self._zygotes_end)
+        self._loop.add_reader(self._zygote, self._hear_zygote)
         self._beat()
-        if self._link is not None:
-            self._link.start()
+        self._link.start()
         code = await self._done
         await self._say_goodbye(code)
         return code
 
-    def _attend_zygote(self) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._zygote_pid = self._start_zygote(self.settings, theirs)
-        theirs.close()
-        self._zygote = ours
-        assert self._loop is not None
-        self._loop.add_reader(ours, self._hear_zygote)
-
     def _hear_zygote(self) -> None:
-        assert self._zygote is not None
-        packet, descriptors, _flags, _address = socket.recv_fds(self._zygote, 4096, 4)
+        packet, descriptors = receive(self._zygote, most_descriptors=1)
         if not packet:
-            assert self._loop is not None
             self._loop.remove_reader(self._zygote)
             self._zygote_gone.set()
             self._end(1, "the process that forks the trainers has gone")
@@ -143,17 +136,14 @@ class Agent:
             self._process_exited(message["exited"], message["code"])
 
     def _fork(self, local_rank: int) -> None:
-        assert self._zygote is not None
         self._zygote.send(json.dumps({"fork": local_rank}).encode())
 
     def _adopt(self, process: ChildProcess) -> None:
-        assert self._loop is not None
         self.processes[process.local_rank] = process
         self._loop.add_reader(process.link, self._hear_process, process)
         process.order(self.orders)
 
     def _hear_process(self, process: ChildProcess) -> None:
-        assert self._loop is not None
         update = process.hear()
         if update is None:
             self._loop.remove_reader(process.link)
@@ -174,7 +164,7 @@ class Agent:
     def _report_changed(self, urgent: bool) -> None:
         known = [process.known for _rank, process in sorted(self.processes.items())]
         self._report = worker_report(known, self.settings.attempt, self.ready, self.orders.terminating)
-        if urgent and self._link is not None:
+        if urgent:
             self._link.tell_now()
 
     def _report_and_hold(self) -> tuple[TrainerReport, float]:
@@ -185,7 +175,6 @@ class Agent:
 
     def _instructed(self, instruction: TrainerInstruction) -> None:
         """For the link's thread: hand a new instruction to the loop."""
-        assert self._loop is not None
         self._loop.call_soon_threadsafe(self.obey, instruction)
 
     def obey(self, instruction: TrainerInstruction) -> None:
@@ -221,7 +210,6 @@ class Agent:
         """Ask every process for a sign of life, now and again."""
         for process in self.processes.values():
             process.beat(self.orders)
-        assert self._loop is not None
         self._loop.call_later(self.settings.beat_seconds, self._beat)
 
     def _process_exited(self, pid: int, code: int) -> None:
@@ -258,7 +246,6 @@ class Agent:
                 self._end(1, f"the process that forks the trainers ended with {code}")
 
     def _end(self, code: int, message: str) -> None:
-        assert self._done is not None
         if not self._done.done():
             self._report_changed(urgent=True)
             words = last_words(self._report, code, message, self._refused_path())
@@ -274,14 +261,12 @@ class Agent:
         """Give the link a moment to tell the last report; the termination message says the same if it cannot."""
         if code not in (ExitCode.TARGET_COMMITTED, ExitCode.RUN_AGAIN):
             await self._let_writers_finish()
-        if self._link is not None:
-            await asyncio.to_thread(self._link.finish, 1.0)
-        if self._zygote is not None:
-            self._zygote.close()
+        await asyncio.to_thread(self._link.finish, 1.0)
+        self._zygote.close()
 
     async def _let_writers_finish(self) -> None:
         """What a process handed over before it crashed may still be committed: PID 1 must not end before."""
-        if self._zygote is None or self._zygote_gone.is_set():
+        if self._zygote_gone.is_set():
             return
         with contextlib.suppress(OSError, TimeoutError):
             self._zygote.send(json.dumps({"finish": WRITER_SECONDS}).encode())

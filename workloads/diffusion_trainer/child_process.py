@@ -13,7 +13,8 @@ import socket
 from dataclasses import dataclass, field
 
 from diffusion_trainer.own_process import is_stopped
-from diffusion_trainer.process_messages import PACKET_BYTES, Orders, ProcessUpdate
+from diffusion_trainer.packets import receive
+from diffusion_trainer.process_messages import Orders, ProcessUpdate
 
 log = logging.getLogger(__name__)
 UNANSWERED_STOPPED, MOST_UNANSWERED = 12, 60
@@ -42,10 +43,7 @@ class ChildProcess:
 
     def hear(self) -> ProcessUpdate | None:
         """The next that it says; None once it has gone."""
-        try:
-            packet = self.link.recv(PACKET_BYTES)
-        except ConnectionResetError:
-            packet = b""
+        packet, _ = receive(self.link)
         self.unanswered = 0
         return ProcessUpdate.model_validate_json(packet) if packet else None
 

@@ -32,7 +32,7 @@ def main() -> None:
 @click.option("--operator-patience-seconds", type=float, hidden=True)
 def agent(operator_url: str | None, operator_ca: str, token_file: str, **places: object) -> None:
     """Be the agent of a worker pod (its process 1)."""
-    from diffusion_trainer.agent import Agent
+    from diffusion_trainer.agent import run_agent
     from diffusion_trainer.settings import settings_from
 
     settings = settings_from(os.environ, places)
@@ -42,7 +42,7 @@ def agent(operator_url: str | None, operator_ca: str, token_file: str, **places:
             f"{ENV_AGENT_URL} is not set: this command runs in pods; use `diffusion-trainer run` elsewhere"
         )
     channel = AgentChannel(operator_url, operator_ca, token_file)
-    sys.exit(asyncio.run(Agent(settings, channel).run()))
+    sys.exit(asyncio.run(run_agent(settings, channel)))
 
 
 @main.command()

@@ -10,23 +10,15 @@ from diffusion_contract.exit_codes import ExitCode
 from diffusion_trainer.checkpoint.names import committed_name
 from diffusion_trainer.checkpoint.verification import CheckpointInvalid, commits_of_line, read_manifest
 from diffusion_trainer.group import Group
-from diffusion_trainer.inbox import Inbox, Reporter
+from diffusion_trainer.inbox import Inbox
 from diffusion_trainer.placement import must_leave
+from diffusion_trainer.reporter import Reporter
 from diffusion_trainer.settings import Settings
 from diffusion_trainer.snapshot import Snapshots
 from diffusion_trainer.training_loop import Boundary
 
 log = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.05
-
-
-def patience_with_peers(grace_seconds: float, longest_step: float) -> float:
-    """For how many seconds a worker that is to leave waits for peers who do not come to the end of the step.
-
-    They may hang. Half of its grace, so that as much is left for saving alone; longer where steps take long, since an
-    end that all agree on costs nobody the step in flight.
-    """
-    return min(max(grace_seconds / 2, 2 * longest_step), 0.75 * grace_seconds)
 
 
 class Departure:
@@ -39,7 +31,7 @@ class Departure:
         report: Reporter,
         snapshots: Snapshots,
         folder: Path,
-        local_rank: int = 0,
+        local_rank: int,
     ) -> None:
         self.settings, self.inbox, self.report = settings, inbox, report
         self.snapshots, self.folder, self.local_rank = snapshots, folder, local_rank
@@ -52,9 +44,10 @@ class Departure:
         no longer than those who leave have time.
         """
         self._hear_from_peers(group, boundary)
-        leaves = boundary.stop or self._leaves()
-        everyone = group.gather([leaves])[:, 0].tolist()
-        saves = any(everyone) and (self.snapshots.live.current.checkpoint.on_preemption or boundary.stop)
+        leaves, wants = boundary.stop or self._leaves(), self.snapshots.live.current.checkpoint.on_preemption
+        rows = group.gather([leaves, wants])  # All must do the same, and a changed file reaches the pods one by one.
+        everyone = rows[:, 0].tolist()
+        saves = any(everyone) and (bool(rows[:, 1].any()) or boundary.stop)
         if saves:
             goes_on = 0.0 in everyone
             self.snapshots.take(

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from diffusion_contract.agent_messages import PublishedVersion
+from diffusion_contract.run_config import RunConfig
 from diffusion_registry.image_layout import PublishRefused
 from diffusion_trainer.checkpoint.names import committed_name
 from diffusion_trainer.checkpoint.verification import CheckpointInvalid, VerifiedCheckpoint, verify_checkpoint
@@ -92,12 +93,13 @@ class Finish:
             return {"done": None}
         committed = checkpoint.reference.to_wire()
         done: dict[str, object] = {"committed": committed, "verified": committed}
-        if self.training.live.current.publish is not None:
+        config = self.training.live.current
+        if config.publish is not None:
             self._tell(state="Publishing")
             try:
-                published = self._publish(checkpoint)
+                published = self._publish(checkpoint, config, config.publish.claim)
             except PublishRefused as error:
-                return {"refused": f"{error} (on the volume {self.training.live.current.publish.claim})"}
+                return {"refused": f"{error} (on the volume {config.publish.claim})"}
             if published is None:
                 return {"done": None}
             done["published"] = published.to_wire()
@@ -113,20 +115,14 @@ class Finish:
             self.snapshots.saver.forget(step)
             return None
 
-    def _publish(self, checkpoint: VerifiedCheckpoint) -> PublishedVersion | None:
-        settings, training = self.settings, self.training
+    def _publish(self, checkpoint: VerifiedCheckpoint, config: RunConfig, claim: str) -> PublishedVersion | None:
+        """None where the volume cannot be written to now, which was told."""
+        settings, normalization = self.settings, self.training.data.dataset.normalization
         try:
-            published = publish_checkpoint(
-                checkpoint,
-                training.live.current,
-                training.data.dataset.normalization,
-                settings.models,
-                settings.scratch,
-            )
+            published = publish_checkpoint(checkpoint, config, normalization, settings.models, settings.scratch)
         except OSError as error:
             log.warning("not published yet: %s", error)
             why = error.strerror or type(error).__name__  # The whole might name other files each time.
-            claim = training.live.current.publish.claim if training.live.current.publish else ""
             remedy = f"see that the claim {claim} can be written to and has room"
             self._tell(message=f"its model version cannot be written ({why}): {remedy}")
             return None

@@ -136,8 +136,8 @@ def _chunks(tensors: Iterable[Tensor]) -> Iterable[list[Tensor]]:
 
 def make_accelerator(place: Placement, training: TrainingSpec, device: torch.device) -> Accelerator:
     """Accelerate for this generation: precision, and DDP over the group that stands already."""
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
-        if place.world == 1:
+    if place.world == 1:  # As set for a generation before, they would have accelerate wait for peers.
+        for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
             os.environ.pop(name, None)
     forget_accelerate()
     return Accelerator(

@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 from diffusion_contract.agent_messages import TrainerInstruction
 from diffusion_trainer.checkpoint.writer_messages import SaveResult
-from diffusion_trainer.process_messages import PACKET_BYTES, Orders, ProcessUpdate
+from diffusion_trainer.packets import receive
+from diffusion_trainer.process_messages import Orders, ProcessUpdate
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ class Inbox:
         self._selector = selectors.DefaultSelector()
         self._listeners: list[Callable[[Orders], None]] = []
         self._thread: threading.Thread | None = None
+        self._is_listening = False
         self.orders = orders or Orders()
         self.terminating_since: float | None = None
         if agent is not None:
@@ -34,6 +36,7 @@ class Inbox:
 
     def start(self) -> None:
         """Begin to listen; everything that is heard was registered before."""
+        self._is_listening = True
         self._thread = threading.Thread(target=self._listen, name="inbox", daemon=True)
         self._thread.start()
 
@@ -65,16 +68,17 @@ class Inbox:
         """Call `on_result` in the inbox's thread for every result of this checkpoint writer, `on_gone` at its end."""
 
         def hear() -> None:
-            packet = writer.recv(PACKET_BYTES)
+            packet, _ = receive(writer)
             if not packet:
                 self._selector.unregister(writer)
                 on_gone()
                 return
             on_result(SaveResult.model_validate_json(packet))
 
-        self._selector.register(writer, selectors.EVENT_READ, hear)
-        if self._thread is not None and not self._thread.is_alive():
-            self.start()  # It had nobody left to listen to.
+        with self._condition:
+            self._selector.register(writer, selectors.EVENT_READ, hear)
+            if self._thread is not None and not self._is_listening:
+                self.start()  # It had nobody left to listen to.
 
     def wait(self, ready: Callable[[Orders], bool], seconds: float | None = None) -> bool:
         """Wait until the orders are such that `ready` holds; False after `seconds`."""
@@ -100,16 +104,21 @@ class Inbox:
 
     def _listen(self) -> None:
         try:
-            while self._selector.get_map():
+            while self._has_somebody_to_hear():
                 for key, _events in self._selector.select():
                     key.data()
         except Exception:
             log.exception("the inbox has failed")
             os._exit(1)
 
+    def _has_somebody_to_hear(self) -> bool:
+        with self._condition:
+            self._is_listening = bool(self._selector.get_map())
+            return self._is_listening
+
     def _hear_agent(self) -> None:
         assert self._agent is not None
-        packet = self._agent.recv(PACKET_BYTES)
+        packet, _ = receive(self._agent)
         if not packet:
             os._exit(1)
         self.take(Orders.model_validate_json(packet))
@@ -121,28 +130,3 @@ def newest_of(known: TrainerInstruction | None, heard: TrainerInstruction | None
     if known is None or heard is None:
         return heard or known
     return known if heard.generation < known.generation else heard
-
-
-class Reporter:
-    """The mouth of a trainer process. Progress goes out at most twice a second, everything else at once."""
-
-    PROGRESS_SECONDS = 0.5
-
-    def __init__(self, send: Callable[[bytes], object]) -> None:
-        self._send = send
-        self._lock = threading.Lock()
-        self._next_progress = 0.0
-
-    def tell(self, **changed: object) -> None:
-        """Report these fields of a ProcessUpdate at once."""
-        packet = ProcessUpdate.model_validate(changed).to_packet()
-        with self._lock:
-            self._send(packet)
-
-    def progress_is_due(self) -> bool:
-        """True at most twice a second."""
-        now = time.monotonic()
-        if now < self._next_progress:
-            return False
-        self._next_progress = now + self.PROGRESS_SECONDS
-        return True

@@ -9,20 +9,19 @@ import socket
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
 
 import click
 
 from diffusion_contract.agent_messages import Member, TrainerInstruction
+from diffusion_trainer.inbox import Inbox
 from diffusion_trainer.log_lines import start_logging
 from diffusion_trainer.own_process import leave_signals_to_the_agent
+from diffusion_trainer.packets import packet_pair
 from diffusion_trainer.process_messages import Orders, ProcessUpdate
+from diffusion_trainer.reporter import Reporter
 from diffusion_trainer.settings import Settings
 from diffusion_trainer.thread_limits import cpu_limit, thread_environment
 from diffusion_trainer.zygote import fork
-
-if TYPE_CHECKING:
-    from diffusion_trainer.inbox import Inbox
 
 
 def run_here(config_file: Path, output: Path) -> int:
@@ -39,8 +38,7 @@ def run_here(config_file: Path, output: Path) -> int:
         termination_file=output / "termination-message",
     )
     writer = _start_writer()
-    from diffusion_trainer.inbox import Inbox, Reporter  # after the fork: these bring torch, and torch brings threads
-    from diffusion_trainer.trainer_process import run_trainer
+    from diffusion_trainer.trainer_process import run_trainer  # after the fork: torch brings threads
 
     member = Member(pod=settings.pod, uid=settings.uid, address=settings.address)
     instruction = TrainerInstruction(attempt=0, generation=1, members=(member,), master_address=settings.address)
@@ -49,7 +47,7 @@ def run_here(config_file: Path, output: Path) -> int:
     return run_trainer(settings, 0, inbox, Reporter(_print_update), writer)
 
 
-def _save_when_told_to_end(inbox: "Inbox") -> None:
+def _save_when_told_to_end(inbox: Inbox) -> None:
     """Have the first SIGINT or SIGTERM end the run at its next step, and a second one at once."""
 
     def end(number: int, _frame: FrameType | None) -> None:
@@ -68,7 +66,7 @@ def _start_writer() -> socket.socket:
         leave_signals_to_the_agent()  # Ctrl-C comes to the whole process group, and what is being saved is to be saved.
         return run_writer(theirs)
 
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours, theirs = packet_pair()
     fork(write, [theirs])
     theirs.close()
     return ours

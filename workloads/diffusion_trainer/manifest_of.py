@@ -1,5 +1,7 @@
 """The manifest of the state that a process holds, before its shards have been written."""
 
+from datetime import UTC, datetime
+
 from diffusion_contract.checkpoint_manifest import (
     CheckpointManifest,
     DataPosition,
@@ -13,7 +15,6 @@ from diffusion_core.schedules import noise_schedule_hash
 from diffusion_trainer.code_version import code_version
 from diffusion_trainer.learning_rate import learning_rate
 from diffusion_trainer.refusal import ConfigurationRefused
-from diffusion_trainer.saver import now_rfc3339
 from diffusion_trainer.training_loop import Data
 from diffusion_trainer.training_state import Counters
 
@@ -32,7 +33,7 @@ def manifest_of(
         step=step,
         samples_seen=counters.samples_seen,
         world_size=world,
-        created=now_rfc3339(),
+        created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         files={},
         config_digest=identity_digest(config),
         noise_schedule=noise_schedule_hash(config.diffusion),

@@ -3,8 +3,6 @@
 from diffusion_contract.agent_messages import PassedOver, TrainerFacts, TrainerInstruction, TrainerState
 from diffusion_contract.frozen_model import FrozenModel
 
-PACKET_BYTES = 192 * 1024
-
 
 class Orders(FrozenModel):
     """Everything that a trainer process must know; each packet replaces the one before it."""

@@ -178,7 +178,7 @@ def leave_group() -> None:
 def way_to_end(has_accelerator: bool) -> Callable[[], None]:
     """How the default group is taken down: with NCCL by an abort, since to destroy it waits for what its peers owe.
 
-    Gloo waits for nobody. The abort is torch's own but not public in this version, and no test here has a GPU for it.
+    Gloo waits for nobody. The abort is torch's own, though not public in this version.
     """
     return _abort_process_group if has_accelerator else dist.destroy_process_group
 

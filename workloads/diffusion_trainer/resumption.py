@@ -15,9 +15,9 @@ from diffusion_trainer.checkpoint.names import committed_name
 from diffusion_trainer.checkpoint.pointer import point_at_what_holds
 from diffusion_trainer.checkpoint.verification import Search, VerifiedCheckpoint, find_newest, manifest_digest
 from diffusion_trainer.group import Group
-from diffusion_trainer.inbox import Reporter
 from diffusion_trainer.manifest_of import refuse_other_run
 from diffusion_trainer.refusal import ConfigurationRefused
+from diffusion_trainer.reporter import Reporter
 from diffusion_trainer.state_agreement import share_state
 from diffusion_trainer.training_loop import Data
 from diffusion_trainer.training_state import RNG, SHARDS, TrainingState, counters_from

@@ -10,8 +10,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from torch import Tensor
@@ -21,7 +19,9 @@ from diffusion_contract.checkpoint_manifest import CheckpointManifest
 from diffusion_trainer.checkpoint.fencing import Fenced
 from diffusion_trainer.checkpoint.shard_image import ShardImage
 from diffusion_trainer.checkpoint.writer_messages import SaveOrder, SaveResult, ShardSize
-from diffusion_trainer.inbox import Inbox, Reporter
+from diffusion_trainer.inbox import Inbox
+from diffusion_trainer.packets import packet_pair
+from diffusion_trainer.reporter import Reporter
 from diffusion_trainer.training_state import RNG, TrainingState
 
 log = logging.getLogger(__name__)
@@ -30,13 +30,6 @@ _STUCK_SECONDS = 600.0
 """A checkpoint that is still being written after so long is told of: its volume may not answer at all."""
 _SAVES_REMEMBERED = 200
 """How many of the newest saves say how long a save takes."""
-
-
-@dataclass
-class SaveCounts:
-    """Back-pressure: saves that were due while the one before was still being written."""
-
-    postponed: int = 0
 
 
 class Saver:
@@ -50,12 +43,13 @@ class Saver:
         self._images: dict[str, ShardImage] = {}
         self._in_flight: int | None = None
         self._unverified: int | None = None
-        self._postponed = False
+        self._is_owed = False
         self.committed: CheckpointReference | None = None
         self._newest_verified = -1
         self.failure: SaveFailure | None = None
         self.last_started = time.monotonic()
-        self.counts = SaveCounts()
+        self.postponed = 0
+        """Back-pressure: saves that were due while the one before was still being written."""
         self._seconds: deque[float] = deque(maxlen=_SAVES_REMEMBERED)
         inbox.hear_writer(writer, self.on_result, self.on_writer_gone)
 
@@ -70,16 +64,14 @@ class Saver:
         if self.committed is not None and self.committed.step == step:
             return False
         due = step % every_steps == 0 if every_steps else now - self.last_started >= (every_seconds or 0)
-        due = due or self._postponed or (self.failure is not None and now - self.last_started >= _RETRY_SECONDS)
+        due = due or self._is_owed or (self.failure is not None and now - self.last_started >= _RETRY_SECONDS)
         if due and self.busy:
-            if not self._postponed:
-                self.counts.postponed += 1
+            if not self._is_owed:
+                self.postponed += 1
                 log.warning(
-                    "a save was due at step %d while the one before is being written (%d so far)",
-                    step,
-                    self.counts.postponed,
+                    "a save was due at step %d while the one before is being written (%d so far)", step, self.postponed
                 )
-            self._postponed = True
+            self._is_owed = True
             if now - self.last_started > _STUCK_SECONDS and self.failure is None:
                 self._tell_stuck()
             return False
@@ -118,14 +110,15 @@ class Saver:
             urgent=urgent,
             abandoned=tuple(state.counters.abandoned),
         )
-        with self._condition:
-            self._in_flight, self._unverified, self._postponed = manifest.step, manifest.step, False
-            self._newest_verified = min(self._newest_verified, manifest.step - 1)  # A line that fell back saves again.
-        self.last_started = time.monotonic()
         descriptors = [self._images[name].descriptor for name in shards]
         packet = order.model_dump_json(by_alias=True).encode()
+        with self._condition:  # In one go: where this writer goes, what is in flight has gone with it, and no other.
+            writer = self._attended_writer()
+            self._in_flight, self._unverified, self._is_owed = manifest.step, manifest.step, False
+            self._newest_verified = min(self._newest_verified, manifest.step - 1)  # A line that fell back saves again.
+        self.last_started = time.monotonic()
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # `on_writer_gone` will tell.
-            socket.send_fds(self._attended_writer(), [packet], descriptors)
+            socket.send_fds(writer, [packet], descriptors)
 
     def _tell_stuck(self) -> None:
         """Report that nothing can be saved now. The commit of what is being written takes it back."""
@@ -135,7 +128,7 @@ class Saver:
         self._report.tell(save_failure=self.failure)
 
     def _attended_writer(self) -> socket.socket:
-        """The writer's socket; one that has ended (the kernel may kill it for memory) is started anew."""
+        """The writer's socket; one that has ended (the kernel may kill it for memory) is started anew. Locked."""
         if self._writer is None:
             self._writer, self._process = start_writer()
             self._inbox.hear_writer(self._writer, self.on_result, self.on_writer_gone)
@@ -147,11 +140,11 @@ class Saver:
         What it had committed stays one, but it will not be read back here any more.
         """
         with self._condition:
-            self._writer, self._unverified = None, None
-            step = self._in_flight
+            process, step = self._process, self._in_flight
+            self._writer = self._process = self._unverified = None
             self._condition.notify_all()
-        if self._process is not None:
-            self._process.wait()
+        if process is not None:
+            process.wait()
         if step is not None:
             failure = SaveFailure(reason="SaveFailed", message="the checkpoint writer was killed")
             self.on_result(SaveResult(step=step, failure=failure))
@@ -215,13 +208,8 @@ def percentile_99(seconds: Sequence[float]) -> float:
 
 def start_writer() -> tuple[socket.socket, "subprocess.Popen[bytes]"]:
     """Start a writer as a process of its own, without any of this process's threads; our end of its socket, and it."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours, theirs = packet_pair()
     command = [sys.executable, "-m", "diffusion_trainer.checkpoint.writer", str(theirs.fileno())]
     process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
     theirs.close()
     return ours, process
-
-
-def now_rfc3339() -> str:
-    """The present moment in UTC as RFC 3339, to the second."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -14,7 +14,6 @@ class Settings(FrozenModel):
     uid: str = "local"
     address: str = "127.0.0.1"
     attempt: int = 0
-    pool: str = ""
     processes: int = 1
     config_file: Path
     checkpoints: Path = Path(names.CHECKPOINT_DIRECTORY)
@@ -40,7 +39,6 @@ def settings_from(environment: Mapping[str, str], places: Mapping[str, object]) 
         "uid": environment.get(names.ENV_POD_UID, "local"),
         "address": environment.get(names.ENV_POD_IP, "127.0.0.1"),
         "attempt": environment.get(names.ENV_ATTEMPT, "0"),
-        "pool": environment.get(names.ENV_POOL, ""),
         "processes": environment.get(names.ENV_PROCESSES, "1"),
         "config_file": environment.get(names.ENV_CONFIG_FILE, f"{names.CONFIG_DIRECTORY}/run.json"),
     }

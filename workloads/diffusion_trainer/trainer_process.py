@@ -12,10 +12,10 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Callable
 
 import torch
 
+from diffusion_contract.agent_messages import TrainerInstruction
 from diffusion_contract.exit_codes import ExitCode
 from diffusion_contract.run_config import RunConfig
 from diffusion_core.accelerator import name_device
@@ -24,15 +24,17 @@ from diffusion_trainer.accelerator import ForkPoisoned, choose_device
 from diffusion_trainer.checkpoint.fencing import Fenced
 from diffusion_trainer.checkpoint.names import run_folder
 from diffusion_trainer.dataset import load_dataset
-from diffusion_trainer.departure import Departure, patience_with_peers
+from diffusion_trainer.departure import Departure
 from diffusion_trainer.finish import Finish
 from diffusion_trainer.group import Group
-from diffusion_trainer.inbox import Inbox, Reporter
+from diffusion_trainer.inbox import Inbox
 from diffusion_trainer.live_config import LiveConfig
-from diffusion_trainer.placement import Placement, drops_without_notice, must_leave, placement
+from diffusion_trainer.peer_watch import PeerWatch
+from diffusion_trainer.placement import Placement, must_leave, placement
 from diffusion_trainer.process_messages import Orders
 from diffusion_trainer.refusal import ConfigurationRefused
-from diffusion_trainer.rendezvous import PeersLost, Superseded, break_connections, is_peer_loss
+from diffusion_trainer.rendezvous import PeersLost, Superseded, is_peer_loss
+from diffusion_trainer.reporter import Reporter
 from diffusion_trainer.resumption import start_state
 from diffusion_trainer.sampler import StatelessSampler
 from diffusion_trainer.saver import Saver
@@ -43,7 +45,6 @@ from diffusion_trainer.training_loop import Data, Diverged, Interruption, Traini
 from diffusion_trainer.training_state import TrainingState, build_state
 
 log = logging.getLogger(__name__)
-_HUNG_PEER_SECONDS = 3.0
 _MOST_LETTERS = 1000
 """Of a report's sentence: one that repeats a value of the configuration could be too long for a packet."""
 
@@ -74,20 +75,11 @@ class TrainerProcess:
         self, settings: Settings, local_rank: int, inbox: Inbox, report: Reporter, writer: socket.socket
     ) -> None:
         self.settings, self.local_rank, self.inbox, self.report = settings, local_rank, inbox, report
-        self._gathering = False
-        self._generation: int | None = None
-        """The generation that this process is in or gathers for; None in between."""
-        self._members: frozenset[str] = frozenset()
-        self._broken_off = threading.Event()
-        """Set once the connections of that generation are broken off; a new one for each."""
-        self._training: Training | None = None
-        self._is_leaving = False
         self.live = LiveConfig(settings.config_file)
         config = self.live.current
         self.folder = run_folder(settings.checkpoints, config.name, config.uid)
         self.saver = Saver(writer, self.folder, report, inbox)
-        inbox.on_orders(self._watch_for_hung_peers)
-        inbox.on_orders(self._watch_for_peers_that_hold_up_our_end)
+        self.watch = PeerWatch(settings, inbox)
         inbox.start()
         self.device = choose_device(local_rank)
         log.info("computing on %s", name_device(self.device))
@@ -99,8 +91,9 @@ class TrainerProcess:
         if local_rank == 0:
             # The writer is rank 0 or the lowest that stays, and pods leave as a whole: always the first of some pod.
             self.saver.preallocate(self.state.shards())
-        self.snapshots = Snapshots(settings, self.live, self.data, self.saver, self.state)
-        self.left = 0
+        snapshots = self.snapshots = Snapshots(settings, self.live, self.data, self.saver, self.state)
+        self.departure = Departure(settings, inbox, report, snapshots, self.folder, local_rank)
+        self._newest_tried = 0
         """The newest generation that this process has been in, or tried to be in."""
         self.interruption: Interruption | None = None
 
@@ -112,10 +105,9 @@ class TrainerProcess:
             self.inbox.wait(self._has_something_to_do)
             orders = self.inbox.orders
             place = self._place(orders)
-            departure = Departure(self.settings, self.inbox, self.report, self.snapshots, self.folder, self.local_rank)
             if place is None:
-                return departure.leave_alone()
-            code = self._take_part(place, orders, departure)
+                return self.departure.leave_alone()
+            code = self._take_part(place, orders)
             if code is not None:
                 return code
             report_state = "Regrouping" if self.state.counters.step is not None else "Ready"
@@ -132,46 +124,45 @@ class TrainerProcess:
         if instruction is None or orders.terminating or must_leave(instruction, self.settings.uid):
             return None
         place = placement(instruction, self.settings.uid, self.local_rank)
-        return place if place is not None and place.generation > self.left else None
+        return place if place is not None and place.generation > self._newest_tried else None
 
-    def _take_part(self, place: Placement, orders: Orders, departure: Departure) -> int | None:
+    def _take_part(self, place: Placement, orders: Orders) -> int | None:
         """One generation; returns an exit code if this process ends with it, None to wait for the next."""
-        self._broken_off = threading.Event()
-        self.left = self._generation = place.generation
-        self._gathering = True
         assert orders.instruction is not None
-        self._members = frozenset(member.uid for member in orders.instruction.members)
+        self._newest_tried = place.generation
+        training: Training | None = None
+        broken_off = self.watch.gathers(orders.instruction)
         try:
-            with self._meet(place) as group:
-                self._gathering = False
-                self._training = self._begin(group, orders)
-                return self._train(self._training, departure)
+            with self._meet(place, broken_off) as group:
+                self.watch.has_formed()
+                training = self._begin(group, orders.instruction)
+                self.watch.trains(training)
+                return self._train(training)
         except Superseded as error:
             log.info("generation %d: %s", place.generation, error)
             return None
         except (PeersLost, RuntimeError, OSError) as error:
             if place.world == 1 or not is_peer_loss(error):
                 raise
-            self._note_broken(place, self._training, error)
+            self._note_broken(place, training, error)
             return None
         finally:
-            self._generation = None
-            if self._training is not None:
-                self._training.close()
-                self._training = None
+            self.watch.is_over()
+            if training is not None:
+                training.close()
 
-    def _meet(self, place: Placement) -> Group:
+    def _meet(self, place: Placement, broken_off: threading.Event) -> Group:
         why_stop = functools.partial(self.inbox.why_stop, place.generation)
-        return Group(place, self.settings.address, why_stop, self.settings.rendezvous_seconds, self._broken_off)
+        return Group(place, self.settings.address, why_stop, self.settings.rendezvous_seconds, broken_off)
 
-    def _begin(self, group: Group, orders: Orders) -> Training:
+    def _begin(self, group: Group, instruction: TrainerInstruction) -> Training:
         """Agree on the state of the last complete step, read it from a checkpoint if nobody has it, and get ready."""
         config = self.live.refresh()
         agreement = find_most_advanced(group, self.state)
         if agreement.source is None:
             if group.rank == 0:
                 self._await_those_who_leave(group.generation)
-            resume = orders.instruction.resume_step if orders.instruction is not None else None
+            resume = instruction.resume_step
             start_state(group, self.state, self.folder, config, self.data, self.report, resume, self.settings.attempt)
         elif not agreement.everyone_has_it:
             share_state(group, self.state, agreement.source)
@@ -179,9 +170,8 @@ class TrainerProcess:
         target = int(group.gather([config.training.target_steps]).max())
         log.info("generation %d: rank %d of %d, step %d", group.generation, group.rank, group.world, self.state.step)
         self.report.tell(state="Training", generation=group.generation, broken=None, step=self.state.step)
-        training = Training(group, self.state, self.data, self.live, self.saver, self.inbox, self.report, target)
-        training.patience = self.settings.operator_patience_seconds
-        return training
+        patience = self.settings.operator_patience_seconds
+        return Training(group, self.state, self.data, self.live, self.saver, self.inbox, self.report, target, patience)
 
     def _await_those_who_leave(self, generation: int) -> None:
         """Nobody who stays holds a state, and who is leaving may: read no checkpoint before they have saved theirs.
@@ -200,7 +190,7 @@ class TrainerProcess:
         if why := self.inbox.why_stop(generation):
             raise Superseded(why)
 
-    def _train(self, training: Training, departure: Departure) -> int | None:
+    def _train(self, training: Training) -> int | None:
         """Steps until the target or the generation's end; then finish, leave, or go on to the next."""
         interruption, self.interruption = self.interruption, None
         group = training.group
@@ -216,7 +206,7 @@ class TrainerProcess:
             self.report.tell(state="Training")
         ended = time.monotonic()
         log.info("generation %d ends at step %d", group.generation, self.state.step)
-        code = departure.settle(group, boundary, training.target)
+        code = self.departure.settle(group, boundary, training.target)
         if code is None:
             self.interruption = Interruption(ended, lost_steps=0)
         return code
@@ -229,47 +219,6 @@ class TrainerProcess:
             "generation %d is broken, state of step %s kept: %s", place.generation, self.state.counters.step, error
         )
         self.report.tell(state="Regrouping", generation=0, broken=place.generation, step=self.state.counters.step)
-
-    def _watch_for_hung_peers(self, orders: Orders) -> None:
-        """A member that is dropped without notice may hang with its connections open: break them after a while.
-
-        While the generation still gathers, any newer one is a reason: a member may have died in that very moment.
-        """
-        generation, instruction = self._generation, orders.instruction
-        if generation is None or instruction is None or instruction.generation <= generation:
-            return
-        dropped = drops_without_notice(instruction, self._members)
-        if dropped or self._gathering:
-            call_later(_HUNG_PEER_SECONDS, functools.partial(self._break_if_still_in, generation, dropped))
-
-    def _watch_for_peers_that_hold_up_our_end(self, orders: Orders) -> None:
-        """Once told to leave, wait for the agreed end of the step with patience, and then leave without one.
-
-        What this process holds then, the state of the last whole step, it saves by itself.
-        """
-        instruction = orders.instruction
-        told = orders.terminating or (instruction is not None and must_leave(instruction, self.settings.uid))
-        if told and not self._is_leaving:
-            self._is_leaving = True
-            longest = self._training.longest_step if self._training is not None else 0.0
-            call_later(patience_with_peers(self.settings.grace_seconds, longest), self._give_up_on_peers)
-
-    def _give_up_on_peers(self) -> None:
-        training, generation = self._training, self._generation
-        if generation is not None and (training is None or not training.group.closed):
-            self._break_if_still_in(generation, dropped=True)
-
-    def _break_if_still_in(self, generation: int, dropped: bool) -> None:
-        if self._generation == generation and (dropped or self._gathering):
-            log.warning("generation %d: it has not ended by itself; breaking its connections", generation)
-            break_connections(self._broken_off)
-
-
-def call_later(seconds: float, action: Callable[[], None]) -> None:
-    """Do this in a thread of its own, if the process still lives then."""
-    timer = threading.Timer(seconds, action)
-    timer.daemon = True
-    timer.start()
 
 
 def refuse_precision(config: RunConfig, device: torch.device) -> None:

@@ -18,9 +18,10 @@ from diffusion_core.randomness import RowRandomness
 from diffusion_trainer import rng
 from diffusion_trainer.dataset import Dataset
 from diffusion_trainer.group import Group, make_accelerator, unwrap
-from diffusion_trainer.inbox import Inbox, Reporter
+from diffusion_trainer.inbox import Inbox
 from diffusion_trainer.learning_rate import learning_rate
 from diffusion_trainer.live_config import LiveConfig
+from diffusion_trainer.reporter import Reporter
 from diffusion_trainer.sampler import StatelessSampler, rank_slice
 from diffusion_trainer.saver import Saver
 from diffusion_trainer.training_state import TrainingState
@@ -83,12 +84,14 @@ class Training:
         inbox: Inbox,
         report: Reporter,
         target: int,
+        patience: float,
     ) -> None:
         self.target = target
         """The target step that all ranks agree on: the highest that one of them has read."""
+        self.patience = patience
+        """For how many seconds the operator may react to this pod's end before the group is stopped without it."""
         self.group, self.state, self.data, self.live = group, state, data, live
         self.saver, self.inbox, self.report = saver, inbox, report
-        self.patience = 0.0
         self.step_under_way = False
         self.longest_step = 0.0
         """Seconds that one step of this generation took at most."""

@@ -66,9 +66,9 @@ def worker_report(processes: Iterable[Known], attempt: int, ready: bool, termina
 
 
 def exit_code_for(codes: Iterable[int]) -> int | None:
-    """The pod's exit code once it can be told: a refusal at once, an agreed end when all processes have ended with it.
+    """What the exit codes of the processes that have ended make of the pod's: the gravest of them; None without any.
 
-    None while processes still run (they are not in `codes`) is the caller's to know: this judges finished ones only.
+    A process killed by a signal (a negative code) counts as 128 and the signal, as a shell says it.
     """
     ended = list(codes)
     for decisive in (ExitCode.CONFIGURATION_REFUSED, ExitCode.DO_NOT_RETRY):
@@ -81,7 +81,7 @@ def exit_code_for(codes: Iterable[int]) -> int | None:
     return int(ExitCode.TARGET_COMMITTED) if ended else None
 
 
-_REASONS = {
+_REASONS: dict[int, str] = {
     ExitCode.TARGET_COMMITTED: "Finished",
     ExitCode.CONFIGURATION_REFUSED: "ConfigurationRefused",
     ExitCode.RUN_AGAIN: "RunAgain",
@@ -92,7 +92,7 @@ _REASONS = {
 def last_words(report: TrainerReport, code: int, message: str, path: str | None) -> TerminationMessage:
     """The termination message: what the operator must know even if every report was lost."""
     return TerminationMessage(
-        reason={int(known): reason for known, reason in _REASONS.items()}.get(code, "Crashed"),
+        reason=_REASONS.get(code, "Crashed"),
         message=message or report.message,
         path=path,
         step=report.step,

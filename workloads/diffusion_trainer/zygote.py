@@ -29,10 +29,10 @@ from diffusion_trainer.own_process import (
     leave_signals_to_the_agent,
     open_descriptors,
 )
+from diffusion_trainer.packets import packet_pair, receive
 from diffusion_trainer.settings import Settings
 
 log = logging.getLogger(__name__)
-PACKET_BYTES = 4096
 _LOOK_SECONDS = 0.05
 _DRIVER_FILES = "/dev/nvidia"
 
@@ -58,8 +58,8 @@ class Zygote:
     def __init__(self, agent: socket.socket, settings: Settings) -> None:
         self.agent, self.settings = agent, settings
         self.trainers: set[int] = set()
-        self.writers: dict[int, int] = {}
-        """Checkpoint writers that live, with the trainers that they serve."""
+        self.writers: set[int] = set()
+        """Checkpoint writers that live. Each ends when its trainer has, and when it has done what it has in hand."""
 
     def serve(self) -> NoReturn:
         """Fork on demand until the agent goes away."""
@@ -72,7 +72,7 @@ class Zygote:
         while True:
             for key, _events in selector.select():
                 if key.fileobj is self.agent:
-                    packet = self.agent.recv(PACKET_BYTES)
+                    packet, _ = receive(self.agent)
                     if not packet:
                         os._exit(0)
                     order = json.loads(packet)
@@ -85,13 +85,13 @@ class Zygote:
 
     def fork_trainer(self, local_rank: int) -> None:
         """Fork a checkpoint writer and a trainer process, and hand the trainer's socket to the agent."""
-        ours, trainers_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        writers_end, writers_other_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours, trainers_end = packet_pair()
+        writers_end, writers_other_end = packet_pair()
         keep = [trainers_end, writers_other_end]
         writer = fork(lambda: _writer_main(self.settings, local_rank, writers_end), [writers_end])
         trainer = fork(lambda: _trainer_main(self.settings, local_rank, trainers_end, writers_other_end), keep)
         self.trainers.add(trainer)
-        self.writers[writer] = trainer
+        self.writers.add(writer)
         log.info("process %d: trainer is pid %d, its checkpoint writer pid %d", local_rank, trainer, writer)
         message = json.dumps({"forked": local_rank, "pid": trainer}).encode()
         socket.send_fds(self.agent, [message], [ours.fileno()])
@@ -99,9 +99,12 @@ class Zygote:
             end.close()
 
     def finish(self, seconds: float) -> NoReturn:
-        """End, once the writers of trainers that have gone have done what they have in hand, or after `seconds`."""
+        """End at once with all trainers, but give their writers `seconds` for what they were handed over."""
+        for trainer in self.trainers:
+            os.kill(trainer, signal.SIGKILL)
+        self.trainers.clear()  # The agent has heard enough.
         deadline = time.monotonic() + seconds
-        while any(trainer not in self.trainers for trainer in self.writers.values()) and time.monotonic() < deadline:
+        while self.writers and time.monotonic() < deadline:
             time.sleep(_LOOK_SECONDS)
             self.reap()
         os._exit(0)
@@ -109,7 +112,7 @@ class Zygote:
     def reap(self) -> None:
         """Collect children that have ended; trainers' exits are told to the agent."""
         for pid, code in ended_children():
-            self.writers.pop(pid, None)
+            self.writers.discard(pid)
             if pid in self.trainers:
                 self.trainers.discard(pid)
                 self.agent.send(json.dumps({"exited": pid, "code": code}).encode())
@@ -127,6 +130,8 @@ def fork(main: Callable[[], int], keep: list[socket.socket]) -> int:
         die_with_parent()
         _close_all_but(keep)
         code = main()
+    except BaseException:
+        log.exception("the process ends")  # Nobody sees it otherwise: this is as far as it goes.
     finally:
         logging.shutdown()
         os._exit(code)
@@ -146,7 +151,8 @@ def _close_all_but(keep: list[socket.socket]) -> None:
 
 
 def _trainer_main(settings: Settings, local_rank: int, agent: socket.socket, writer: socket.socket) -> int:
-    from diffusion_trainer.inbox import Inbox, Reporter
+    from diffusion_trainer.inbox import Inbox
+    from diffusion_trainer.reporter import Reporter
     from diffusion_trainer.trainer_process import run_trainer
 
     _name_process(f"diffusion-trainer: process {local_rank} of {settings.pod}")

@@ -1,9 +1,12 @@
 """What tests of training in one process share."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
+
+from saver_bench import Bench
 
 
 @pytest.fixture
@@ -13,3 +16,11 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    """A saver whose writer is played by the test."""
+    bench = Bench(tmp_path)
+    yield bench
+    bench.close()

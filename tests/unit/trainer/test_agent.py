@@ -16,9 +16,11 @@ from typing import Any
 import pytest
 
 from deadline import wait_until
-from diffusion_trainer.agent import REPLACEMENTS, Agent
+from diffusion_contract.agent_channel import AgentChannel
+from diffusion_trainer.agent import REPLACEMENTS, run_agent
 from diffusion_trainer.own_process import is_stopped
-from diffusion_trainer.process_messages import PACKET_BYTES, ProcessUpdate
+from diffusion_trainer.packets import PACKET_BYTES, packet_pair
+from diffusion_trainer.process_messages import ProcessUpdate
 from diffusion_trainer.settings import Settings
 
 
@@ -49,7 +51,7 @@ class PlayedZygote:
                 self._fork(link, pid=self.forked)
 
     def _fork(self, link: socket.socket, pid: int) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours, theirs = packet_pair()
         with ours, theirs:
             socket.send_fds(link, [json.dumps({"forked": 0, "pid": pid}).encode()], [theirs.fileno()])
             ours.send(ProcessUpdate(state="Training", step=self.step_of(pid), loss=0.5).to_packet())
@@ -58,7 +60,12 @@ class PlayedZygote:
 
 def live(tmp_path: Path, zygote: PlayedZygote, **changed: Any) -> int:
     settings = Settings(config_file=tmp_path / "run.json", termination_file=tmp_path / "last-words", **changed)
-    return asyncio.run(asyncio.wait_for(Agent(settings, None, zygote.start).run(), 60))
+    return asyncio.run(asyncio.wait_for(run_agent(settings, nobody(tmp_path), zygote.start), 60))
+
+
+def nobody(folder: Path) -> AgentChannel:
+    """A channel to no operator: there is not even a token."""
+    return AgentChannel("https://127.0.0.1:1", folder / "ca", folder / "token")
 
 
 @pytest.mark.parametrize("step_of", [lambda _process: 3, lambda process: 3 - process % 3])
@@ -87,7 +94,7 @@ class HungZygote(PlayedZygote):
             super()._fork(link, pid)
             return
         self.hung = subprocess.Popen(["sleep", "60"])
-        self.ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.ours, theirs = packet_pair()
         with theirs:
             socket.send_fds(link, [json.dumps({"forked": 0, "pid": self.hung.pid}).encode()], [theirs.fileno()])
         asyncio.get_running_loop().run_in_executor(None, self._reap, link)
@@ -105,27 +112,28 @@ def test_a_process_that_gives_no_sign_of_life_is_killed_and_replaced(tmp_path: P
 
 
 FINISH = """
-import socket, subprocess, sys
+import subprocess, sys
 from pathlib import Path
-from typing import Any
+from diffusion_trainer.packets import packet_pair
 from diffusion_trainer.settings import Settings
 from diffusion_trainer.zygote import Zygote
-agent, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+agent, ours = packet_pair()
 zygote = Zygote(ours, Settings(config_file=Path("run.json")))
 quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
-writer = subprocess.Popen(["sh", "-c", f"sleep {sys.argv[3]} && echo committed > {sys.argv[1]}"], **quiet)
-idle = subprocess.Popen(["sleep", "60"], **quiet)
-zygote.trainers.add(1)
-zygote.writers = {writer.pid: 2, idle.pid: 1}
-print(writer.pid, idle.pid, flush=True)
+lives = subprocess.Popen(["sleep", "600"], **quiet)
+until_it_is_gone = f"while kill -0 {lives.pid}; do sleep 0.05; done"
+writer = subprocess.Popen(["sh", "-c", f"{until_it_is_gone}; sleep {sys.argv[3]} && echo > {sys.argv[1]}"], **quiet)
+zygote.trainers, zygote.writers = {lives.pid}, {writer.pid}
+print(lives.pid, writer.pid, flush=True)
 zygote.finish(float(sys.argv[2]))
 """
 
 
 @pytest.mark.parametrize(("seconds", "takes", "finished"), [("60", "0.3", True), ("0.01", "600", False)])
-def test_the_writer_of_a_crashed_trainer_finishes_what_it_has_in_hand(
+def test_when_a_pod_ends_its_writers_finish_what_they_have_in_hand(
     tmp_path: Path, seconds: str, takes: str, finished: bool
 ) -> None:
+    """Also that of a trainer which still lives: it may be another process of the pod that has crashed."""
     command = [sys.executable, "-c", FINISH, str(tmp_path / "done"), seconds, takes]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     for pid in done.stdout.split():
@@ -138,8 +146,8 @@ def test_the_writer_of_a_crashed_trainer_finishes_what_it_has_in_hand(
 PROCESS_ONE = """
 import asyncio, os, subprocess
 from pathlib import Path
-from typing import Any
-from diffusion_trainer.agent import Agent
+from diffusion_contract.agent_channel import AgentChannel
+from diffusion_trainer.agent import run_agent
 from diffusion_trainer.settings import Settings
 held = []
 ORPHAN = "(sleep 0.2 & echo $! > orphan); while kill -0 $(cat orphan) 2>/dev/null; do sleep 0.05; done"
@@ -147,7 +155,8 @@ def start(_settings, link):
     held.append(link.dup())
     return subprocess.Popen(["sh", "-c", ORPHAN]).pid
 assert os.getpid() == 1
-code = asyncio.run(Agent(Settings(config_file=Path("run.json"), termination_file=Path("words")), None, start).run())
+settings = Settings(config_file=Path("run.json"), termination_file=Path("words"))
+code = asyncio.run(run_agent(settings, AgentChannel("https://127.0.0.1:1", "ca", "token"), start))
 print(code, Path(f"/proc/{Path('orphan').read_text().strip()}").exists())
 """
 

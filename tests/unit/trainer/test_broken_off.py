@@ -8,16 +8,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from diffusion_trainer import trainer_process
+from diffusion_trainer import peer_watch
 from diffusion_trainer.group import Group
-from diffusion_trainer.inbox import Reporter
+from diffusion_trainer.inbox import Inbox
 from diffusion_trainer.live_config import LiveConfig
+from diffusion_trainer.peer_watch import PeerWatch
 from diffusion_trainer.rendezvous import PeersLost
+from diffusion_trainer.reporter import Reporter
 from diffusion_trainer.resumption import start_state
+from diffusion_trainer.settings import Settings
 from diffusion_trainer.state_agreement import share_state
-from diffusion_trainer.trainer_process import TrainerProcess
 from diffusion_trainer.training_state import Counters, TrainingState, build_state
-from trainer_in_process import alone, data_of, training_without_saves
+from trainer_in_process import ALONE, alone, data_of, training_without_saves
 from trainer_workers import run_document
 
 CPU = torch.device("cpu")
@@ -62,12 +64,12 @@ def test_who_is_alone_has_no_connections_that_could_be_broken_off() -> None:
 
 
 def test_a_generation_is_marked_before_its_connections_are_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    process = TrainerProcess.__new__(TrainerProcess)
-    process._generation, process._broken_off = 3, threading.Event()
+    watch = PeerWatch(Settings(config_file=Path("run.json")), Inbox(None))
+    broken_off = watch.gathers(ALONE.model_copy(update={"generation": 3}))
     found: list[threading.Event] = []
-    monkeypatch.setattr(trainer_process, "break_connections", found.append)
-    process._break_if_still_in(3, dropped=True)
-    assert found == [process._broken_off]
+    monkeypatch.setattr(peer_watch, "break_connections", found.append)
+    watch._break_if_still_in(3, dropped=True)
+    assert found == [broken_off]
 
 
 class LostInTheMiddle(Group):

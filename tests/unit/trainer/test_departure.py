@@ -12,10 +12,12 @@ import torch
 from checkpoint_samples import commit_sample
 from diffusion_contract.agent_messages import Member, TrainerInstruction
 from diffusion_trainer.checkpoint.names import committed_steps
-from diffusion_trainer.departure import Departure, patience_with_peers
+from diffusion_trainer.departure import Departure
 from diffusion_trainer.group import Group
-from diffusion_trainer.inbox import Inbox, Reporter
+from diffusion_trainer.inbox import Inbox
+from diffusion_trainer.peer_watch import patience_with_peers
 from diffusion_trainer.process_messages import Orders
+from diffusion_trainer.reporter import Reporter
 from diffusion_trainer.settings import Settings
 from diffusion_trainer.snapshot import Snapshots
 from diffusion_trainer.training_loop import Boundary
@@ -27,18 +29,18 @@ def instruction(generation: int, **fields: Any) -> TrainerInstruction:
 
 
 class TwoRanks(Group):
-    """The group of generation 1 as rank 1 sees it; rank 0 sends what the test gives it."""
+    """The group of generation 1 as rank 1 sees it; rank 0 sends what the test gives it, and else says the same."""
 
-    def __init__(self, sent: TrainerInstruction) -> None:
+    def __init__(self, sent: TrainerInstruction, row: list[float] | None = None) -> None:
         self.generation, self.rank, self.world = 1, 1, 2
-        self.sent = sent
+        self.sent, self.row = sent, row
 
     def broadcast_json(self, value: object, source: int) -> object:
         assert source == 0
         return self.sent.to_wire()
 
     def gather(self, row: Sequence[float]) -> torch.Tensor:
-        return torch.tensor([row, row], dtype=torch.float64)
+        return torch.tensor([self.row or row, row], dtype=torch.float64)
 
     def close(self) -> None:
         pass
@@ -75,6 +77,18 @@ def test_what_a_peer_has_heard_is_enough_to_leave_or_to_go_on(
     told = instruction(2, leaving=leaving)
     assert departure(tmp_path, inbox).settle(TwoRanks(told), boundary(2), target=9) == code
     assert inbox.orders.instruction == told
+
+
+@pytest.mark.parametrize(("leaves", "wants", "saves"), [(1, 1, True), (1, 0, False), (0, 1, False)])
+def test_whether_those_who_leave_are_saved_is_agreed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leaves: float, wants: float, saves: bool
+) -> None:
+    """An edit of onPreemption reaches the pods one by one, and a save is a matter of all ranks."""
+    stays = departure(tmp_path, Inbox(None, Orders(instruction=instruction(2))))
+    taken: list[object] = []
+    monkeypatch.setattr(stays.snapshots, "take", lambda *_group_and_target, **_how: taken.append("all"))
+    assert stays.settle(TwoRanks(instruction(2), [leaves, wants]), boundary(2), target=9) is None
+    assert bool(taken) == saves
 
 
 def test_an_older_instruction_never_replaces_a_newer_one() -> None:

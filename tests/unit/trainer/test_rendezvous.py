@@ -17,13 +17,15 @@ from torch.distributed.distributed_c10d import _abort_process_group
 
 from deadline import wait_until
 from diffusion_contract.agent_messages import Member, TrainerInstruction
-from diffusion_trainer import group, rendezvous, trainer_process
+from diffusion_trainer import group, peer_watch, rendezvous
 from diffusion_trainer.group import Group
+from diffusion_trainer.inbox import Inbox
 from diffusion_trainer.own_process import open_descriptors
+from diffusion_trainer.peer_watch import PeerWatch
 from diffusion_trainer.placement import Placement
 from diffusion_trainer.process_messages import Orders
 from diffusion_trainer.rendezvous import PeersLost, Superseded, break_connections, decide, meet
-from diffusion_trainer.trainer_process import TrainerProcess
+from diffusion_trainer.settings import Settings
 from operator_process import free_port
 
 SECONDS = 60.0
@@ -181,6 +183,11 @@ def test_breaking_connections_leaves_no_descriptor_behind(tmp_path: Path) -> Non
         assert len(open_descriptors()) == before
 
 
+def of_members(uids: str, generation: int) -> TrainerInstruction:
+    members = tuple(Member(pod=uid, uid=uid, address="127.0.0.1") for uid in uids)
+    return TrainerInstruction(attempt=0, generation=generation, members=members)
+
+
 @pytest.mark.parametrize(
     ("gathering", "announced", "member_stays", "broken"),
     [(True, 4, True, True), (True, 3, True, False), (False, 4, True, False), (False, 4, False, True)],
@@ -189,15 +196,14 @@ def test_a_newer_generation_breaks_off_one_that_still_forms_or_has_lost_a_member
     monkeypatch: pytest.MonkeyPatch, gathering: bool, announced: int, member_stays: bool, broken: bool
 ) -> None:
     calls: list[threading.Event] = []
-    monkeypatch.setattr(trainer_process, "break_connections", calls.append)
-    monkeypatch.setattr(trainer_process, "_HUNG_PEER_SECONDS", 0.0)
-    process = TrainerProcess.__new__(TrainerProcess)
-    process._generation, process._gathering, process._members = 3, gathering, frozenset("ab")
-    process._broken_off = threading.Event()
-    members = [Member(pod=uid, uid=uid, address="127.0.0.1") for uid in ("ab" if member_stays else "a")]
-    process._watch_for_hung_peers(
-        Orders(instruction=TrainerInstruction(attempt=0, generation=announced, members=members))
-    )
+    monkeypatch.setattr(peer_watch, "break_connections", calls.append)
+    monkeypatch.setattr(peer_watch, "_HUNG_PEER_SECONDS", 0.0)
+    inbox = Inbox(None)
+    watch = PeerWatch(Settings(config_file=Path("run.json")), inbox)
+    watch.gathers(of_members("ab", 3))
+    if not gathering:
+        watch.has_formed()
+    inbox.take(Orders(instruction=of_members("ab" if member_stays else "a", announced)))
     for timer in [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]:
         timer.join(SECONDS)
     assert bool(calls) == broken
@@ -205,11 +211,12 @@ def test_a_newer_generation_breaks_off_one_that_still_forms_or_has_lost_a_member
 
 def test_a_generation_that_has_formed_meanwhile_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[threading.Event] = []
-    monkeypatch.setattr(trainer_process, "break_connections", calls.append)
-    process = TrainerProcess.__new__(TrainerProcess)
-    process._generation, process._gathering = 3, False
-    process._break_if_still_in(3, dropped=False)
-    process._break_if_still_in(2, dropped=True)
+    monkeypatch.setattr(peer_watch, "break_connections", calls.append)
+    watch = PeerWatch(Settings(config_file=Path("run.json")), Inbox(None))
+    watch.gathers(of_members("ab", 3))
+    watch.has_formed()
+    watch._break_if_still_in(3, dropped=False)
+    watch._break_if_still_in(2, dropped=True)
     assert calls == []
 
 

@@ -1,86 +1,15 @@
-"""The trainer's side of a save: one at a time, counted when it must wait, and a writer that may die."""
+"""The trainer's side of a save: one at a time, and counted when it must wait."""
 
-import socket
-import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, cast
 
 import pytest
-import torch
 
-from checkpoint_samples import DIGEST, manifest_for
+from checkpoint_samples import DIGEST
 from deadline import wait_until
-from diffusion_contract.agent_messages import CheckpointReference, SaveFailure
+from diffusion_contract.agent_messages import SaveFailure
 from diffusion_trainer import saver as saver_module
 from diffusion_trainer.checkpoint.fencing import Fenced
-from diffusion_trainer.checkpoint.writer_messages import MAX_SHARDS, PACKET_BYTES, SaveOrder, SaveResult
-from diffusion_trainer.inbox import Inbox, Reporter
-from diffusion_trainer.process_messages import ProcessUpdate
-from diffusion_trainer.saver import Saver
-from diffusion_trainer.training_state import Counters, TrainingState
-
-
-class TwoTensors:
-    """As much of a training state as a saver looks at."""
-
-    def __init__(self) -> None:
-        self.weights = torch.arange(4.0)
-        self.counters = Counters(abandoned=[DIGEST])
-
-    def shards(self) -> dict[str, dict[str, torch.Tensor]]:
-        return {"model.safetensors": {"a": self.weights}, "ema.safetensors": {"a": self.weights * 2}}
-
-
-class Bench:
-    """A saver whose writer is played by the test."""
-
-    def __init__(self, folder: Path) -> None:
-        self.said: list[ProcessUpdate] = []
-        ours, self.writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.writer.settimeout(60)
-        self.inbox = Inbox(None)
-        report = Reporter(lambda packet: self.said.append(ProcessUpdate.model_validate_json(packet)))
-        self.saver = Saver(ours, folder, report, self.inbox)
-        self.ours, self.theirs = [ours], [self.writer]
-        self.inbox.start()
-
-    def save(self, step: int, patience: float = 60) -> None:
-        state = cast(TrainingState, TwoTensors())
-        self.saver.save(state, manifest_for(step), torch.zeros(1, 8, dtype=torch.uint8), 3, patience=patience)
-
-    def order(self) -> SaveOrder:
-        packet, descriptors, _flags, _address = socket.recv_fds(self.writer, PACKET_BYTES, MAX_SHARDS)
-        for descriptor in descriptors:
-            socket.close(descriptor)
-        order = SaveOrder.model_validate_json(packet)
-        assert len(descriptors) == len(order.shards)
-        return order
-
-    def answer(self, step: int, **fields: Any) -> None:
-        self.writer.send(SaveResult(step=step, **fields).model_dump_json(by_alias=True).encode())
-
-    def close(self) -> None:
-        for end in self.theirs:
-            end.close()
-        assert self.inbox.join(60), "the inbox ends with the last writer"
-        for end in self.ours:
-            end.close()
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    bench = Bench(tmp_path)
-    yield bench
-    bench.close()
-
-
-KILLED = SaveFailure(reason="SaveFailed", message="the checkpoint writer was killed")
-
-
-def reference(step: int) -> CheckpointReference:
-    return CheckpointReference(step=step, digest=DIGEST, time="2026-01-01T00:00:00Z")
+from saver_bench import KILLED, Bench, TwoTensors, reference
 
 
 def test_a_save_that_is_due_while_one_is_written_waits_and_is_counted_once(bench: Bench) -> None:
@@ -91,7 +20,7 @@ def test_a_save_that_is_due_while_one_is_written_waits_and_is_counted_once(bench
     assert [shard.name for shard in order.shards] == ["model.safetensors", "ema.safetensors", "rng.safetensors"]
     assert bench.saver.busy
     assert [bench.saver.is_due(step, 10, None) for step in (20, 21, 22)] == [False] * 3
-    assert bench.saver.counts.postponed == 1
+    assert bench.saver.postponed == 1
     bench.answer(10, committed=reference(10), seconds=0.5)
     assert bench.saver.wait_until_free(60)
     assert bench.saver.is_due(23, 10, None), "it is made up for at the first step that can"
@@ -179,56 +108,6 @@ def test_the_memory_of_snapshots_can_be_taken_before_the_first(bench: Bench) -> 
     bench.save(4)
     bench.order()
     assert {name: bench.saver._images[name].descriptor for name in before} == before
-
-
-def test_a_killed_writer_is_a_failed_save_and_the_next_one_starts_another(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bench.save(4)
-    bench.order()
-    bench.writer.close()
-    assert bench.saver.wait_until_free(60)
-    wait_until(lambda: bench.saver.failure, 10, "the failure")
-    assert bench.saver.failure == KILLED
-    ours, bench.writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    bench.writer.settimeout(60)
-    bench.ours.append(ours)
-    bench.theirs.append(bench.writer)
-    monkeypatch.setattr(saver_module, "start_writer", lambda: (ours, None))
-    bench.save(5)
-    assert bench.order().manifest.step == 5
-    bench.answer(5, committed=reference(5))
-    assert bench.saver.wait_until_free(60), "the new one is heard"
-
-
-def test_who_waits_for_the_reading_back_hears_that_the_writer_was_killed(bench: Bench) -> None:
-    bench.save(4)
-    bench.order()
-    bench.answer(4, committed=reference(4))
-    assert bench.saver.wait_until_free(60)
-    waiting = threading.Thread(target=bench.saver.wait_verified, args=(4, 60), daemon=True)
-    waiting.start()
-    bench.writer.close()
-    waiting.join(60)
-    assert not waiting.is_alive()
-    assert bench.saver.committed == reference(4), "the commit stays one"
-    assert bench.saver.failure is None
-
-
-def test_a_save_that_meets_a_writer_killed_just_now_has_failed_and_is_no_crash(bench: Bench) -> None:
-    bench.writer.close()
-    wait_until(lambda: bench.saver._writer is None, 10, "its end is heard")
-    bench.saver._writer = bench.ours[0]  # As before it was heard.
-    bench.save(4)
-    bench.saver.on_writer_gone()
-    assert bench.saver.failure == KILLED
-    assert not bench.saver.busy
-
-
-def test_a_writer_that_is_started_anew_ends_with_its_trainer() -> None:
-    writer, process = saver_module.start_writer()
-    writer.close()
-    assert process.wait(60) == 0, "it ends when its trainer does"
 
 
 def test_being_fenced_ends_the_attempt(bench: Bench) -> None:

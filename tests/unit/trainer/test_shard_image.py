@@ -1,6 +1,7 @@
 """A shard's image is the file itself: any safetensors reader takes it."""
 
 import os
+from contextlib import closing
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ def test_it_is_what_safetensors_reads() -> None:
         "double": torch.randn(2, dtype=torch.float64),
         "scalar": torch.tensor(4, dtype=torch.int64),
     }
-    with ShardImage("model.safetensors", tensors) as image:
+    with closing(ShardImage("model.safetensors", tensors)) as image:
         image.fill(tensors)
         stored = load(content_of(image))
     assert stored.keys() == tensors.keys()
@@ -32,7 +33,7 @@ def test_it_is_what_safetensors_reads() -> None:
 
 def test_a_snapshot_is_a_copy_and_can_be_taken_again() -> None:
     tensors = {"a": torch.zeros(4)}
-    with ShardImage("a", tensors) as image:
+    with closing(ShardImage("a", tensors)) as image:
         image.fill(tensors)
         tensors["a"] += 1
         assert load(content_of(image))["a"].tolist() == [0, 0, 0, 0]
@@ -41,7 +42,7 @@ def test_a_snapshot_is_a_copy_and_can_be_taken_again() -> None:
 
 
 def test_it_says_which_tensors_fit_and_misses_none() -> None:
-    with ShardImage("a", {"a": torch.zeros(2, 3)}) as image:
+    with closing(ShardImage("a", {"a": torch.zeros(2, 3)})) as image:
         assert image.fits({"a": torch.ones(2, 3)})
         assert not image.fits({"a": torch.ones(3, 2)})
         assert not image.fits({"a": torch.ones(2, 3), "b": torch.ones(1)})

@@ -19,7 +19,8 @@ from diffusion_trainer.checkpoint.fencing import raise_fence
 from diffusion_trainer.checkpoint.names import committed_steps
 from diffusion_trainer.checkpoint.read_back import is_on_disk
 from diffusion_trainer.checkpoint.writer import run_writer, serve_order
-from diffusion_trainer.checkpoint.writer_messages import PACKET_BYTES, SaveOrder, SaveResult, ShardSize
+from diffusion_trainer.checkpoint.writer_messages import SaveOrder, SaveResult, ShardSize
+from diffusion_trainer.packets import PACKET_BYTES, packet_pair
 
 Ends = tuple[socket.socket, socket.socket]
 """The trainer's end of the channel, and the writer's."""
@@ -27,7 +28,7 @@ Ends = tuple[socket.socket, socket.socket]
 
 @pytest.fixture
 def ends() -> Iterator[Ends]:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours, theirs = packet_pair()
     with ours, theirs:
         ours.settimeout(60)
         yield ours, theirs
@@ -165,7 +166,6 @@ def test_a_volume_that_cannot_be_listed_ends_no_writer(
     monkeypatch.setattr(writer_module, "fence_level", refuse)
     committed, verified = serve(ends, tmp_path, 3)
     assert committed.committed == verified.verified
-    assert verified.removed == ()
 
 
 def test_a_volume_that_cannot_be_listed_keeps_its_pointer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,8 +191,7 @@ def test_a_fault_at_a_lower_priority_ends_the_writer_as_any_other(
         run_writer(ends[1])
 
 
-def test_the_pointer_moves_off_a_damaged_step(ends: Ends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    commit_sample(tmp_path, 2)
+def damage_before_the_reading_back(monkeypatch: pytest.MonkeyPatch) -> None:
     original = writer_module._read_back
 
     def damage_first(folder: Path, *given: Any) -> CheckpointReference:
@@ -200,6 +199,11 @@ def test_the_pointer_moves_off_a_damaged_step(ends: Ends, tmp_path: Path, monkey
         return original(folder, *given)
 
     monkeypatch.setattr(writer_module, "_read_back", damage_first)
+
+
+def test_the_pointer_moves_off_a_damaged_step(ends: Ends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit_sample(tmp_path, 2)
+    damage_before_the_reading_back(monkeypatch)
     assert serve(ends, tmp_path, 3)[1].failure is not None
     assert (tmp_path / "latest").read_text() == "step-00000002\n"
 
@@ -216,7 +220,7 @@ def test_an_attempt_that_was_shut_out_meanwhile_removes_nothing(
         return original(*given)
 
     monkeypatch.setattr(writer_module, "_read_back", newer_attempt_opens)
-    assert serve(ends, tmp_path, 3)[1].removed == ()
+    assert serve(ends, tmp_path, 3)[1].verified is not None
     assert committed_steps(tmp_path) == [3, 2, 1]
 
 
@@ -233,3 +237,25 @@ def test_the_checkpoint_of_another_writer_is_verified_by_its_digests(ends: Ends,
     there = commit_checkpoint(tmp_path, 3, 0, shards, lambda files: manifest_for(3, 0, files))
     committed, verified = serve(ends, tmp_path, 3)
     assert committed.committed == verified.verified == there
+
+
+def test_nothing_goes_for_a_commit_that_does_not_hold(
+    ends: Ends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the two newest could both be damaged, and the newest that holds be gone."""
+    for step in (1, 2):
+        commit_sample(tmp_path, step)
+    (tmp_path / "step-00000002" / "ema.safetensors").write_bytes(b"damaged")
+    damage_before_the_reading_back(monkeypatch)
+    assert serve(ends, tmp_path, 3)[1].failure is not None
+    assert committed_steps(tmp_path) == [3, 2, 1]
+
+
+def test_what_was_handed_over_is_saved_though_the_trainer_left_answers_unread(ends: Ends, tmp_path: Path) -> None:
+    ours, theirs = packet_pair()
+    with theirs:
+        theirs.send(SaveResult(step=2).model_dump_json(by_alias=True).encode())
+        order_of((ours, theirs), tmp_path, 3, urgent=False)
+        ours.close()  # As the kernel does for a trainer that is killed.
+        assert run_writer(theirs) == 0
+    assert committed_steps(tmp_path) == [3]

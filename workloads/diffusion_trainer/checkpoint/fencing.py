@@ -51,22 +51,19 @@ def raise_fence(folder: Path, attempt: int) -> None:
     check_fence(folder, attempt)
 
 
-def remove_temporaries(folder: Path, below_attempt: int) -> list[str]:
-    """Remove the temporary folders of attempts below this one, each made unusable by a rename first; their names.
+def remove_temporaries(folder: Path, below_attempt: int) -> None:
+    """Remove the temporary folders of attempts below this one, each made unusable by a rename first.
 
     And what killed processes have left: pointers of those attempts on their way, and folders half removed.
     """
-    removed = []
     for entry in folder.iterdir():
         match = TEMPORARY.match(entry.name)
         if match and int(match["attempt"]) < below_attempt:
-            removed.append(entry.name)
             remove_folder(entry)
         elif (pointer := NEW_POINTER.match(entry.name)) and int(pointer["attempt"]) < below_attempt:
             entry.unlink(missing_ok=True)
         elif entry.name.startswith(".gone-"):
             shutil.rmtree(entry, ignore_errors=True)
-    return removed
 
 
 def remove_folder(folder: Path) -> None:

@@ -9,7 +9,6 @@ import json
 import mmap
 import os
 from collections.abc import Mapping
-from types import TracebackType
 
 import torch
 
@@ -88,11 +87,3 @@ class ShardImage:
             self._views.clear()
             os.close(self.descriptor)
             self.descriptor = -1
-
-    def __enter__(self) -> "ShardImage":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
-        self.close()

@@ -7,7 +7,7 @@ there. Nothing is parsed before its digest has been checked.
 import hashlib
 import os
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from diffusion_contract.agent_messages import CheckpointReference, PassedOver
@@ -41,7 +41,7 @@ class Search:
     """The newest checkpoint that holds, if any, and the newer ones that do not."""
 
     found: VerifiedCheckpoint | None
-    passed_over: tuple[PassedOver, ...] = field(default=())
+    passed_over: tuple[PassedOver, ...] = ()
 
 
 def file_digest(path: Path) -> str:
@@ -82,16 +82,16 @@ def verify_checkpoint(
         raise CheckpointInvalid(f"{MANIFEST_NAME} belongs to another run ({manifest.run_uid})")
     if missing := sorted(set(shards) - manifest.files.keys()):
         raise CheckpointInvalid(f"{MANIFEST_NAME} does not name {missing[0]}")
-    for name, expected in manifest.files.items():
-        path = folder / name
+    for shard, expected in manifest.files.items():
+        path = folder / shard
         try:
             size = path.stat().st_size
             if size != expected.size:
-                raise CheckpointInvalid(f"{name} has {size} bytes, its manifest says {expected.size}")
+                raise CheckpointInvalid(f"{shard} has {size} bytes, its manifest says {expected.size}")
             if file_digest(path) != expected.sha256:
-                raise CheckpointInvalid(f"{name} has another sha256 than its manifest says")
+                raise CheckpointInvalid(f"{shard} has another sha256 than its manifest says")
         except OSError as error:
-            raise _failed_read(name, error) from error
+            raise _failed_read(shard, error) from error
     return VerifiedCheckpoint(folder, manifest)
 
 

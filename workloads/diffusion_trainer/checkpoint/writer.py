@@ -28,8 +28,9 @@ from diffusion_trainer.checkpoint.verification import (
     read_manifest,
     verify_checkpoint,
 )
-from diffusion_trainer.checkpoint.writer_messages import MAX_SHARDS, PACKET_BYTES, SaveOrder, SaveResult
+from diffusion_trainer.checkpoint.writer_messages import MAX_SHARDS, SaveOrder, SaveResult
 from diffusion_trainer.log_lines import start_logging
+from diffusion_trainer.packets import receive
 
 Shards = Mapping[str, memoryview]
 _NICE = 10
@@ -47,7 +48,7 @@ def run_writer(trainer: socket.socket) -> int:
     behind: Future[None] | None = None
     with ThreadPoolExecutor(1, initializer=os.nice, initargs=(_NICE,)) as niced:  # On Linux that of the thread alone.
         while True:
-            packet, descriptors, _flags, _address = socket.recv_fds(trainer, PACKET_BYTES, MAX_SHARDS)
+            packet, descriptors = receive(trainer, MAX_SHARDS)
             if not packet:
                 break
             order = SaveOrder.model_validate_json(packet)
@@ -143,22 +144,21 @@ def _verify_and_retain(order: SaveOrder, committed: CheckpointReference, shards:
         log.error("the checkpoint of step %d does not hold: %s", step, error)
         point_away_from_damage(folder, order.manifest.attempt)
         return SaveResult(step=step, failure=failure_of(error))
-    return SaveResult(step=step, verified=verified, removed=tuple(_retain(order)))
+    _retain(order)
+    return SaveResult(step=step, verified=verified)
 
 
-def _retain(order: SaveOrder) -> list[int]:
-    """Apply the retention, unless a newer attempt has taken over: what is kept is for that to say. The steps removed.
+def _retain(order: SaveOrder) -> None:
+    """Apply the retention, unless a newer attempt has taken over: what is kept is for that to say.
 
     A volume that cannot be listed at this moment keeps what it has, until the next save.
     """
     folder = Path(order.folder)
     try:
-        if fence_level(folder) > order.manifest.attempt:
-            return []
-        return apply_retention(folder, order.retain_last, order.manifest.step, order.abandoned)
+        if fence_level(folder) <= order.manifest.attempt:
+            apply_retention(folder, order.retain_last, order.manifest.step, order.abandoned)
     except OSError as error:
         log.warning("older checkpoints stay for now: %s", error)
-        return []
 
 
 if __name__ == "__main__":

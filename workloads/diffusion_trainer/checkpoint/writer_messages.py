@@ -31,15 +31,15 @@ class SaveOrder(FrozenModel):
 
 
 class SaveResult(FrozenModel):
-    """What became of it. First the commit (or failure), then, for a commit, the verification and what was removed."""
+    """What became of it. First the commit (or failure), then, for a commit, the verification."""
 
     step: int
     committed: CheckpointReference | None = None
     verified: CheckpointReference | None = None
     failure: SaveFailure | None = None
     seconds: float = 0
-    removed: tuple[int, ...] = ()
+    """From the order to the commit."""
 
 
-PACKET_BYTES = 192 * 1024
 MAX_SHARDS = 16
+"""Most shards of one order: descriptors that come with one packet."""
