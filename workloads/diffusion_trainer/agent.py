@@ -26,7 +26,7 @@ from diffusion_trainer.packets import packet_pair, receive
 from diffusion_trainer.process_messages import Orders
 from diffusion_trainer.settings import Settings
 from diffusion_trainer.thread_limits import cpu_limit, thread_environment
-from diffusion_trainer.worker_report import exit_code_for, is_urgent, last_words, merged, worker_report
+from diffusion_trainer.worker_report import AGREED_ENDS, exit_code_for, is_urgent, last_words, merged, worker_report
 
 log = logging.getLogger(__name__)
 
@@ -224,7 +224,7 @@ class Agent:
         self.exit_codes[process.local_rank] = code
         log.info("process %d ended with code %d", process.local_rank, code)
         verdict = exit_code_for(self.exit_codes.values())
-        if verdict is not None and (len(self.exit_codes) == self.settings.processes or verdict not in (0, 75)):
+        if verdict is not None and (len(self.exit_codes) == self.settings.processes or verdict not in AGREED_ENDS):
             self._end(verdict, str(process.known.get("message") or ""))
 
     def _replace(self, process: ChildProcess, code: int) -> None:
@@ -259,7 +259,7 @@ class Agent:
 
     async def _say_goodbye(self, code: int) -> None:
         """Give the link a moment to tell the last report; the termination message says the same if it cannot."""
-        if code not in (ExitCode.TARGET_COMMITTED, ExitCode.RUN_AGAIN):
+        if code not in AGREED_ENDS:
             await self._let_writers_finish()
         await asyncio.to_thread(self._link.finish, 1.0)
         self._zygote.close()

@@ -27,6 +27,9 @@ _EARLIEST_FIRST: tuple[TrainerState, ...] = (
     "Failed", "Starting", "Ready", "Regrouping", "Leaving", "Training", "Publishing", "Finished",
 )  # fmt: skip
 
+AGREED_ENDS = (ExitCode.TARGET_COMMITTED, ExitCode.RUN_AGAIN)
+"""Exit codes to which all processes of a pod come together; with any other one the pod ends at once."""
+
 Known = Mapping[str, Any]
 """Fields of ProcessUpdate as one process has told them so far."""
 
@@ -74,7 +77,7 @@ def exit_code_for(codes: Iterable[int]) -> int | None:
     for decisive in (ExitCode.CONFIGURATION_REFUSED, ExitCode.DO_NOT_RETRY):
         if decisive in ended:
             return int(decisive)
-    if crashed := [code for code in ended if code not in (ExitCode.TARGET_COMMITTED, ExitCode.RUN_AGAIN)]:
+    if crashed := [code for code in ended if code not in AGREED_ENDS]:
         return crashed[0] if crashed[0] > 0 else 128 - crashed[0]
     if ExitCode.RUN_AGAIN in ended:
         return int(ExitCode.RUN_AGAIN)

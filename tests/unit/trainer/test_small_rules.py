@@ -3,16 +3,19 @@
 import itertools
 import json
 import math
+import re
 import time
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 
+import diffusion_trainer
 from diffusion_contract.agent_messages import Member, TrainerInstruction
 from diffusion_contract.names import RENDEZVOUS_PORT, RENDEZVOUS_PORTS
 from diffusion_contract.run_config import TrainingSpec
-from diffusion_trainer import rng
+from diffusion_trainer import checkpoint, rng
 from diffusion_trainer.learning_rate import learning_rate
 from diffusion_trainer.live_config import LiveConfig, read_config
 from diffusion_trainer.operator_link import pause_after
@@ -192,3 +195,12 @@ def test_a_changed_configuration_is_taken_only_if_it_is_the_same_run(
         monkeypatch.setattr("diffusion_trainer.live_config.time.monotonic", lambda at=clock + wait: at)
         assert live.refresh().training.target_steps == target
         assert math.isfinite(live.current.training.optimizer.learning_rate)
+
+
+@pytest.mark.parametrize("package", [diffusion_trainer, checkpoint])
+def test_the_package_says_what_is_in_each_of_its_files(package: ModuleType) -> None:
+    told = package.__doc__ or ""
+    names = [path.name for path in Path(*package.__path__).glob("*.py") if path.name != "__init__.py"]
+    assert [name for name in names if name not in told] == []
+    files = re.findall(r"[\w./]+\.py\b", told)
+    assert [name for name in files if not Path(*package.__path__, name).is_file()] == []
