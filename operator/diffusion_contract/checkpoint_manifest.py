@@ -119,10 +119,11 @@ def run_digest(config: RunConfig) -> str:
 
 
 def identity_digest(config: RunConfig) -> str:
-    """Digest of what must not change while a run has checkpoints: model, diffusion, dataset, seed, batch, optimizer.
+    """Digest of what must not change while a run has checkpoints.
 
-    Target steps, learning rate, interval, retention and publication are left out: a run may go on with others. So are
-    defaults: a field that a later version adds must not tell a run from itself.
+    That is model, diffusion, dataset, seed, batch, optimizer and precision. Target steps, learning rate, interval,
+    retention and publication are left out: a run may go on with others. So are defaults: a field that a later version
+    adds must not tell a run from itself.
     """
     training = config.training
     kept = {

@@ -71,5 +71,5 @@ def refuse_other_run(manifest: CheckpointManifest, config: RunConfig, data: Data
         )
     if manifest.config_digest != identity_digest(config):
         raise ConfigurationRefused(
-            "spec", f"the checkpoint was written for another model, seed, batch or precision; {remedy}"
+            "spec", f"the checkpoint is of another model, dataset.uri, seed, batch, optimizer or precision; {remedy}"
         )
