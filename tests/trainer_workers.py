@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from deadline import wait_until
 from diffusion_contract.agent_messages import TrainerReport
 from diffusion_trainer.checkpoint.names import committed_name, committed_steps, run_folder
@@ -100,8 +102,10 @@ class Worker:
         os.killpg(self.pid, signal.SIGKILL)
 
     def trainer_pids(self) -> list[int]:
-        """The trainer processes, by their titles."""
-        return [pid for pid in descendants(self.pid) if title(pid).startswith("diffusion-trainer: process")]
+        """The trainer processes by their titles, in the order of their local ranks."""
+        titles = {pid: title(pid) for pid in descendants(self.pid)}
+        trainers = [pid for pid in titles if titles[pid].startswith("diffusion-trainer: process")]
+        return sorted(trainers, key=titles.__getitem__)
 
     def wait_exit(self, seconds: float = 30) -> int:
         wait_until(lambda: self.exit_code is not None, seconds, f"{self.uid} ends", 0.02)
@@ -142,9 +146,17 @@ class Run:
         return {name: file.sha256 for name, file in manifest.files.items()}
 
     def start_worker(
-        self, processes: int = 1, attempt: int = 0, document: dict[str, Any] | None = None, **changed: Any
+        self,
+        processes: int = 1,
+        attempt: int = 0,
+        document: dict[str, Any] | None = None,
+        on_cpu: bool = False,
+        **changed: Any,
     ) -> Worker:
-        """Start one; with a `document` it reads a configuration of its own. `changed` replaces settings."""
+        """Start one; with a `document` it reads a configuration of its own. `changed` replaces settings.
+
+        Several processes are always `on_cpu`: one without a GPU of its own is refused, and there may be one only.
+        """
         number = len(self.workers)
         uid, address = f"worker-{number}", f"127.{os.getpid() // 250 % 250}.{os.getpid() % 250}.{number + 2}"
         self.operator.expect(uid, address, processes)
@@ -162,7 +174,11 @@ class Run:
             **changed,
         }  # fmt: skip
         log = self.folder / f"{uid}.log"
-        pid = self.nursery.start_worker(settings, self.operator.url, self.operator.ca_file, token, log)
+        order = {
+            "settings": settings, "url": self.operator.url, "ca": self.operator.ca_file, "token": token, "log": log,
+            "on_cpu": on_cpu or processes > 1,
+        }  # fmt: skip
+        pid = self.nursery.start_worker(order)
         worker = Worker(uid, pid, log, self.folder / f"termination-{uid}", self)
         self.workers.append(worker)
         return worker
@@ -185,12 +201,11 @@ MakeRun = Callable[..., Run]
 
 
 def descendants(pid: int) -> list[int]:
-    """Processes below `pid`, nearest first."""
+    """Processes below `pid`. The kernel's own list of children may leave some out while others end."""
     try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:  # It has ended since it was listed.
+        return [process.pid for process in psutil.Process(pid).children(recursive=True)]
+    except psutil.NoSuchProcess:  # It has ended.
         return []
-    return [found for child in children for found in (int(child), *descendants(int(child)))]
 
 
 def title(pid: int) -> str:

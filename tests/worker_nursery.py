@@ -15,7 +15,6 @@ import socket
 import subprocess
 import sys
 import threading
-from pathlib import Path
 from typing import Any
 
 from diffusion_trainer.agent import zygote_environment
@@ -38,11 +37,10 @@ class Nursery:
         self._ready = False
         threading.Thread(target=self._hear, daemon=True).start()
 
-    def start_worker(self, settings: dict[str, object], url: str, ca_file: Path, token_file: Path, log: Path) -> int:
-        """Fork one worker; returns the pid of its agent."""
+    def start_worker(self, order: dict[str, object]) -> int:
+        """Fork one worker; returns the pid of its agent. `order`: see be_worker."""
         with self._condition:
             assert self._condition.wait_for(lambda: self._ready, 240), "the libraries were not imported in time"
-            order = {"settings": settings, "url": url, "ca": str(ca_file), "token": str(token_file), "log": str(log)}
             known = len(self._started)
             self._link.send(json.dumps(order, default=str).encode())
             assert self._condition.wait_for(lambda: len(self._started) > known, 30)
@@ -119,7 +117,10 @@ def fork_worker(order: dict[str, Any], inherited: list[int | socket.socket]) -> 
 
 
 def be_worker(order: dict[str, Any], inherited: list[int | socket.socket]) -> int:
-    """The forked child: an agent whose zygote is forked too."""
+    """The forked child: an agent whose zygote is forked too.
+
+    `order` has its `settings`, the operator's `url`, the files `ca`, `token` and `log`, and whether it is `on_cpu`.
+    """
     from diffusion_contract.agent_channel import AgentChannel
     from diffusion_trainer.agent import run_agent
     from diffusion_trainer.log_lines import start_logging
@@ -134,8 +135,8 @@ def be_worker(order: dict[str, Any], inherited: list[int | socket.socket]) -> in
         os.close(end if isinstance(end, int) else end.fileno())
     os.setsid()
     os.environ["NCCL_HOSTID"] = order["settings"]["uid"]  # A machine of its own: NCCL refuses a GPU to two of one.
-    if order["settings"]["processes"] > 1:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # A process without a GPU of its own is refused, and there may be one.
+    if order["on_cpu"]:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)

@@ -50,18 +50,21 @@ def test_a_process_that_was_replaced_costs_no_bit_of_any_state(make_run: MakeRun
 
 def in_waiting(run: Run, processes: int = 1) -> Worker:
     """One that is ready, and of which the operator knows nothing yet."""
-    worker = run.start_worker(processes=processes)
+    worker = run.start_worker(processes=processes, on_cpu=True)
     run.operator.change_pod(worker.uid, gone=True)
     wait_until(lambda: worker.report and worker.report.state == "Ready", 60, "it is ready")
     return worker
 
 
 def test_workers_that_come_and_go_take_the_same_samples_as_one_alone(make_run: MakeRun) -> None:
-    """A sample lost or taken twice moves the weights by a learning rate, another order of sums by next to nothing."""
+    """A sample lost or taken twice moves the weights by a learning rate, another order of sums by next to nothing.
+
+    All are on the CPU, since a worker with two processes is.
+    """
     training = {**LONG, "globalBatchSize": 7}
     run = make_run(training=training, checkpoint=NEVER, publish=None)
     second, third = in_waiting(run), in_waiting(run, processes=2)
-    first = run.start_worker()
+    first = run.start_worker(on_cpu=True)
     train_together(run, first)
     run.operator.change_pod(second.uid, gone=False)
     train_together(run, first, second)
@@ -73,7 +76,7 @@ def test_workers_that_come_and_go_take_the_same_samples_as_one_alone(make_run: M
     step = stop_and_read(run)
 
     alone = make_run(training={**training, "targetSteps": step}, checkpoint=NEVER, publish=None)
-    assert alone.start_worker().wait_exit(120) == 0
+    assert alone.start_worker(on_cpu=True).wait_exit(120) == 0
     assert distance(run, alone, step) < 1e-3
 
 
